@@ -1,0 +1,121 @@
+"""Condition numbers of positive semi-definite matrices, each with its behaviour under scaling.
+
+=====================  =================================================================
+definition             under H → c·H (features scaled by √c)
+=====================  =================================================================
+`condition_number`     unchanged: σ_max over the smallest non-zero eigenvalue
+`ridge_condition`      unchanged: the ridge is relative to σ_max
+`released_condition`   grows like c on a singular matrix, because it divides by a floor
+`effective_rank`       unchanged
+=====================  =================================================================
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+RELEASED_FLOOR = 1e-6
+"""Shift and cut-off of the released code (science of its κ: both are absolute numbers)."""
+
+
+def extreme_eigenvalues(eigenvalues: Tensor, rank: Tensor | int) -> tuple[Tensor, Tensor]:
+    """Smallest non-zero and largest eigenvalue, the rank being given.
+
+    Args:
+        eigenvalues: shape (..., m), ascending, of which the last ``rank`` are non-zero.
+        rank: shape (...), or one number for all; between 1 and m.
+
+    Returns:
+        (σ_k, σ_1), each of shape (...).
+    """
+    size = eigenvalues.shape[-1]
+    rank = torch.as_tensor(rank, device=eigenvalues.device).expand(eigenvalues.shape[:-1])
+    if bool((rank < 1).any()) or bool((rank > size).any()):
+        raise ValueError(f"Ranks must lie in 1..{size}. Got {rank.unique().tolist()}.")
+    smallest = eigenvalues.gather(-1, (size - rank).unsqueeze(-1)).squeeze(-1)
+    return smallest, eigenvalues[..., -1]
+
+
+def condition_number(eigenvalues: Tensor, rank: Tensor | int) -> Tensor:
+    """κ over the non-zero spectrum, σ_1 / σ_k (pseudo-inverse definition).
+
+    Source: Zheng et al., ICML 2025, Sec. 3; rank decided beforehand, see `hessian_spectrum.rank`.
+
+    Args:
+        eigenvalues: shape (..., m), ascending.
+        rank: number k of non-zero eigenvalues, shape (...) or one number.
+
+    Returns:
+        Shape (...), ≥ 1; infinite where σ_k ≤ 0, that is where the given rank is not there.
+    """
+    smallest, largest = extreme_eigenvalues(eigenvalues, rank)
+    return torch.where(smallest > 0, largest / smallest, torch.inf)
+
+
+def ridge_condition(eigenvalues: Tensor, rank: Tensor | int, ridge: float) -> Tensor:
+    """(σ_1 + ρσ_1)/(σ_k + ρσ_1): what a ridge-regularised probe sees on the data's range.
+
+    Over the whole space a singular H has κ = (1 + ρ)/ρ whatever its spectrum; a probe that
+    starts at zero never leaves the range, so the range is what counts.
+
+    Args:
+        eigenvalues: shape (..., m), ascending.
+        rank: number k of non-zero eigenvalues, shape (...) or one number.
+        ridge: ρ, relative to σ_1, so that κ does not change when features are scaled.
+
+    Returns:
+        Shape (...), between 1 and (1 + ρ)/ρ.
+    """
+    if not ridge > 0:
+        raise ValueError(f"A ridge is positive. Got {ridge}.")
+    smallest, largest = extreme_eigenvalues(eigenvalues, rank)
+    return largest * (1 + ridge) / (smallest.clamp(min=0) + ridge * largest)
+
+
+class ReleasedCondition(NamedTuple):
+    """κ as the paper's released code defines it, and whether it is only the floor.
+
+    Attributes:
+        value: σ_max/σ_min after both were shifted by 1e-6.
+        floored: True where σ_min is the shift itself, so that the value says σ_max/1e-6.
+    """
+
+    value: Tensor
+    floored: Tensor
+
+
+def released_condition(eigenvalues: Tensor, dimension: int) -> ReleasedCondition:
+    """κ of H + 1e-6·I over eigenvalues strictly above 1e-6, for comparison only.
+
+    On a singular H the smallest such eigenvalue is 1e-6 plus round-off. This function uses the
+    exact value 1e-6 there and says so; the released code gets the same up to its round-off.
+
+    Args:
+        eigenvalues: shape (..., m), ascending, not scaled; eigenvalues beyond these m are zero.
+        dimension: D, the size of H.
+
+    Returns:
+        Value and flag, each of shape (...).
+    """
+    shifted_largest = eigenvalues[..., -1] + RELEASED_FLOOR
+    if eigenvalues.shape[-1] < dimension:
+        smallest = torch.zeros_like(eigenvalues[..., 0])
+    else:
+        smallest = eigenvalues[..., 0].clamp(min=0)
+    # Below the floor the value tells of the floor more than of the matrix.
+    floored = smallest < RELEASED_FLOOR
+    return ReleasedCondition(shifted_largest / (smallest + RELEASED_FLOOR), floored)
+
+
+def effective_rank(eigenvalues: Tensor) -> Tensor:
+    """exp of the entropy of the normalised spectrum (Roy and Vetterli, 2007), between 1 and rank.
+
+    Args:
+        eigenvalues: shape (..., m), non-negative up to round-off, any order.
+    """
+    positive = eigenvalues.clamp(min=0)
+    share = positive / positive.sum(dim=-1, keepdim=True)
+    return torch.exp(torch.special.entr(share).sum(dim=-1))

@@ -1,0 +1,35 @@
+"""What each table shows, for a reader who does not know the paper."""
+
+from __future__ import annotations
+
+TABLES = {
+    "ratios": (
+        "Condition numbers after immunization over those before, one row a method. "
+        "(i) harmful task, wanted large; (ii) benign task, wanted at most 1; RIR = (i)/(ii), "
+        "wanted large. Means over pairs, ± standard deviation over seeds; a few pairs can carry "
+        "a mean, so the median stands beside it. The released κ is that of the paper's code, with "
+        "the share of pairs on which it is its own floor; the ridge κ adds a small multiple of the "
+        "largest eigenvalue. The limit is the RIR that no invertible linear extractor exceeds, "
+        "and optimality is log RIR over log limit, on pairs where the limit is finite."
+    ),
+    "definition": (
+        "On how many pairs of tasks each part of the paper's Definition 3.1 is met (mean over "
+        "seeds): (a) the harmful condition number grew by the factor that the config names, "
+        "(b) the benign one did not grow, (c) the best loss on the benign task is kept. Two "
+        "weaker readings of success stand beside it."
+    ),
+    "attacks": (
+        "Steps that an attacker needs until the loss gap has fallen to the threshold, on the "
+        "harmful and the benign task: medians over pairs and seeds. The slowdown is against no "
+        "immunization. '>' marks a budget that ran out. 'best of all' lets each pair's fastest "
+        "attacker count; a method that does not slow even that one is broken."
+    ),
+    "accuracy": (
+        "Held-out accuracy in percent where labels vary within a task: of the best probe on each "
+        "task, and of an attacker of the harmful task who stops after so many steps."
+    ),
+    "published": (
+        "Figures that the paper prints beside ours, by the non-zero and by the released "
+        "condition number."
+    ),
+}

@@ -1,0 +1,183 @@
+"""What immunization did to one batch of pairs: κ by each definition, ratios, limit, Definition 3.1.
+
+Pure functions on tensors; `immunization.spectrum` and `immunization.attack` are their edges.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hessian_spectrum import (
+    ProbeSpectrum,
+    condition_number,
+    effective_rank,
+    factor_condition,
+    generalized_spectrum,
+    limit_from_spread,
+    probe_spectrum,
+    released_condition,
+    ridge_condition,
+)
+from immunization.tasks import Problem, TaskBatch
+
+UNCHANGED = 1e-6
+"""Relative slack for "not worse": round-off in κ and in a best loss stays far below it."""
+
+
+class RoleReport(NamedTuple):
+    """One role under one θ; each tensor has shape (B,) unless said otherwise.
+
+    Attributes:
+        spectrum: eigenvalues, label coefficients and eigenvectors.
+        kappa: over the non-zero spectrum.
+        released: κ of the released code.
+        floored: whether that is only its floor.
+        ridge: κ with a relative ridge.
+        effective_rank: exp of the spectral entropy.
+        loss: of the best probe on the training rows, ‖Xθω − y‖²/(2N).
+        energy: ‖y‖²/(2N), the loss of the zero probe.
+    """
+
+    spectrum: ProbeSpectrum
+    kappa: Tensor
+    released: Tensor
+    floored: Tensor
+    ridge: Tensor
+    effective_rank: Tensor
+    loss: Tensor
+    energy: Tensor
+
+
+def report_role(task: TaskBatch, theta: Tensor, *, ridge: float) -> RoleReport:
+    """Evaluate one role.
+
+    Args:
+        task: D_P or D_H.
+        theta: θ, shape (B, D, D).
+        ridge: relative ridge of the ridge κ.
+    """
+    spectrum = probe_spectrum(task.factor, task.targets, task.ranks, theta)
+    dimension = theta.shape[-1]
+    # Padding zeros count as zero eigenvalues of H where the rank is short of D.
+    values = spectrum.eigenvalues
+    released = released_condition(values, dimension)
+    return RoleReport(
+        spectrum=spectrum,
+        kappa=condition_number(values, task.ranks),
+        released=released.value,
+        floored=released.floored,
+        ridge=ridge_condition(values, task.ranks, ridge),
+        effective_rank=effective_rank(values),
+        loss=(task.target_energy - spectrum.explained).clamp_min(0) / (2 * task.rows),
+        energy=task.target_energy / (2 * task.rows),
+    )
+
+
+class Limit(NamedTuple):
+    """What any invertible θ can reach on each pair; shape (B,).
+
+    Attributes:
+        rir: RIR_max; infinite where D_H uses directions unseen by D_P.
+        outside: share of the harmful energy in those directions.
+        floored: the finite RIR_max when unseen directions count with a floor; equals ``rir``
+            where that is finite.
+    """
+
+    rir: Tensor
+    outside: Tensor
+    floored: Tensor
+
+
+def limits(problem: Problem, *, unseen_floor: float) -> Limit:
+    """Immunizability limit of each pair of a problem (see `hessian_spectrum.generalized`)."""
+    rows = []
+    for i in range(problem.size):
+        primary, harmful = problem.primary.range_factor(i), problem.harmful.range_factor(i)
+        plain = generalized_spectrum(primary, harmful)
+        if plain.contained:
+            finite = limit_from_spread(plain.spread, primary, harmful)
+            rows.append((finite, 0.0, finite))
+        else:
+            floored = generalized_spectrum(primary, harmful, unseen_floor=unseen_floor)
+            bounded = limit_from_spread(floored.spread, primary, harmful)
+            rows.append((float("inf"), plain.outside, bounded))
+    return Limit(*torch.tensor(rows, dtype=torch.float64).T)
+
+
+def reference_condition(task: TaskBatch) -> Tensor:
+    """κ(K) before immunization, from the data's own singular values, shape (B,)."""
+    return torch.tensor(
+        [factor_condition(task.range_factor(i)) for i in range(len(task.ranks))],
+        dtype=torch.float64,
+    )
+
+
+def optimality(rir: Tensor, limit: Tensor) -> Tensor:
+    """log RIR / log RIR_max; NaN where the limit is infinite or leaves nothing to gain."""
+    gain = limit.log()
+    defined = torch.isfinite(gain) & (gain > UNCHANGED)
+    share = rir.log() / torch.where(defined, gain, torch.ones_like(gain))
+    return torch.where(defined, share, torch.nan)
+
+
+class Definition(NamedTuple):
+    """Definition 3.1, each part met or not, shape (B,), boolean."""
+
+    a: Tensor
+    b: Tensor
+    c: Tensor
+
+
+def definition(
+    ratio_i: Tensor, ratio_ii: Tensor, after: RoleReport, before: RoleReport, *, much_larger: float
+) -> Definition:
+    """Definition 3.1 of Zheng et al., ICML 2025.
+
+    (a) κ(H_H(θ)) ≫ κ(H_H(I)), read as (i) ≥ ``much_larger``; (b) κ(H_P(θ)) ≤ κ(H_P(I)); (c)
+    the best loss on D_P is kept, up to `UNCHANGED` of ‖y‖²/(2N).
+
+    Args:
+        ratio_i: κ(H_H(θ))/κ(H_H(I)).
+        ratio_ii: κ(H_P(θ))/κ(H_P(I)).
+        after, before: reports on D_P.
+        much_larger: the factor that ≫ stands for.
+    """
+    return Definition(
+        a=ratio_i >= much_larger,
+        b=ratio_ii <= 1 + UNCHANGED,
+        c=after.loss <= before.loss + UNCHANGED * before.energy,
+    )
+
+
+def predictions(problem: Problem, task: TaskBatch, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Held-out predictions X_test·β and labels, padded with NaN to the longest test set.
+
+    Args:
+        problem: for the source of the rows.
+        task: the role.
+        weights: β = θω, shape (B, D, m), m probes a pair.
+
+    Returns:
+        Predictions (B, n, m) and labels (B, n).
+    """
+    source = problem.source
+    rows = [source.tasks[t].test_rows for t in task.tasks]
+    longest = max(len(r) for r in rows)
+    index = torch.zeros(len(rows), longest, dtype=torch.int64)
+    labels = torch.full((len(rows), longest), torch.nan, dtype=torch.float64)
+    for i, number in enumerate(task.tasks):
+        index[i, : len(rows[i])] = rows[i]
+        labels[i, : len(rows[i])] = source.tasks[number].test_labels
+    features = source.features(index).to(weights)
+    return features @ weights, labels.to(weights)
+
+
+def accuracy(problem: Problem, task: TaskBatch, weights: Tensor) -> Tensor:
+    """Held-out accuracy of sign(X_test·β), shape (B, m); arguments as in `predictions`."""
+    output, labels = predictions(problem, task, weights)
+    valid = ~labels.isnan()
+    right = (torch.where(output > 0, 1.0, -1.0) == labels[..., None]) & valid[..., None]
+    return right.sum(1) / valid.sum(1, keepdim=True)

@@ -1,0 +1,44 @@
+"""Stage 6: draw one figure for every data set it applies to, as SVG and PNG.
+
+    python -m immunization.figure --figure limit --paths '{…}' --methods '[…]' \\
+        --out figures/limit.digits.svg figures/limit.digits.png
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+
+from immunization import stage
+from immunization.figures._results import Results
+from immunization.files import atomic
+from immunization.registry import load
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of the stage; outputs are named FIGURE.DATASET.svg and .png."""
+    parser = argparse.ArgumentParser(description="Draw one figure.")
+    parser.add_argument("--figure", required=True, help="file in immunization/figures")
+    parser.add_argument("--paths", type=stage.parse_json, required=True, help="JSON object")
+    parser.add_argument("--methods", type=stage.parse_json, required=True, help="JSON list")
+    parser.add_argument("--out", nargs="+", required=True)
+    options = parser.parse_args(arguments)
+    module = load("figures", options.figure)
+    results = Results(options.paths, options.methods)
+    outputs: dict[str, list[Path]] = {}
+    for path in map(Path, options.out):
+        outputs.setdefault(path.name.split(".")[1], []).append(path)
+    for dataset, paths in outputs.items():
+        figure = module.draw(results, dataset)
+        for path in paths:
+            # No date inside, so that the same data gives the same file.
+            metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+            with atomic(path) as temporary:
+                figure.savefig(temporary, metadata=metadata)
+        plt.close(figure)
+
+
+if __name__ == "__main__":
+    stage.run(main)

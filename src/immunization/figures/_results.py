@@ -1,0 +1,45 @@
+"""The tables that figures draw from, read when asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from immunization.files import read_table
+
+
+@dataclass(frozen=True)
+class Results:
+    """Outputs of the spectrum and attack stages.
+
+    Attributes:
+        paths: of the Parquet files, by "ratios", "spectra", "steps" and "curves" (the last two
+            are lists, one a family).
+        methods: labels in the order of the config.
+    """
+
+    paths: dict[str, Any]
+    methods: list[str]
+
+    @cached_property
+    def ratios(self) -> pd.DataFrame:
+        """One row a (data set, method, seed, pair)."""
+        return read_table(self.paths["ratios"])
+
+    @cached_property
+    def spectra(self) -> pd.DataFrame:
+        """One row a (data set, method, seed, pair, role)."""
+        return read_table(self.paths["spectra"])
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """One row a (data set, method, seed, role, attack, recorded step)."""
+        return pd.concat(map(read_table, self.paths["curves"]), ignore_index=True)
+
+    @cached_property
+    def steps(self) -> pd.DataFrame:
+        """One row a (data set, method, seed, pair, role, attack)."""
+        return pd.concat(map(read_table, self.paths["steps"]), ignore_index=True)

@@ -1,0 +1,52 @@
+"""One look for all figures: colours by method, readable on paper and for the colour-blind."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, with grey for the reference.
+COLOURS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B8A800", "#882255"]
+REFERENCE = "#777777"
+DASHES = ["-", "--", "-.", ":"]
+
+mpl.use("Agg")
+mpl.rcParams.update(
+    {
+        "figure.dpi": 100,
+        "savefig.dpi": 160,
+        "font.size": 9,
+        "axes.titlesize": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "immunization",  # the same file for the same data
+        "figure.constrained_layout.use": True,
+    }
+)
+
+
+def look(methods: list[str]) -> dict[str, dict[str, str]]:
+    """Colour and dash of each method, the same in every figure of a study."""
+    styles, used = {}, 0
+    for method in methods:
+        if method == "identity":
+            styles[method] = {"color": REFERENCE, "linestyle": "-"}
+            continue
+        styles[method] = {
+            "color": COLOURS[used % len(COLOURS)],
+            "linestyle": DASHES[used // len(COLOURS) % len(DASHES)],
+        }
+        used += 1
+    return styles
+
+
+def title(label: str) -> str:
+    """A label of the config, for people."""
+    return "no immunization (θ = I)" if label == "identity" else label.replace("_", " ")
+
+
+def shared_legend(figure: Figure, handles: list[object], labels: list[str]) -> None:
+    """One legend under all panels."""
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)))

@@ -1,0 +1,96 @@
+"""The edges: atomic writes, and reads that explain what is wrong with a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from immunization.errors import UserError
+
+if TYPE_CHECKING:  # tables and figures run without torch
+    from torch import Tensor
+
+
+@contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` and move it into place if the block succeeds.
+
+    A reader therefore sees the old file or the whole new one, never a part of it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_table(path: Path | str, frame: pd.DataFrame) -> None:
+    """Write a Parquet file atomically, without the index."""
+    with atomic(path) as temporary:
+        frame.to_parquet(temporary, index=False)
+
+
+def read_table(path: Path | str) -> pd.DataFrame:
+    """Read a Parquet file.
+
+    Raises:
+        UserError: when it is missing, cut short or not Parquet.
+    """
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors derive from these
+        raise _unreadable(path, error) from error
+
+
+def write_tensors(
+    path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+) -> None:
+    """Write tensors with their JSON metadata to a safetensors file atomically."""
+    from safetensors.torch import save_file
+
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    with atomic(path) as temporary:
+        save_file(contiguous, temporary, {"json": json.dumps(metadata, sort_keys=True)})
+
+
+def read_tensors(path: Path | str, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a safetensors file and its metadata; the counterpart of `write_tensors`.
+
+    Raises:
+        UserError: when it is missing, cut short or not one of ours.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt", device=device) as file:
+            metadata = json.loads((file.metadata() or {})["json"])
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path | str, error: Exception) -> UserError:
+    return UserError(
+        f"{path}: cannot be read ({error}). It may be left over from an interrupted run or "
+        "damaged on disk. Delete it and run the same command again; only what depends on it "
+        "is recomputed."
+    )

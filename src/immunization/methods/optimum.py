@@ -1,0 +1,49 @@
+"""The closed-form optimum: the largest κ(H_H) that a budget for κ(H_P) allows.
+
+Not in the paper. For the limit and its proof see the documentation of
+`hessian_spectrum.generalized`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hessian_spectrum import factor_condition, generalized_spectrum, optimal_extractor
+from immunization.tasks import Problem
+
+PARAMETERS = {
+    "budget": {
+        "oneOf": [{"const": "reference"}, {"type": "number", "minimum": 1}],
+        "default": "reference",
+        "description": "allowed κ(H_P): reference for κ(K_P), the value before immunization, or "
+        "a number ≥ 1; 1 makes the Hessian of D_P flat.",
+    },
+    "unseen_floor": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": 1,
+        "default": 1e-3,
+        "description": "energy, relative to the smallest non-zero eigenvalue of K_P, that "
+        "directions unseen by D_P are given. Matters only where the limit is infinite: the "
+        "smaller, the larger the RIR.",
+    },
+}
+
+
+def immunize(problem: Problem, parameters: dict[str, Any]) -> Tensor:
+    """Returns θ*, shape (B, D, D)."""
+    budget = parameters["budget"]
+    thetas = []
+    for i in range(problem.size):
+        primary, harmful = problem.primary.range_factor(i), problem.harmful.range_factor(i)
+        spectrum = generalized_spectrum(
+            primary, harmful, unseen_floor=parameters["unseen_floor"]
+        )
+        allowed = factor_condition(primary) if budget == "reference" else budget
+        thetas.append(optimal_extractor(spectrum, allowed))
+    theta = torch.stack(thetas)
+    # κ does not see the scale; keep that of the identity so that losses stay comparable.
+    return theta * (problem.dimension**0.5 / torch.linalg.matrix_norm(theta)[:, None, None])

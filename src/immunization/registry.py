@@ -1,0 +1,83 @@
+"""Finds methods, attacks, data sets and figures by their files, without importing them.
+
+A component is one Python file in one of the folders below. It declares its parameters as a
+literal, `PARAMETERS = {name: JSON schema with a default}`, which is read from the syntax tree:
+so the Snakefile can check a config without importing torch, and adding a component takes one
+new file. `EXTENDS = "_name"` adds the parameters of a helper file of the same folder.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+PACKAGE = Path(__file__).parent
+KINDS = ("datasets", "methods", "attacks", "figures")
+
+
+@dataclass(frozen=True)
+class Component:
+    """One file of a kind.
+
+    Attributes:
+        kind: folder it lies in, one of `KINDS`.
+        name: its file name without ``.py``; what a config calls it.
+        path: the file.
+        summary: first line of its docstring.
+        parameters: JSON schema of each parameter, with ``default`` and ``description``.
+        traits: other upper-case literals of the module, such as ``NEEDS_PAIRS``.
+    """
+
+    kind: str
+    name: str
+    path: Path
+    summary: str
+    parameters: dict[str, dict[str, Any]]
+    traits: dict[str, Any]
+
+    @property
+    def module(self) -> str:
+        """Dotted module name."""
+        return f"immunization.{self.kind}.{self.name}"
+
+
+@cache
+def components(kind: str) -> dict[str, Component]:
+    """All components of a kind, by name, in alphabetical order."""
+    if kind not in KINDS:
+        raise ValueError(f"Components are {', '.join(KINDS)}. Got {kind!r}.")
+    found = {}
+    for path in sorted((PACKAGE / kind).glob("*.py")):
+        if not path.stem.startswith("_"):
+            found[path.stem] = _read(kind, path)
+    return found
+
+
+def _read(kind: str, path: Path) -> Component:
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    literals: dict[str, Any] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+            if name.isupper():
+                try:
+                    literals[name] = ast.literal_eval(node.value)
+                except ValueError:
+                    continue  # a computed constant, of no interest here
+    summary = (ast.get_docstring(tree) or "").split("\n")[0]
+    parameters = literals.pop("PARAMETERS", {})
+    if "EXTENDS" in literals:
+        parameters = _read(kind, path.with_name(f"{literals['EXTENDS']}.py")).parameters | parameters
+    return Component(kind, path.stem, path, summary, parameters, literals)
+
+
+def load(kind: str, name: str) -> ModuleType:
+    """Import a component's module."""
+    if name not in components(kind):
+        raise KeyError(f"No {kind[:-1]} named {name!r}; there are {', '.join(components(kind))}.")
+    return importlib.import_module(f"immunization.{kind}.{name}")

@@ -1,0 +1,161 @@
+"""Stage 7: one HTML page with findings, tables and figures, readable without the paper.
+
+    python -m immunization.report --study '{…}' --order '{…}' --tables tables \\
+        --figures figures/*.svg --ratios spectrum/ratios.parquet --out report.html
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from immunization import stage
+from immunization.captions import TABLES
+from immunization.files import read_table, write_text
+from immunization.findings import findings, published
+from immunization.provenance import KAPPA_DEFINITION
+from immunization.registry import components
+from immunization.tables import (
+    show_accuracy,
+    show_attacks,
+    show_definition,
+    show_published,
+    show_ratios,
+)
+
+SHOW = {
+    "ratios": show_ratios,
+    "definition": show_definition,
+    "attacks": show_attacks,
+    "accuracy": show_accuracy,
+}
+TEXT = ["method", "attack", "verdict", "dataset", "quantity", "where"]
+
+
+def embed(path: Path) -> str:
+    """An SVG as a data URI, so that the page is one file."""
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    return f"data:image/svg+xml;base64,{data}"
+
+
+def shown(table: pd.DataFrame, name: str) -> dict[str, Any]:
+    """One table for the template, without the column of the data set."""
+    people = SHOW[name](table).drop(columns="dataset")
+    return {
+        "caption": TABLES[name],
+        "columns": list(people.columns),
+        "rows": people.values.tolist(),
+    }
+
+
+def page(
+    study: dict[str, Any],
+    order: dict[str, Any],
+    tables: dict[str, pd.DataFrame],
+    figures: list[Path],
+    origin: dict[str, str],
+) -> str:
+    """The whole page as HTML.
+
+    Args:
+        study: name, seeds, threshold and much_larger of the config.
+        order: labels of the study and what they stand for.
+        tables: CSV tables by name.
+        figures: SVG files named FIGURE.DATASET.svg.
+        origin: what to print under "Where the numbers come from".
+    """
+    datasets = []
+    for name, (source, task) in order["datasets"].items():
+        parts = []
+        for table in SHOW:
+            part = tables[table][tables[table]["dataset"] == name]
+            if not part.empty:
+                parts.append(shown(part.dropna(axis=1, how="all"), table))
+        drawings = []
+        for path in figures:
+            label, dataset, _ = path.name.split(".")
+            if dataset == name:
+                use = order["figures"][label]
+                caption = components("figures")[use].traits.get("CAPTION", "")
+                drawings.append(
+                    {"name": label.replace("_", " "), "caption": caption, "data": embed(path)}
+                )
+        about = components("datasets")[source].summary
+        if task in ("digit", "one_vs_rest"):
+            about += (
+                " A task is the inputs of one class."
+                if task == "digit"
+                else " A task is one class against others, balanced."
+            )
+        datasets.append(
+            {
+                "name": name,
+                "title": name.replace("_", " "),
+                "about": about,
+                "findings": findings(name, tables, order, study["threshold"]),
+                "tables": parts,
+                "figures": drawings,
+            }
+        )
+    compared = None
+    if not tables["published"].empty:
+        people = show_published(tables["published"])
+        compared = {
+            "text": published(tables["published"]),
+            "caption": TABLES["published"],
+            "columns": list(people.columns),
+            "rows": people.values.tolist(),
+        }
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.jinja").render(
+        study=study["study"],
+        seeds=study["seeds"],
+        much_larger=study["much_larger"],
+        kappa=KAPPA_DEFINITION,
+        methods=order["methods"],
+        datasets=datasets,
+        published=compared,
+        origin=origin,
+        text=TEXT,
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(description="The report of a study.")
+    parser.add_argument("--study", type=stage.parse_json, required=True, help="JSON object")
+    parser.add_argument("--order", type=stage.parse_json, required=True, help="JSON object")
+    parser.add_argument("--tables", required=True, help="folder of the tables stage")
+    parser.add_argument("--figures", nargs="*", default=[], help="SVG files")
+    parser.add_argument("--ratios", required=True, help="from the spectrum stage")
+    parser.add_argument("--out", required=True, help="HTML file to write")
+    options = parser.parse_args(arguments)
+    tables = {name: pd.read_csv(Path(options.tables) / f"{name}.csv") for name in TABLES}
+    record = read_table(options.ratios).attrs.get("provenance", {})
+    origin = {
+        "config": json.dumps(options.study["config"], sort_keys=True),
+        "versions": ", ".join(
+            f"{name} {record.get(name, 'unknown')}"
+            for name in ("immunization", "python", "torch", "numpy")
+        ),
+        "code": record.get("code", "unknown"),
+        "condition number": KAPPA_DEFINITION,
+    }
+    figures = [Path(path) for path in options.figures if path.endswith(".svg")]
+    write_text(options.out, page(options.study, options.order, tables, figures, origin))
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,199 @@
+"""Stage 3: spectra, condition numbers, ratios and limits of all methods of a study.
+
+    python -m immunization.spectrum --tasks tasks/*.safetensors \\
+        --thetas immunized/*/*.safetensors --parameters '{…}' --spectra … --ratios …
+
+Writes one row a (data set, method, seed, pair, role) with the whole spectrum, and one row a
+(data set, method, seed, pair) with ratios by each definition of κ.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from immunization import stage
+from immunization.evaluate import (
+    Limit,
+    RoleReport,
+    accuracy,
+    definition,
+    limits,
+    optimality,
+    reference_condition,
+    report_role,
+)
+from immunization.files import read_tensors, write_table
+from immunization.provenance import provenance
+from immunization.tasks import Problem, TaskSet, load_task_set
+
+
+class Reference(NamedTuple):
+    """A data set under one seed before immunization, shared by all methods."""
+
+    problem: Problem
+    primary: RoleReport
+    harmful: RoleReport
+    kappa_p: Tensor
+    kappa_h: Tensor
+    limit: Limit
+
+
+def reference(problem: Problem, parameters: dict[str, Any]) -> Reference:
+    """Evaluate θ = I and the limit."""
+    eye = problem.identity()
+    return Reference(
+        problem,
+        report_role(problem.primary, eye, ridge=parameters["ridge"]),
+        report_role(problem.harmful, eye, ridge=parameters["ridge"]),
+        reference_condition(problem.primary),
+        reference_condition(problem.harmful),
+        limits(problem, unseen_floor=parameters["unseen_floor"]),
+    )
+
+
+def evaluate(
+    before: Reference, theta: Tensor, keys: dict[str, Any], parameters: dict[str, Any]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of both tables for one method on one data set and seed."""
+    problem = before.problem
+    ridge = parameters["ridge"]
+    primary = report_role(problem.primary, theta, ridge=ridge)
+    harmful = report_role(problem.harmful, theta, ridge=ridge)
+    names = {
+        "pair": range(problem.size),
+        "primary": [p for p, _ in problem.source.pair_names],
+        "harmful": [h for _, h in problem.source.pair_names],
+    }
+
+    spectra = []
+    for role, task, report in (
+        ("P", problem.primary, primary),
+        ("H", problem.harmful, harmful),
+    ):
+        ranks = task.ranks.tolist()
+        # Ascending, zeros first: the last `rank` entries are the non-zero spectrum.
+        spectra.append(
+            pd.DataFrame(
+                keys
+                | names
+                | {
+                    "role": role,
+                    "rows": task.rows.to(torch.int64).numpy(),
+                    "dimension": problem.dimension,
+                    "rank": ranks,
+                    "rank_tolerance": task.tolerances.numpy(),
+                    "resolved": report.spectrum.resolved.numpy(),
+                    "kappa": report.kappa.numpy(),
+                    "kappa_released": report.released.numpy(),
+                    "kappa_released_floored": report.floored.numpy(),
+                    "kappa_ridge": report.ridge.numpy(),
+                    "ridge": ridge,
+                    "effective_rank": report.effective_rank.numpy(),
+                    "best_loss": report.loss.numpy(),
+                    "eigenvalues": [
+                        values[-rank:].numpy()
+                        for values, rank in zip(report.spectrum.eigenvalues, ranks, strict=True)
+                    ],
+                    "label_coefficients": [
+                        values[-rank:].numpy()
+                        for values, rank in zip(report.spectrum.coefficients, ranks, strict=True)
+                    ],
+                }
+            )
+        )
+
+    ratio_i, ratio_ii = harmful.kappa / before.kappa_h, primary.kappa / before.kappa_p
+    rir = ratio_i / ratio_ii
+    met = definition(
+        ratio_i, ratio_ii, primary, before.primary, much_larger=parameters["much_larger"]
+    )
+    columns: dict[str, Tensor] = {
+        "kappa_p_reference": before.kappa_p,
+        "kappa_h_reference": before.kappa_h,
+        "kappa_p": primary.kappa,
+        "kappa_h": harmful.kappa,
+        "ratio_i": ratio_i,
+        "ratio_ii": ratio_ii,
+        "rir": rir,
+        "limit": before.limit.rir,
+        "outside": before.limit.outside,
+        "limit_with_floor": before.limit.floored,
+        "optimality": optimality(rir, before.limit.rir),
+        "met_a": met.a,
+        "met_b": met.b,
+        "met_c": met.c,
+        "best_loss_p_reference": before.primary.loss,
+        "best_loss_p": primary.loss,
+    }
+    for name in ("released", "ridge"):
+        i = getattr(harmful, name) / getattr(before.harmful, name)
+        ii = getattr(primary, name) / getattr(before.primary, name)
+        columns |= {f"{name}_ratio_i": i, f"{name}_ratio_ii": ii, f"{name}_rir": i / ii}
+    columns["released_floored"] = (
+        primary.floored | harmful.floored | before.primary.floored | before.harmful.floored
+    )
+    if problem.source.accuracy:
+        for role, task, report in (
+            ("p", problem.primary, primary),
+            ("h", problem.harmful, harmful),
+        ):
+            probe = report.spectrum.vectors @ report.spectrum.coefficients[..., None]
+            columns[f"accuracy_{role}"] = accuracy(problem, task, theta @ probe).squeeze(-1)
+    ratios = pd.DataFrame(keys | names | {k: v.numpy() for k, v in columns.items()})
+    return pd.concat(spectra), ratios
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(description="Spectra of all methods of a study.")
+    parser.add_argument("--tasks", nargs="+", required=True, help="outputs of prepare")
+    parser.add_argument("--thetas", nargs="+", required=True, help="outputs of immunize")
+    parser.add_argument("--parameters", type=stage.parse_json, required=True, help="JSON object")
+    parser.add_argument("--spectra", required=True, help="Parquet file to write")
+    parser.add_argument("--ratios", required=True, help="Parquet file to write")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args(arguments)
+    stage.one_thread_each()
+
+    task_sets: dict[str, TaskSet] = {}
+    for path in options.tasks:
+        task_set = load_task_set(path)
+        task_sets[task_set.name] = task_set
+    starts = [(name, seed) for name, s in task_sets.items() for seed in s.seeds]
+    problems = stage.map_threads(
+        lambda key: reference(task_sets[key[0]].problem(key[1]), options.parameters),
+        starts,
+        options.threads,
+    )
+    before = dict(zip(starts, problems, strict=True))
+
+    def rows(path: str) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+        tensors, metadata = read_tensors(path)
+        dataset, label = metadata["dataset"], metadata["parameters"]["label"]
+        return [
+            evaluate(
+                before[dataset, seed],
+                tensors[f"theta.{seed}"],
+                {"dataset": dataset, "method": label, "seed": seed, "code": metadata["code"]},
+                options.parameters,
+            )
+            for seed in metadata["seeds"]
+        ]
+
+    parts = stage.map_threads(rows, options.thetas, options.threads)
+    spectra, ratios = zip(*(pair for part in parts for pair in part), strict=True)
+    record = provenance("immunization.spectrum", options.parameters)
+    for path, frames in ((options.spectra, spectra), (options.ratios, ratios)):
+        frame = pd.concat(frames, ignore_index=True)
+        frame.attrs["provenance"] = record
+        write_table(path, frame)
+    stage.LOG.info("%d spectra, %d ratios", sum(map(len, spectra)), sum(map(len, ratios)))
+
+
+if __name__ == "__main__":
+    stage.run(main)

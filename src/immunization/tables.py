@@ -1,0 +1,361 @@
+"""Stage 5: tables as CSV (numbers), Markdown and LaTeX (for people).
+
+    python -m immunization.tables --ratios … --steps … --curves … --published … \\
+        --order '{…}' --folder tables
+
+Every mean is over pairs first and then over seeds; ± is the standard deviation over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from immunization import stage
+from immunization.errors import UserError
+from immunization.files import read_table, write_text
+
+UNCHANGED = 1e-6
+"""Slack for "not larger than", as in `immunization.evaluate`."""
+ROUND_OFF = 1e-9
+"""A deviation this small beside the mean is round-off and shown as 0."""
+ACCURACY_STEPS = (10, 100, 1000)
+BEST = "best of all"
+SAME = 1.05
+"""A slowdown up to this is not told from 1: a step count moves by a step or two on its own."""
+
+
+def number(value: float) -> str:
+    """Three significant digits, in the shortest form that people read easily."""
+    if value != value:
+        return "–"
+    if value in (float("inf"), float("-inf")):
+        return "∞" if value > 0 else "−∞"
+    value = float(f"{value:.3g}")
+    if value == 0:
+        return "0"
+    if not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.2e}"
+    digits = max(0, 2 - int(np.floor(np.log10(abs(value)))))
+    return f"{value:.{digits}f}"
+
+
+def plus_minus(mean: float, deviation: float) -> str:
+    """``mean ± deviation``; the mean alone where there is no deviation to state."""
+    if deviation != deviation or mean != mean:
+        return number(mean)
+    if deviation <= ROUND_OFF * abs(mean):
+        deviation = 0.0
+    return f"{number(mean)} ± {number(deviation)}"
+
+
+def over_seeds(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Mean over pairs for each seed, then mean and standard deviation over seeds."""
+    by_seed = frame.groupby(["dataset", "method", "seed"])[column].mean()
+    grouped = by_seed.groupby(["dataset", "method"])
+    return pd.DataFrame({f"{column}_mean": grouped.mean(), f"{column}_std": grouped.std(ddof=1)})
+
+
+def ratios_table(ratios: pd.DataFrame) -> pd.DataFrame:
+    """(i), (ii) and RIR by each definition of κ, the limit, and the optimality."""
+    parts = [
+        over_seeds(ratios, column)
+        for column in (
+            "ratio_i", "ratio_ii", "rir", "released_ratio_i", "released_ratio_ii",
+            "released_rir", "ridge_rir", "optimality",
+        )
+    ]  # fmt: skip
+    grouped = ratios.groupby(["dataset", "method"])
+    finite = ratios.assign(limit=ratios["limit"].where(np.isfinite(ratios["limit"])))
+    parts += [
+        grouped["rir"].median().rename("rir_median"),
+        grouped["released_floored"].mean().rename("released_floored_share"),
+        finite.groupby(["dataset", "method"])["limit"].median().rename("limit_median_finite"),
+        grouped["limit"].apply(lambda v: float(np.isinf(v).mean())).rename("limit_infinite_share"),
+        grouped["outside"].median().rename("outside_median"),
+    ]
+    return pd.concat(parts, axis=1).reset_index()
+
+
+def show_ratios(table: pd.DataFrame) -> pd.DataFrame:
+    """`ratios_table` for people."""
+    shown = table[["dataset", "method"]].copy()
+    for column, title in (
+        ("ratio_i", "(i) κ_H"),
+        ("ratio_ii", "(ii) κ_P"),
+        ("rir", "RIR"),
+        ("released_rir", "RIR, released κ"),
+        ("ridge_rir", "RIR, ridge κ"),
+        ("optimality", "optimality"),
+    ):
+        means, deviations = table[f"{column}_mean"], table[f"{column}_std"]
+        shown[title] = [plus_minus(m, d) for m, d in zip(means, deviations, strict=True)]
+    shown.insert(5, "median RIR", table["rir_median"].map(number))
+    shown["released κ on its floor"] = table["released_floored_share"].map("{:.0%}".format)
+    limit = table["limit_median_finite"].map(number)
+    share = table["limit_infinite_share"]
+    shown["limit (median)"] = np.select(
+        [share == 0, share == 1],
+        [limit, "∞"],
+        limit + share.map(" (∞ on {:.0%})".format),
+    )
+    return shown
+
+
+def definition_table(ratios: pd.DataFrame) -> pd.DataFrame:
+    """On how many pairs each part of Definition 3.1, and each reading of success, is met."""
+    kept = ratios["ratio_ii"] <= 1 + UNCHANGED
+    met = ratios.assign(
+        pairs=1,
+        rir_above_1=ratios["rir"] > 1 + UNCHANGED,
+        i_above_1_ii_at_most_1=(ratios["ratio_i"] > 1 + UNCHANGED) & kept,
+        all_met=ratios["met_a"] & ratios["met_b"] & ratios["met_c"],
+    )
+    columns = [
+        "pairs", "rir_above_1", "i_above_1_ii_at_most_1", "met_a", "met_b", "met_c", "all_met",
+    ]  # fmt: skip
+    by_seed = met.groupby(["dataset", "method", "seed"])[columns].sum()
+    return by_seed.groupby(["dataset", "method"]).mean().reset_index()
+
+
+def show_definition(table: pd.DataFrame) -> pd.DataFrame:
+    """`definition_table` for people; counts are means over seeds."""
+    titles = {
+        "pairs": "pairs",
+        "rir_above_1": "RIR > 1",
+        "i_above_1_ii_at_most_1": "(i) > 1 and (ii) ≤ 1",
+        "met_a": "(a) met",
+        "met_b": "(b) met",
+        "met_c": "(c) met",
+        "all_met": "(a), (b) and (c)",
+    }
+    shown = table.rename(columns=titles)
+    for title in titles.values():
+        shown[title] = shown[title].map("{:g}".format) if title == "pairs" else shown[title].map(
+            lambda v: f"{v:.1f}".removesuffix(".0")
+        )
+    return shown
+
+
+def attacks_table(steps: pd.DataFrame, uses: dict[str, str]) -> pd.DataFrame:
+    """Steps to threshold and slowdown against no immunization, for each attacker and the best.
+
+    The slowdown of a pair and seed is T(θ)/T(I). Where T(θ) was censored it is a lower bound,
+    with T(θ) at the budget; where T(I) was censored it is unknown and left out.
+    """
+    keys = ["dataset", "method", "seed", "pair", "role"]
+    order = steps.sort_values("steps", kind="stable")
+    best = order.groupby(keys, as_index=False).first().assign(attack=BEST)
+    both = pd.concat([steps, best], ignore_index=True)
+    both["use"] = both["method"].map(uses)
+    place = ["dataset", "seed", "pair", "role", "attack"]
+    reference = both[both["use"] == "identity"].drop_duplicates(place).set_index(place)
+    reference = reference.reindex(pd.MultiIndex.from_frame(both[place]))
+    base = reference["steps"].where(~reference["censored"].astype(bool)).to_numpy(float)
+    both["slowdown"] = np.maximum(both["steps"], 1) / np.maximum(base, 1)
+    grouped = both.groupby(["dataset", "attack", "method", "role"])
+    wide = pd.DataFrame(
+        {
+            "steps_median": grouped["steps"].median(),
+            "censored_share": grouped["censored"].mean(),
+            "slowdown_median": grouped["slowdown"].median(),
+        }
+    ).unstack("role")
+    wide.columns = [f"{name}_{role}" for name, role in wide.columns]
+    return wide.reset_index()
+
+
+def show_attacks(table: pd.DataFrame) -> pd.DataFrame:
+    """`attacks_table` for people."""
+    shown = table[["dataset", "attack", "method"]].copy()
+    for role in "HP":
+        censored = table[f"censored_share_{role}"]
+        sign = np.where(censored > 0.5, "> ", "")
+        shown[f"steps on D_{role}"] = sign + table[f"steps_median_{role}"].map("{:.0f}".format)
+        slowdown = table[f"slowdown_median_{role}"]
+        shown[f"slowdown on D_{role}"] = np.where(slowdown.isna(), "–", sign + slowdown.map(number))
+        shown[f"censored on D_{role}"] = censored.map("{:.0%}".format)
+    broken = (table["slowdown_median_H"] <= SAME) & (table["attack"] == BEST)
+    shown["verdict"] = np.where(broken & (table["method"] != "identity"), "broken", "")
+    return shown
+
+
+def accuracy_table(ratios: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
+    """Held-out accuracies: of the best probe, and of an attacker after some steps.
+
+    Empty where no data set has labels that vary within a task.
+    """
+    if "accuracy_p" not in ratios:
+        return pd.DataFrame({"dataset": [], "method": []})
+    labelled = ratios.dropna(subset=["accuracy_p"])
+    parts = [over_seeds(labelled, column) for column in ("accuracy_p", "accuracy_h")]
+    table = pd.concat(parts, axis=1)
+    known = curves.dropna(subset=["accuracy"])
+    known = known[known["step"] > 0]
+    for (attack, role), frame in known.groupby(["attack", "role"], sort=False):
+        recorded = np.sort(frame["step"].unique())
+        for wanted in ACCURACY_STEPS:
+            step = int(recorded[recorded <= wanted].max())
+            at = frame[frame["step"] == step]
+            name = f"{attack}_{role}_{step}"
+            table[name] = at.groupby(["dataset", "method"])["accuracy"].mean()
+    return table.reset_index()
+
+
+def show_accuracy(table: pd.DataFrame) -> pd.DataFrame:
+    """`accuracy_table` for people, in percent."""
+    shown = table[["dataset", "method"]].copy()
+    for role in "ph":
+        if f"accuracy_{role}_mean" in table:
+            means = 100 * table[f"accuracy_{role}_mean"]
+            deviations = 100 * table[f"accuracy_{role}_std"]
+            shown[f"D_{role.upper()}, best probe"] = [
+                f"{m:.1f} ± {d:.1f}" if d == d else f"{m:.1f}"
+                for m, d in zip(means, deviations, strict=True)
+            ]
+    for column in table.columns[2:]:
+        if column.startswith("accuracy_"):
+            continue
+        attack, role, step = column.rsplit("_", 2)
+        # The first steps are in the CSV; least squares is the best probe at any step.
+        if attack == "least_squares" or int(step) < 100:
+            continue
+        title = f"D_{role}, {attack.replace('_', ' ')}, {step} steps"
+        shown[title] = (100 * table[column]).map("{:.1f}".format)
+    return shown
+
+
+def published_table(
+    table: pd.DataFrame, published: pd.DataFrame, order: dict[str, Any]
+) -> pd.DataFrame:
+    """Published figures beside ours, by both definitions of κ."""
+    rows = []
+    for dataset, (source, task) in order["datasets"].items():
+        for method, use in order["methods"].items():
+            ours = table[(table["dataset"] == dataset) & (table["method"] == method)]
+            figures = published[
+                (published["source"] == source)
+                & (published["task"] == task)
+                & (published["method"] == use)
+            ]
+            for figure in figures.itertuples():
+                rows.append(
+                    {
+                        "dataset": dataset,
+                        "method": method,
+                        "quantity": figure.quantity,
+                        "published": figure.value,
+                        "ours_mean": ours[f"{figure.quantity}_mean"].item(),
+                        "ours_std": ours[f"{figure.quantity}_std"].item(),
+                        "ours_released_mean": ours[f"released_{figure.quantity}_mean"].item(),
+                        "ours_released_std": ours[f"released_{figure.quantity}_std"].item(),
+                        "where": figure.note,
+                    }
+                )
+    columns = [
+        "dataset", "method", "quantity", "published", "ours_mean", "ours_std",
+        "ours_released_mean", "ours_released_std", "where",
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def show_published(table: pd.DataFrame) -> pd.DataFrame:
+    """`published_table` for people."""
+    shown = table[["dataset", "method", "quantity"]].copy()
+    names = {"ratio_i": "(i)", "ratio_ii": "(ii)", "rir": "RIR"}
+    shown["quantity"] = shown["quantity"].map(names)
+    shown["published"] = table["published"].map("{:g}".format)
+    for column, title in (("ours", "ours, non-zero κ"), ("ours_released", "ours, released κ")):
+        means, deviations = table[f"{column}_mean"], table[f"{column}_std"]
+        shown[title] = [plus_minus(m, d) for m, d in zip(means, deviations, strict=True)]
+    shown["where"] = table["where"]
+    return shown
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A pipe table; cells are short and hold no pipes."""
+    lines = [
+        "| " + " | ".join(map(str, table.columns)) + " |",
+        "|" + " --- |" * table.shape[1],
+    ]
+    lines += ["| " + " | ".join(map(str, row)) + " |" for row in table.itertuples(index=False)]
+    return "\n".join(lines) + "\n"
+
+
+SYMBOLS = {
+    "\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",
+    "±": r"$\pm$", "∞": r"$\infty$", "κ": r"$\kappa$", "≤": r"$\le$", ">": r"$>$", "–": "--",
+    "−": "$-$", "<": r"$<$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}  # fmt: skip
+
+
+def latex(table: pd.DataFrame) -> str:
+    """A booktabs tabular."""
+
+    def row(cells: Any) -> str:
+        escape = str.maketrans(SYMBOLS)
+        return " & ".join(str(cell).translate(escape) for cell in cells) + r" \\"
+
+    body = "\n".join(row(cells) for cells in table.itertuples(index=False))
+    return (
+        f"\\begin{{tabular}}{{{'l' * table.shape[1]}}}\n\\toprule\n{row(table.columns)}\n"
+        f"\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n"
+    )
+
+
+def arrange(table: pd.DataFrame, order: dict[str, Any]) -> pd.DataFrame:
+    """Rows in the order of the config."""
+    ranks = {
+        "dataset": list(order["datasets"]),
+        "attack": [*order["attacks"], BEST],
+        "method": list(order["methods"]),
+    }
+    columns = [name for name in ranks if name in table.columns]
+    keys = table[columns].apply(lambda column: column.map(ranks[str(column.name)].index))
+    return table.loc[keys.sort_values(columns, kind="stable").index].reset_index(drop=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(description="Tables of a study.")
+    parser.add_argument("--ratios", required=True, help="from the spectrum stage")
+    parser.add_argument("--steps", nargs="+", required=True, help="from the attack stage")
+    parser.add_argument("--curves", nargs="+", required=True, help="from the attack stage")
+    parser.add_argument("--published", required=True, help="CSV of published figures")
+    parser.add_argument("--order", type=stage.parse_json, required=True, help="JSON object")
+    parser.add_argument("--folder", required=True, help="folder for the tables")
+    options = parser.parse_args(arguments)
+
+    ratios = read_table(options.ratios)
+    steps = pd.concat(map(read_table, options.steps), ignore_index=True)
+    curves = pd.concat(map(read_table, options.curves), ignore_index=True)
+    published = pd.read_csv(options.published)
+    wanted = {"source", "task", "method", "quantity", "value", "note"}
+    if missing := wanted - set(published):
+        raise UserError(f"{options.published}: columns {sorted(missing)} are missing.")
+
+    main_table = ratios_table(ratios)
+    tables: dict[str, tuple[pd.DataFrame, Callable[[pd.DataFrame], pd.DataFrame]]] = {
+        "ratios": (main_table, show_ratios),
+        "definition": (definition_table(ratios), show_definition),
+        "attacks": (attacks_table(steps, options.order["methods"]), show_attacks),
+        "accuracy": (accuracy_table(ratios, curves), show_accuracy),
+        "published": (published_table(main_table, published, options.order), show_published),
+    }
+    folder = Path(options.folder)
+    for name, (table, show) in tables.items():
+        table = arrange(table, options.order)
+        shown = show(table)
+        write_text(folder / f"{name}.csv", table.to_csv(index=False))
+        write_text(folder / f"{name}.md", markdown(shown))
+        write_text(folder / f"{name}.tex", latex(shown))
+
+
+if __name__ == "__main__":
+    stage.run(main)

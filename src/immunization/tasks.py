@@ -1,0 +1,323 @@
+"""Task pairs (D_P, D_H) and the sufficient statistics that everything downstream works from.
+
+For a squared-loss probe a data set enters only through K = XᵀX = FFᵀ, z = Uᵀy and ‖y‖². They
+are computed once, at the edge; methods and attackers take them as padded, batched tensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hessian_spectrum import RangeFactor, range_factor
+from immunization.errors import UserError
+from immunization.files import read_tensors, write_tensors
+
+PRIMARY, HARMFUL = "P", "H"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Rows of one data set, with labels, for training and held out.
+
+    Attributes:
+        name: for messages and tables, such as ``"3"`` or ``"women: blood sugar"``.
+        train_rows, test_rows: integer row numbers into the study's inputs.
+        train_labels, test_labels: float64, in the order of the rows.
+    """
+
+    name: str
+    train_rows: Tensor
+    train_labels: Tensor
+    test_rows: Tensor
+    test_labels: Tensor
+
+
+@dataclass(frozen=True)
+class TaskBatch:
+    """One role (D_P or D_H) of a batch of B pairs, padded to the largest rank k.
+
+    Attributes:
+        factor: F, shape (B, D, k); columns past the rank are zero.
+        basis: V, shape (B, D, k), likewise.
+        singular_values: shape (B, k), descending, likewise.
+        targets: z = Uᵀy, shape (B, k), likewise.
+        target_energy: ‖y‖², shape (B,).
+        ranks: shape (B,), integer.
+        rows: N, shape (B,), as float64.
+        tolerances: relative tolerance on singular values of each rank, shape (B,).
+        tasks: index of each task in its `TaskSet`.
+    """
+
+    factor: Tensor
+    basis: Tensor
+    singular_values: Tensor
+    targets: Tensor
+    target_energy: Tensor
+    ranks: Tensor
+    rows: Tensor
+    tolerances: Tensor
+    tasks: list[int]
+
+    def gram(self) -> Tensor:
+        """K = FFᵀ, shape (B, D, D)."""
+        return self.factor @ self.factor.mT
+
+    def moment(self) -> Tensor:
+        """Xᵀy = Fz, shape (B, D)."""
+        return (self.factor @ self.targets[..., None]).squeeze(-1)
+
+    def range_factor(self, index: int) -> RangeFactor:
+        """The unpadded factor of one pair."""
+        rank = int(self.ranks[index])
+        return RangeFactor(
+            basis=self.basis[index, :, :rank],
+            singular_values=self.singular_values[index, :rank],
+            rank=rank,
+            tolerance=float(self.tolerances[index]),
+        )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """All pairs of one data set under one seed: what a method immunizes in one batch.
+
+    Attributes:
+        primary, harmful: the two roles, batched alike.
+        loss: "classification" or "regression".
+        seed: of the study.
+        source: where rows and labels can be had, for methods that draw minibatches.
+    """
+
+    primary: TaskBatch
+    harmful: TaskBatch
+    loss: str
+    seed: int
+    source: TaskSet
+
+    @property
+    def size(self) -> int:
+        """B, the number of pairs."""
+        return self.primary.factor.shape[0]
+
+    @property
+    def dimension(self) -> int:
+        """D, the number of features."""
+        return self.primary.factor.shape[1]
+
+    def identity(self) -> Tensor:
+        """θ = I for each pair, shape (B, D, D)."""
+        factor = self.primary.factor
+        eye = torch.eye(self.dimension, dtype=factor.dtype, device=factor.device)
+        return eye.repeat(self.size, 1, 1)
+
+    def generator(self, purpose: int) -> torch.Generator:
+        """A fresh generator that depends on the seed and ``purpose`` only (CPU, so that every
+        device draws the same numbers)."""
+        return torch.Generator().manual_seed(1_000_003 * (self.seed + 1) + purpose)
+
+
+@dataclass(frozen=True)
+class TaskSet:
+    """A data set of a study: inputs, tasks, pairs for each seed, and their statistics.
+
+    Attributes:
+        name: its label in the config.
+        loss: "classification" (labels ±1) or "regression".
+        accuracy: whether labels vary within a task, so that an accuracy means something.
+        inputs: raw inputs, shape (N, D), float64, or uint8 for images.
+        scale, shift: the features are ``inputs * scale + shift``.
+        pair_names: (name of D_P, name of D_H) for each pair.
+        task_index: shape (S, B, 2), the tasks of each seed and pair.
+        seeds: the S seeds.
+        tasks: all distinct tasks.
+        statistics: padded tensors over tasks, as in `TaskBatch`.
+        info: parameters and provenance, stored with the file.
+    """
+
+    name: str
+    loss: str
+    accuracy: bool
+    inputs: Tensor
+    scale: float
+    shift: float
+    pair_names: list[tuple[str, str]]
+    task_index: Tensor
+    seeds: list[int]
+    tasks: list[Task]
+    statistics: dict[str, Tensor]
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def features(self, rows: Tensor) -> Tensor:
+        """Features of some rows in float64, shape (..., D)."""
+        return self.inputs[rows].to(torch.float64) * self.scale + self.shift
+
+    def problem(self, seed: int, device: str = "cpu") -> Problem:
+        """All pairs under one of the seeds, on a device."""
+        index = self.task_index[self.seeds.index(seed)]
+        roles = []
+        for role in range(2):
+            chosen = index[:, role]
+            picked = {
+                name: tensor[chosen].to(device)
+                for name, tensor in self.statistics.items()
+            }
+            ranks = picked["ranks"]
+            width = int(ranks.max())
+            basis = picked["basis"][..., :width].contiguous()
+            values = picked["singular_values"][:, :width].contiguous()
+            roles.append(
+                TaskBatch(
+                    factor=basis * values[:, None, :],
+                    basis=basis,
+                    singular_values=values,
+                    targets=picked["targets"][:, :width].contiguous(),
+                    target_energy=picked["target_energy"],
+                    ranks=ranks,
+                    rows=picked["rows"],
+                    tolerances=picked["tolerances"],
+                    tasks=chosen.tolist(),
+                )
+            )
+        return Problem(roles[0], roles[1], self.loss, seed, self)
+
+
+def check_task(dataset: str, task: Task, features: Tensor, varied: bool) -> None:
+    """Refuse a task that has no meaning, before anything is computed from it.
+
+    Raises:
+        UserError: for an empty class, non-finite features or labels, or constant labels where
+            they must vary.
+    """
+    where = f"data set '{dataset}', task '{task.name}'"
+    if len(task.train_rows) == 0:
+        raise UserError(
+            f"{where}: no training rows (an empty class). Choose classes or a split column "
+            "value that occur in the data."
+        )
+    if not bool(torch.isfinite(features).all()):
+        row, column = (int(i) for i in (~torch.isfinite(features)).nonzero()[0])
+        raise UserError(
+            f"{where}: the feature in row {int(task.train_rows[row])}, column {column} is not "
+            "finite. Remove or fill such values before the study."
+        )
+    if not bool(torch.isfinite(task.train_labels).all()):
+        row = int((~torch.isfinite(task.train_labels)).nonzero()[0])
+        raise UserError(
+            f"{where}: the target in row {int(task.train_rows[row])} is not finite. Remove or "
+            "fill such rows before the study."
+        )
+    if varied and bool((task.train_labels == task.train_labels[0]).all()):
+        raise UserError(
+            f"{where}: the target is constant ({float(task.train_labels[0]):g}), there is "
+            "nothing to learn. Choose another target column or class."
+        )
+
+
+def build_task_set(
+    *,
+    name: str,
+    loss: str,
+    accuracy: bool,
+    inputs: Tensor,
+    tasks: list[Task],
+    pair_names: list[tuple[str, str]],
+    task_index: Tensor,
+    seeds: list[int],
+    scale: float = 1.0,
+    shift: float = 0.0,
+    info: dict[str, Any] | None = None,
+) -> TaskSet:
+    """Check every task, factor it, and collect the statistics (see `TaskSet` for arguments)."""
+    dimension = inputs.shape[1]
+    width = min(dimension, max((len(t.train_rows) for t in tasks), default=0))
+    count = len(tasks)
+    statistics = {
+        "basis": torch.zeros(count, dimension, width, dtype=torch.float64),
+        "singular_values": torch.zeros(count, width, dtype=torch.float64),
+        "targets": torch.zeros(count, width, dtype=torch.float64),
+        "target_energy": torch.zeros(count, dtype=torch.float64),
+        "rows": torch.zeros(count, dtype=torch.float64),
+        "tolerances": torch.zeros(count, dtype=torch.float64),
+        "ranks": torch.zeros(count, dtype=torch.int64),
+    }
+    for i, task in enumerate(tasks):
+        features = inputs[task.train_rows].to(torch.float64) * scale + shift
+        check_task(name, task, features, varied=loss == "regression" or accuracy)
+        factor = range_factor(features)
+        assert factor.left is not None
+        rank = factor.rank
+        statistics["basis"][i, :, :rank] = factor.basis
+        statistics["singular_values"][i, :rank] = factor.singular_values
+        statistics["targets"][i, :rank] = factor.left.mT @ task.train_labels
+        statistics["target_energy"][i] = task.train_labels.square().sum()
+        statistics["rows"][i] = len(task.train_rows)
+        statistics["tolerances"][i] = factor.tolerance
+        statistics["ranks"][i] = rank
+    return TaskSet(
+        name=name,
+        loss=loss,
+        accuracy=accuracy,
+        inputs=inputs,
+        scale=scale,
+        shift=shift,
+        pair_names=pair_names,
+        task_index=task_index,
+        seeds=seeds,
+        tasks=tasks,
+        statistics=statistics,
+        info=info or {},
+    )
+
+
+def save_task_set(path: Path | str, task_set: TaskSet) -> None:
+    """Write a task set to one safetensors file."""
+    tensors: dict[str, Tensor] = {"inputs": task_set.inputs, "task_index": task_set.task_index}
+    tensors |= task_set.statistics
+    for part in ("train_rows", "train_labels", "test_rows", "test_labels"):
+        pieces = [getattr(task, part) for task in task_set.tasks]
+        tensors[part] = torch.cat(pieces)
+        tensors[f"{part}_length"] = torch.tensor([len(piece) for piece in pieces])
+    metadata = {
+        "name": task_set.name,
+        "loss": task_set.loss,
+        "accuracy": task_set.accuracy,
+        "scale": task_set.scale,
+        "shift": task_set.shift,
+        "pair_names": task_set.pair_names,
+        "seeds": task_set.seeds,
+        "task_names": [task.name for task in task_set.tasks],
+        "info": task_set.info,
+    }
+    write_tensors(path, tensors, metadata)
+
+
+def load_task_set(path: Path | str) -> TaskSet:
+    """Read what `save_task_set` wrote."""
+    tensors, metadata = read_tensors(path)
+    parts = {
+        part: tensors.pop(part).split(tensors.pop(f"{part}_length").tolist())
+        for part in ("train_rows", "train_labels", "test_rows", "test_labels")
+    }
+    tasks = [
+        Task(name, **{part: parts[part][i] for part in parts})
+        for i, name in enumerate(metadata["task_names"])
+    ]
+    return TaskSet(
+        name=metadata["name"],
+        loss=metadata["loss"],
+        accuracy=metadata["accuracy"],
+        inputs=tensors.pop("inputs"),
+        scale=metadata["scale"],
+        shift=metadata["shift"],
+        pair_names=[(p, h) for p, h in metadata["pair_names"]],
+        task_index=tensors.pop("task_index"),
+        seeds=metadata["seeds"],
+        tasks=tasks,
+        statistics=tensors,
+        info=metadata["info"],
+    )

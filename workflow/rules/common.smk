@@ -1,0 +1,91 @@
+# What every rule shares: the checked config, paths, code fingerprints, the Python that jobs use.
+import json
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(workflow.basedir)
+if str(ROOT / "src") not in sys.path:
+    sys.path.insert(0, str(ROOT / "src"))
+
+from immunization.config import has_pairs, resolve
+from immunization.errors import UserError
+from immunization.fingerprint import fingerprint
+from immunization.registry import components
+
+try:
+    STUDY = resolve(config)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = f"results/{STUDY['study']}"
+LOGS = f"logs/{STUDY['study']}"
+DATASETS = list(STUDY["datasets"])
+METHODS = list(STUDY["methods"])
+FAMILIES = sorted({entry["use"] for entry in STUDY["attacks"].values()})
+
+TASKS = expand(f"{RESULTS}/tasks/{{dataset}}.safetensors", dataset=DATASETS)
+THETAS = expand(
+    f"{RESULTS}/immunized/{{method}}/{{dataset}}.safetensors",
+    method=METHODS,
+    dataset=DATASETS,
+)
+_mirror = STUDY["data"]["mirror"]
+MIRROR = f"--mirror {shlex.quote(_mirror)}" if _mirror else ""
+CACHE = STUDY["data"]["cache"]
+DEVICE = STUDY["device"]
+# One job at a time takes the GPU (the profile's cap); none is asked for where there is none.
+GPU = int(DEVICE == "cuda" or (DEVICE == "auto" and shutil.which("nvidia-smi") is not None))
+
+# Inside a conda environment `python` is that environment's; otherwise it is Snakemake's own.
+_methods = workflow.deployment_settings.deployment_method
+PYTHON = "python" if any(str(m).lower().endswith("conda") for m in _methods) else sys.executable
+
+# Snakemake drops PYTHONPATH under --use-conda; a prefix survives, and replaces the strict mode.
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(ROOT / 'src'))}; ")
+
+
+wildcard_constraints:
+    dataset="|".join(DATASETS),
+    method="|".join(METHODS),
+    family="|".join(FAMILIES),
+    figure="[A-Za-z0-9_]+",
+
+
+def source(path):
+    """A source file of the package, as an input that triggers a rerun."""
+    return os.path.relpath(ROOT / "src" / "immunization" / path)
+
+
+def compact(value):
+    """JSON for a command line; mappings keep the order of the config, which tables follow."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def figure_files(figure):
+    """Every file of a figure: one SVG and one PNG a data set it applies to."""
+    names = [
+        name
+        for name in DATASETS
+        if STUDY["figures"][figure]["datasets"] == "all" or has_pairs(STUDY, name)
+    ]
+    return [
+        f"{RESULTS}/figures/{figure}.{name}.{suffix}" for name in names for suffix in ("svg", "png")
+    ]
+
+
+# What tables need to know of the study: its order, and what each label stands for.
+ORDER = {
+    "datasets": {
+        label: [entry["source"], entry["parameters"].get("task", "regression")]
+        for label, entry in STUDY["datasets"].items()
+    },
+    "methods": {label: entry["use"] for label, entry in STUDY["methods"].items()},
+    "attacks": list(STUDY["attacks"]),
+    "figures": {label: entry["use"] for label, entry in STUDY["figures"].items()},
+}
+FIGURES = [path for figure in STUDY["figures"] for path in figure_files(figure)]

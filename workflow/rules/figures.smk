@@ -1,0 +1,45 @@
+FIGURE_INPUTS = {
+    "ratios": rules.spectrum.output.ratios,
+    "spectra": rules.spectrum.output.spectra,
+    "curves": expand(f"{RESULTS}/attack/{{family}}.curves.parquet", family=FAMILIES),
+    "steps": expand(f"{RESULTS}/attack/{{family}}.steps.parquet", family=FAMILIES),
+}
+
+# One rule a figure of the config, since each has its own list of data sets.
+for label, entry in STUDY["figures"].items():
+
+    rule:
+        name:
+            f"figure_{label}"
+        localrule: True
+        input:
+            [path for paths in FIGURE_INPUTS.values() for path in ([paths] if isinstance(paths, str) else paths)],
+            source("figure.py"),
+            source(f"figures/{entry['use']}.py"),
+        output:
+            report(
+                [path for path in figure_files(label) if path.endswith(".svg")],
+                caption="../report/figure.rst",
+                category="Figures",
+                subcategory=label.replace("_", " "),
+            ),
+            [path for path in figure_files(label) if path.endswith(".png")],
+        params:
+            figure=entry["use"],
+            caption=components("figures")[entry["use"]].traits.get("CAPTION", ""),
+            paths=compact(FIGURE_INPUTS),
+            methods=compact(METHODS),
+            code=fingerprint("immunization.figure", f"immunization.figures.{entry['use']}"),
+        log:
+            f"{LOGS}/figures/{label}.log",
+        benchmark:
+            f"{LOGS}/benchmark/figures/{label}.jsonl"
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=30,
+        conda:
+            "../../envs/plotting.yaml"
+        shell:
+            "{PYTHON} -m immunization.figure --figure {params.figure} --paths {params.paths:q}"
+            " --methods {params.methods:q} --out {output:q} 2> {log:q}"

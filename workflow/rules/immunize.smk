@@ -1,0 +1,29 @@
+rule immunize:
+    input:
+        tasks=TASKS,
+        code=source("immunize.py"),
+        component=lambda wildcards: source(f"methods/{STUDY['methods'][wildcards.method]['use']}.py"),
+    output:
+        expand(f"{RESULTS}/immunized/{{{{method}}}}/{{dataset}}.safetensors", dataset=DATASETS),
+    params:
+        use=lambda wildcards: STUDY["methods"][wildcards.method]["use"],
+        parameters=lambda wildcards: compact(STUDY["methods"][wildcards.method]["parameters"]),
+        code=lambda wildcards: fingerprint(
+            "immunization.immunize",
+            f"immunization.methods.{STUDY['methods'][wildcards.method]['use']}",
+        ),
+    log:
+        f"{LOGS}/immunize/{{method}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/immunize/{{method}}.jsonl"
+    threads: STUDY["threads"]
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=240,
+        gpu=GPU,
+    conda:
+        "../../envs/torch.yaml"
+    shell:
+        "{PYTHON} -m immunization.immunize --label {wildcards.method} --method {params.use}"
+        " --parameters {params.parameters:q} --tasks {input.tasks:q} --out {output:q}"
+        " --device {DEVICE} --threads {threads} 2> {log:q}"

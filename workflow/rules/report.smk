@@ -1,0 +1,45 @@
+localrules:
+    report_page,
+
+
+rule report_page:
+    input:
+        tables=rules.tables.output,
+        figures=FIGURES,
+        ratios=rules.spectrum.output.ratios,
+        code=[source("report.py"), source("report.html.jinja")],
+    output:
+        report(
+            f"{RESULTS}/report.html",
+            caption="../report/page.rst",
+            category="Report",
+        ),
+    params:
+        study=compact(
+            {
+                "study": STUDY["study"],
+                "seeds": STUDY["seeds"],
+                "threshold": STUDY["attack"]["threshold"],
+                "much_larger": STUDY["spectrum"]["much_larger"],
+                "config": {
+                    key: STUDY[key] for key in ("datasets", "methods", "spectrum", "attacks", "attack")
+                },
+            }
+        ),
+        order=compact(ORDER),
+        tables=rules.tables.params.folder,
+        code=fingerprint("immunization.report"),
+    log:
+        f"{LOGS}/report.log",
+    benchmark:
+        f"{LOGS}/benchmark/report.jsonl"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    conda:
+        "../../envs/plotting.yaml"
+    shell:
+        "{PYTHON} -m immunization.report --study {params.study:q} --order {params.order:q}"
+        " --tables {params.tables:q} --figures {input.figures:q} --ratios {input.ratios:q}"
+        " --out {output:q} 2> {log:q}"

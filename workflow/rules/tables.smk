@@ -1,0 +1,44 @@
+localrules:
+    tables,
+
+
+rule tables:
+    input:
+        ratios=rules.spectrum.output.ratios,
+        steps=expand(f"{RESULTS}/attack/{{family}}.steps.parquet", family=FAMILIES),
+        curves=expand(f"{RESULTS}/attack/{{family}}.curves.parquet", family=FAMILIES),
+        published=os.path.relpath(ROOT / "config" / "published.csv"),
+        code=source("tables.py"),
+    output:
+        report(
+            expand(
+                f"{RESULTS}/tables/{{table}}.csv",
+                table=("ratios", "definition", "attacks", "accuracy", "published"),
+            ),
+            caption="../report/table.rst",
+            category="Tables",
+            labels=lambda wildcards, output: {"format": "CSV"},
+        ),
+        expand(
+            f"{RESULTS}/tables/{{table}}.{{suffix}}",
+            table=("ratios", "definition", "attacks", "accuracy", "published"),
+            suffix=("md", "tex"),
+        ),
+    params:
+        order=compact(ORDER),
+        folder=f"{RESULTS}/tables",
+        code=fingerprint("immunization.tables"),
+    log:
+        f"{LOGS}/tables.log",
+    benchmark:
+        f"{LOGS}/benchmark/tables.jsonl"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    conda:
+        "../../envs/plotting.yaml"
+    shell:
+        "{PYTHON} -m immunization.tables --ratios {input.ratios:q} --steps {input.steps:q}"
+        " --curves {input.curves:q} --published {input.published:q} --order {params.order:q}"
+        " --folder {params.folder:q} 2> {log:q}"
