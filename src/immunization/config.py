@@ -180,6 +180,7 @@ def _overrides(
     """Turn a method's overrides into parameters for each data set."""
     overrides = method.pop("overrides")
     rule = {"type": "object", "additionalProperties": False, "properties": parameters}
+    overrides = {name: values for name, values in overrides.items() if values is not None}
     for dataset, values in overrides.items():
         if dataset not in study["datasets"]:
             known = list(study["datasets"])
@@ -187,7 +188,7 @@ def _overrides(
         for error in _errors(rule, values, f"{where}.overrides.{dataset}"):
             yield f"  {_describe(error)}"
     method["parameters"] = {
-        dataset: method["parameters"] | (overrides.get(dataset) or {})
+        dataset: method["parameters"] | overrides.get(dataset, {})
         for dataset in study["datasets"]
     }
 

@@ -1,12 +1,13 @@
 """Stage 6: draw one figure for every data set it applies to, as SVG and PNG.
 
-    python -m immunization.figure --figure limit --paths '{…}' --methods '[…]' \\
+    python -m immunization.figure --figure limit --paths '{…}' --study study.json \\
         --out figures/limit.digits.svg figures/limit.digits.png
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -22,11 +23,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Draw one figure.")
     parser.add_argument("--figure", required=True, help="file in immunization/figures")
     parser.add_argument("--paths", type=stage.parse_json, required=True, help="JSON object")
-    parser.add_argument("--methods", type=stage.parse_json, required=True, help="JSON list")
+    parser.add_argument("--study", required=True, help="study.json")
     parser.add_argument("--out", nargs="+", required=True)
     options = parser.parse_args(arguments)
     module = load("figures", options.figure)
-    results = Results(options.paths, options.methods)
+    study = json.loads(Path(options.study).read_text(encoding="utf-8"))
+    results = Results(options.paths, list(study["order"]["methods"]))
     outputs: dict[str, list[Path]] = {}
     for path in map(Path, options.out):
         outputs.setdefault(path.name.split(".")[1], []).append(path)

@@ -121,6 +121,7 @@ def _attack(attacks: pd.DataFrame, order: dict[str, Any], threshold: float) -> l
         # Slow on D_H counts only where D_P stays as fast as it was.
         good = good[good["slowdown_median_P"] <= SAME]
         before = f"{part.loc['identity', 'steps_median_H']:.0f}"
+        good = good[good["slowdown_median_H"] > SAME]
         if good.empty:
             told.append(
                 f"Against {_name(attack)} ({before} steps on D_H without immunization, to a loss "

@@ -1,7 +1,7 @@
 """Stage 7: one HTML page with findings, tables and figures, readable without the paper.
 
-    python -m immunization.report --study '{…}' --order '{…}' --tables tables \\
-        --figures figures/*.svg --ratios spectrum/ratios.parquet --out report.html
+    python -m immunization.report --study study.json --tables tables --figures figures/*.svg \\
+        --ratios spectrum/ratios.parquet --out report.html
 """
 
 from __future__ import annotations
@@ -56,7 +56,6 @@ def shown(table: pd.DataFrame, name: str) -> dict[str, Any]:
 
 def page(
     study: dict[str, Any],
-    order: dict[str, Any],
     tables: dict[str, pd.DataFrame],
     figures: list[Path],
     origin: dict[str, str],
@@ -64,19 +63,19 @@ def page(
     """The whole page as HTML.
 
     Args:
-        study: name, seeds, threshold and much_larger of the config.
-        order: labels of the study and what they stand for.
+        study: what `workflow/rules/study.smk` wrote: the checked config, and its order.
         tables: CSV tables by name.
         figures: SVG files named FIGURE.DATASET.svg.
         origin: what to print under "Where the numbers come from".
     """
+    order, config = study["order"], study["config"]
     datasets = []
     for name, (source, task) in order["datasets"].items():
         parts = []
         for table in SHOW:
             part = tables[table][tables[table]["dataset"] == name]
             if not part.empty:
-                parts.append(shown(part.dropna(axis=1, how="all"), table))
+                parts.append(shown(part, table))
         drawings = []
         for path in figures:
             label, dataset, _ = path.name.split(".")
@@ -98,7 +97,7 @@ def page(
                 "name": name,
                 "title": name.replace("_", " "),
                 "about": about,
-                "findings": findings(name, tables, order, study["threshold"]),
+                "findings": findings(name, tables, order, config["attack"]["threshold"]),
                 "tables": parts,
                 "figures": drawings,
             }
@@ -120,9 +119,9 @@ def page(
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.jinja").render(
-        study=study["study"],
-        seeds=study["seeds"],
-        much_larger=study["much_larger"],
+        study=config["study"],
+        seeds=config["seeds"],
+        much_larger=config["spectrum"]["much_larger"],
         kappa=KAPPA_DEFINITION,
         methods=order["methods"],
         datasets=datasets,
@@ -135,17 +134,17 @@ def page(
 def main(arguments: list[str] | None = None) -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(description="The report of a study.")
-    parser.add_argument("--study", type=stage.parse_json, required=True, help="JSON object")
-    parser.add_argument("--order", type=stage.parse_json, required=True, help="JSON object")
+    parser.add_argument("--study", required=True, help="study.json")
     parser.add_argument("--tables", required=True, help="folder of the tables stage")
     parser.add_argument("--figures", nargs="*", default=[], help="SVG files")
     parser.add_argument("--ratios", required=True, help="from the spectrum stage")
     parser.add_argument("--out", required=True, help="HTML file to write")
     options = parser.parse_args(arguments)
+    study = json.loads(Path(options.study).read_text(encoding="utf-8"))
     tables = {name: pd.read_csv(Path(options.tables) / f"{name}.csv") for name in TABLES}
     record = read_table(options.ratios).attrs.get("provenance", {})
     origin = {
-        "config": json.dumps(options.study["config"], sort_keys=True),
+        "config": json.dumps(study["config"]),
         "versions": ", ".join(
             f"{name} {record.get(name, 'unknown')}"
             for name in ("immunization", "python", "torch", "numpy")
@@ -154,7 +153,7 @@ def main(arguments: list[str] | None = None) -> None:
         "condition number": KAPPA_DEFINITION,
     }
     figures = [Path(path) for path in options.figures if path.endswith(".svg")]
-    write_text(options.out, page(options.study, options.order, tables, figures, origin))
+    write_text(options.out, page(study, tables, figures, origin))
 
 
 if __name__ == "__main__":

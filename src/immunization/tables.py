@@ -1,7 +1,7 @@
 """Stage 5: tables as CSV (numbers), Markdown and LaTeX (for people).
 
     python -m immunization.tables --ratios … --steps … --curves … --published … \\
-        --order '{…}' --folder tables
+        --study study.json --folder tables
 
 Every mean is over pairs first and then over seeds; ± is the standard deviation over seeds.
 """
@@ -9,6 +9,7 @@ Every mean is over pairs first and then over seeds; ± is the standard deviation
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -219,7 +220,7 @@ def show_accuracy(table: pd.DataFrame) -> pd.DataFrame:
                 for m, d in zip(means, deviations, strict=True)
             ]
     for column in table.columns[2:]:
-        if column.startswith("accuracy_"):
+        if column.startswith("accuracy_") or table[column].isna().all():
             continue
         attack, role, step = column.rsplit("_", 2)
         # The first steps are in the CSV; least squares is the best probe at any step.
@@ -328,10 +329,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", nargs="+", required=True, help="from the attack stage")
     parser.add_argument("--curves", nargs="+", required=True, help="from the attack stage")
     parser.add_argument("--published", required=True, help="CSV of published figures")
-    parser.add_argument("--order", type=stage.parse_json, required=True, help="JSON object")
+    parser.add_argument("--study", required=True, help="study.json")
     parser.add_argument("--folder", required=True, help="folder for the tables")
     options = parser.parse_args(arguments)
 
+    order = json.loads(Path(options.study).read_text(encoding="utf-8"))["order"]
     ratios = read_table(options.ratios)
     steps = pd.concat(map(read_table, options.steps), ignore_index=True)
     curves = pd.concat(map(read_table, options.curves), ignore_index=True)
@@ -344,13 +346,13 @@ def main(arguments: list[str] | None = None) -> None:
     tables: dict[str, tuple[pd.DataFrame, Callable[[pd.DataFrame], pd.DataFrame]]] = {
         "ratios": (main_table, show_ratios),
         "definition": (definition_table(ratios), show_definition),
-        "attacks": (attacks_table(steps, options.order["methods"]), show_attacks),
+        "attacks": (attacks_table(steps, order["methods"]), show_attacks),
         "accuracy": (accuracy_table(ratios, curves), show_accuracy),
-        "published": (published_table(main_table, published, options.order), show_published),
+        "published": (published_table(main_table, published, order), show_published),
     }
     folder = Path(options.folder)
     for name, (table, show) in tables.items():
-        table = arrange(table, options.order)
+        table = arrange(table, order)
         shown = show(table)
         write_text(folder / f"{name}.csv", table.to_csv(index=False))
         write_text(folder / f"{name}.md", markdown(shown))

@@ -13,9 +13,10 @@ for label, entry in STUDY["figures"].items():
             f"figure_{label}"
         localrule: True
         input:
-            [path for paths in FIGURE_INPUTS.values() for path in ([paths] if isinstance(paths, str) else paths)],
-            source("figure.py"),
-            source(f"figures/{entry['use']}.py"),
+            study=rules.study.output[0],
+            results=[path for paths in FIGURE_INPUTS.values() for path in ([paths] if isinstance(paths, str) else paths)],
+            code=source("figure.py"),
+            component=source(f"figures/{entry['use']}.py"),
         output:
             report(
                 [path for path in figure_files(label) if path.endswith(".svg")],
@@ -28,7 +29,6 @@ for label, entry in STUDY["figures"].items():
             figure=entry["use"],
             caption=components("figures")[entry["use"]].traits.get("CAPTION", ""),
             paths=compact(FIGURE_INPUTS),
-            methods=compact(METHODS),
             code=fingerprint("immunization.figure", f"immunization.figures.{entry['use']}"),
         log:
             f"{LOGS}/figures/{label}.log",
@@ -42,4 +42,4 @@ for label, entry in STUDY["figures"].items():
             "../../envs/plotting.yaml"
         shell:
             "{PYTHON} -m immunization.figure --figure {params.figure} --paths {params.paths:q}"
-            " --methods {params.methods:q} --out {output:q} 2> {log:q}"
+            " --study {input.study:q} --out {output:q} 2> {log:q}"

@@ -4,6 +4,7 @@ localrules:
 
 rule report_page:
     input:
+        study=rules.study.output[0],
         tables=rules.tables.output,
         figures=FIGURES,
         ratios=rules.spectrum.output.ratios,
@@ -15,18 +16,6 @@ rule report_page:
             category="Report",
         ),
     params:
-        study=compact(
-            {
-                "study": STUDY["study"],
-                "seeds": STUDY["seeds"],
-                "threshold": STUDY["attack"]["threshold"],
-                "much_larger": STUDY["spectrum"]["much_larger"],
-                "config": {
-                    key: STUDY[key] for key in ("datasets", "methods", "spectrum", "attacks", "attack")
-                },
-            }
-        ),
-        order=compact(ORDER),
         tables=rules.tables.params.folder,
         code=fingerprint("immunization.report"),
     log:
@@ -40,6 +29,5 @@ rule report_page:
     conda:
         "../../envs/plotting.yaml"
     shell:
-        "{PYTHON} -m immunization.report --study {params.study:q} --order {params.order:q}"
-        " --tables {params.tables:q} --figures {input.figures:q} --ratios {input.ratios:q}"
+        "{PYTHON} -m immunization.report --study {input.study:q} --tables {params.tables:q} --figures {input.figures:q} --ratios {input.ratios:q}"
         " --out {output:q} 2> {log:q}"

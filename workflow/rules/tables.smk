@@ -4,6 +4,7 @@ localrules:
 
 rule tables:
     input:
+        study=rules.study.output[0],
         ratios=rules.spectrum.output.ratios,
         steps=expand(f"{RESULTS}/attack/{{family}}.steps.parquet", family=FAMILIES),
         curves=expand(f"{RESULTS}/attack/{{family}}.curves.parquet", family=FAMILIES),
@@ -25,7 +26,6 @@ rule tables:
             suffix=("md", "tex"),
         ),
     params:
-        order=compact(ORDER),
         folder=f"{RESULTS}/tables",
         code=fingerprint("immunization.tables"),
     log:
@@ -40,5 +40,5 @@ rule tables:
         "../../envs/plotting.yaml"
     shell:
         "{PYTHON} -m immunization.tables --ratios {input.ratios:q} --steps {input.steps:q}"
-        " --curves {input.curves:q} --published {input.published:q} --order {params.order:q}"
+        " --curves {input.curves:q} --published {input.published:q} --study {input.study:q}"
         " --folder {params.folder:q} 2> {log:q}"

@@ -10,46 +10,54 @@ from immunization.figures._style import look, shared_legend, title
 
 CAPTION = (
     "How fast a probe is trained on the benign task D_P (left) and on the harmful task D_H "
-    "(right), for each attacker. The vertical axis is the squared distance of the probe's weights "
-    "to the best ones, relative to the start (Eq. 16 of the paper): a line that falls late is a "
-    "model that is slow to fine-tune. Immunization should push lines up on the right and not on "
-    "the left. Medians over pairs of tasks, bands from the lower to the upper quartile."
+    "(right), for each attacker. Two measures, both relative to the start: the squared distance of "
+    "the probe's weights to the best ones (Eq. 16 of the paper), and the loss above the best. A "
+    "line that falls late is a model that is slow to fine-tune. Immunization should push lines up "
+    "on the right and not on the left. Weights along tiny eigenvalues hardly matter to the loss "
+    "and hardly move, so the two can tell different stories. Medians over pairs of tasks, bands "
+    "from the lower to the upper quartile."
 )
 
 
 
+MEASURES = (
+    ("convergence_ratio", "‖w$_t$ − w*‖² / ‖w$_0$ − w*‖²"),
+    ("loss_gap", "(L$_t$ − L*) / (L$_0$ − L*)"),
+)
+LOWEST = 1e-10
+
+
 def draw(results: Results, dataset: str) -> Figure:
-    """Eq. 16 against the step: medians and quartiles over pairs, averaged over seeds."""
+    """Eq. 16 and the loss gap against the step: quartiles over pairs, averaged over seeds."""
     curves = results.curves[results.curves["dataset"] == dataset]
     # An attacker that is done after one step has no curve to show.
-    later = curves[curves["step"] > 0].groupby("attack")["convergence_ratio_q50"].max()
+    later = curves[curves["step"] > 0].groupby("attack")["loss_gap_q50"].max()
     attacks = [name for name in curves["attack"].unique() if later[name] > 0]
     figure, axes = plt.subplots(
-        len(attacks), 2, figsize=(8, 0.9 + 2.5 * len(attacks)), sharex=True, sharey=True,
+        2 * len(attacks), 2, figsize=(8, 0.9 + 4.2 * len(attacks)), sharex=True, sharey="row",
         squeeze=False,
     )  # fmt: skip
     styles = look(results.methods)
     handles = {}
-    for row, attack in zip(axes, attacks, strict=True):
+    rows = [(attack, *measure) for attack in attacks for measure in MEASURES]
+    for row, (attack, measure, label) in zip(axes, rows, strict=True):
+        lowest = 1.0
         for axis, (role, name) in zip(
             row, (("P", "benign task D_P"), ("H", "harmful task D_H")), strict=True
         ):
             part = curves[(curves["attack"] == attack) & (curves["role"] == role)]
             for method in results.methods:
                 line = part[part["method"] == method].groupby("step").mean(numeric_only=True)
-                line = line[line.index > 0]
-                style = styles[method]
-                (handles[method],) = axis.plot(
-                    line.index, line["convergence_ratio_q50"], linewidth=1.4, **style
-                )
+                line = line[line.index > 0].clip(lower=LOWEST)
+                middle, style = line[f"{measure}_q50"], styles[method]
+                (handles[method],) = axis.plot(middle.index, middle, linewidth=1.4, **style)
                 axis.fill_between(
-                    line.index,
-                    line["convergence_ratio_q25"].clip(lower=1e-12),
-                    line["convergence_ratio_q75"].clip(lower=1e-12),
+                    line.index, line[f"{measure}_q25"], line[f"{measure}_q75"],
                     color=style["color"], alpha=0.08, linewidth=0,
                 )  # fmt: skip
-            axis.set(xscale="log", yscale="log", ylim=(1e-8, 2), title=f"{title(attack)}, {name}")
-        row[0].set_ylabel("‖w$_t$ − w*‖² / ‖w$_0$ − w*‖²")
+                lowest = min(lowest, float(middle.min()))
+            axis.set(xscale="log", yscale="log", title=f"{title(attack)}, {name}")
+        row[0].set(ylabel=label, ylim=(max(lowest / 3, LOWEST), 2))
     for axis in axes[-1]:
         axis.set_xlabel("step")
     shared_legend(figure, list(handles.values()), [title(m) for m in handles])

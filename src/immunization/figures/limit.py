@@ -11,9 +11,10 @@ from immunization.figures._style import look, shared_legend, title
 
 CAPTION = (
     "RIR of every pair and seed against the largest that any invertible linear extractor can "
-    "reach, computed from the two data sets alone. No point lies above the diagonal. Hollow: the "
-    "limit is infinite, because D_H uses directions that D_P does not see; such a point stands at "
-    "the finite limit that results when those directions count a little (`unseen_floor`)."
+    "reach, computed from the two data sets alone. No filled point lies above the diagonal. Hollow: "
+    "the limit is infinite, because D_H uses directions that D_P does not see; such a point stands "
+    "at the finite limit that results when those directions count a little (`unseen_floor`), and "
+    "may lie above the diagonal."
 )
 
 
@@ -21,7 +22,7 @@ CAPTION = (
 def draw(results: Results, dataset: str) -> Figure:
     """Filled: the limit is finite. Hollow: it is infinite, drawn at the value with a floor."""
     ratios = results.ratios[results.ratios["dataset"] == dataset]
-    figure, axis = plt.subplots(figsize=(7, 4.6))
+    figure, axis = plt.subplots(figsize=(8, 5))
     styles = look(results.methods)
     handles = {}
     for method in results.methods:
@@ -36,11 +37,11 @@ def draw(results: Results, dataset: str) -> Figure:
             part.loc[finite, "limit"], part.loc[finite, "rir"], s=16, color=colour
         )
     low = min(1.0, float(ratios["rir"].min()))
-    high = float(ratios["limit_with_floor"].max()) * 2
-    axis.plot([1, high], [1, high], color="black", linewidth=0.8)
+    left, right = ratios["limit_with_floor"].min() / 2, ratios["limit_with_floor"].max() * 2
+    axis.plot([left, right], [left, right], color="black", linewidth=0.8)
     axis.axhline(1, color="black", linewidth=0.5, linestyle=":")
     axis.set(
-        xscale="log", yscale="log", ylim=(low / 2, None), ylabel="RIR",
+        xscale="log", yscale="log", xlim=(left, right), ylim=(low / 2, None), ylabel="RIR",
         xlabel="limit RIR$_{max}$ (filled), or limit with a floor where it is infinite (hollow)",
     )  # fmt: skip
     shared_legend(figure, list(handles.values()), [title(m) for m in handles])
