@@ -28,5 +28,9 @@ rule all:
         f"{RESULTS}/report.html",
         rules.tables.output,
         rules.spectrum.output,
-        expand(f"{RESULTS}/attack/{{family}}.{{kind}}.parquet", family=FAMILIES, kind=("steps", "curves")),
+        expand(
+            f"{RESULTS}/attack/{{family}}.{{kind}}.parquet",
+            family=FAMILIES,
+            kind=("steps", "curves"),
+        ),
         FIGURES,

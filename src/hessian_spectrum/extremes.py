@@ -85,7 +85,9 @@ def smallest_eigenpairs(
     if shift is None:
         shift = matrices.new_zeros(count)
     if block is None:
-        block = torch.eye(n, BLOCK, dtype=matrices.dtype, device=matrices.device).repeat(count, 1, 1)
+        block = torch.eye(n, BLOCK, dtype=matrices.dtype, device=matrices.device).repeat(
+            count, 1, 1
+        )
     block = block.clone()
     block[..., -1] = _fresh_column(n, matrices)
 

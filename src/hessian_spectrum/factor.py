@@ -56,10 +56,12 @@ def range_factor(features: Tensor, *, tolerance: float | None = None) -> RangeFa
         ValueError: if ``features`` is not a matrix, or not finite, or zero.
     """
     if features.ndim != 2:
-        raise ValueError(f"A feature matrix has two dimensions (N, D). Got {tuple(features.shape)}.")
+        raise ValueError(
+            f"A feature matrix has two dimensions (N, D). Got {tuple(features.shape)}."
+        )
     if tolerance is None:
         dtype = features.dtype if features.dtype.is_floating_point else torch.float64
-        tolerance = relative_tolerance(*features.shape, dtype)
+        tolerance = relative_tolerance(features.shape[0], features.shape[1], dtype)
     features = features.to(torch.float64)
     if not torch.isfinite(features).all():
         row, column = (int(i) for i in (~torch.isfinite(features)).nonzero()[0])

@@ -188,8 +188,7 @@ def _overrides(
         for error in _errors(rule, values, f"{where}.overrides.{dataset}"):
             yield f"  {_describe(error)}"
     method["parameters"] = {
-        dataset: method["parameters"] | overrides.get(dataset, {})
-        for dataset in study["datasets"]
+        dataset: method["parameters"] | overrides.get(dataset, {}) for dataset in study["datasets"]
     }
 
 

@@ -1,4 +1,4 @@
-"""Public files: from a local mirror, the cache, or the web, never used before their SHA-256 fits."""
+"""Public files from a mirror, the cache or the web, never used before their SHA-256 fits."""
 
 from __future__ import annotations
 

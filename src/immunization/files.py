@@ -83,7 +83,7 @@ def read_tensors(path: Path | str, device: str = "cpu") -> tuple[dict[str, Tenso
     try:
         with safe_open(path, framework="pt", device=device) as file:
             metadata = json.loads((file.metadata() or {})["json"])
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise _unreadable(path, error) from error
 

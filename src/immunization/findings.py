@@ -77,8 +77,7 @@ def _ratio(ratios: pd.DataFrame, met: pd.DataFrame, order: dict[str, Any]) -> li
         kept = met.loc[names]
         full = kept[kept["i_above_1_ii_at_most_1"] >= kept["pairs"]].index
         told.append(
-            "The harmful κ grew while the benign one did not on every pair with "
-            f"{_list(full)}."
+            f"The harmful κ grew while the benign one did not on every pair with {_list(full)}."
             if len(full)
             else "No such method makes the harmful κ grow on every pair without the benign one "
             "growing on some."

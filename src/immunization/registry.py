@@ -72,7 +72,9 @@ def _read(kind: str, path: Path) -> Component:
     summary = (ast.get_docstring(tree) or "").split("\n")[0]
     parameters = literals.pop("PARAMETERS", {})
     if "EXTENDS" in literals:
-        parameters = _read(kind, path.with_name(f"{literals['EXTENDS']}.py")).parameters | parameters
+        parameters = (
+            _read(kind, path.with_name(f"{literals['EXTENDS']}.py")).parameters | parameters
+        )
     return Component(kind, path.stem, path, summary, parameters, literals)
 
 

@@ -95,6 +95,8 @@ def show_ratios(table: pd.DataFrame) -> pd.DataFrame:
         ("optimality", "optimality"),
     ):
         means, deviations = table[f"{column}_mean"], table[f"{column}_std"]
+        if column == "optimality":  # a share, whose round-off around 0 says nothing
+            means, deviations = means.round(6), deviations.round(6)
         shown[title] = [plus_minus(m, d) for m, d in zip(means, deviations, strict=True)]
     shown.insert(5, "median RIR", table["rir_median"].map(number))
     shown["released κ on its floor"] = table["released_floored_share"].map("{:.0%}".format)
@@ -137,8 +139,10 @@ def show_definition(table: pd.DataFrame) -> pd.DataFrame:
     }
     shown = table.rename(columns=titles)
     for title in titles.values():
-        shown[title] = shown[title].map("{:g}".format) if title == "pairs" else shown[title].map(
-            lambda v: f"{v:.1f}".removesuffix(".0")
+        shown[title] = (
+            shown[title].map("{:g}".format)
+            if title == "pairs"
+            else shown[title].map(lambda v: f"{v:.1f}".removesuffix(".0"))
         )
     return shown
 

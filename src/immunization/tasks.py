@@ -162,10 +162,7 @@ class TaskSet:
         roles = []
         for role in range(2):
             chosen = index[:, role]
-            picked = {
-                name: tensor[chosen].to(device)
-                for name, tensor in self.statistics.items()
-            }
+            picked = {name: tensor[chosen].to(device) for name, tensor in self.statistics.items()}
             ranks = picked["ranks"]
             width = int(ranks.max())
             basis = picked["basis"][..., :width].contiguous()

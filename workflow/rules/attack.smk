@@ -7,6 +7,16 @@ rule attack:
     output:
         steps=f"{RESULTS}/attack/{{family}}.steps.parquet",
         curves=f"{RESULTS}/attack/{{family}}.curves.parquet",
+    log:
+        f"{LOGS}/attack/{{family}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/attack/{{family}}.jsonl"
+    conda:
+        "../../envs/torch.yaml"
+    threads: STUDY["threads"]
+    resources:
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=240,
     params:
         attackers=lambda wildcards: compact(
             {
@@ -19,16 +29,6 @@ rule attack:
         code=lambda wildcards: fingerprint(
             "immunization.attack", f"immunization.attacks.{wildcards.family}"
         ),
-    log:
-        f"{LOGS}/attack/{{family}}.log",
-    benchmark:
-        f"{LOGS}/benchmark/attack/{{family}}.jsonl"
-    threads: STUDY["threads"]
-    resources:
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
-        runtime=240,
-    conda:
-        "../../envs/torch.yaml"
     shell:
         "{PYTHON} -m immunization.attack --family {wildcards.family}"
         " --attackers {params.attackers:q} --plan {params.plan:q}"

@@ -4,6 +4,16 @@ rule prepare:
         lambda wildcards: source(f"datasets/{STUDY['datasets'][wildcards.dataset]['source']}.py"),
     output:
         f"{RESULTS}/tasks/{{dataset}}.safetensors",
+    log:
+        f"{LOGS}/prepare/{{dataset}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/prepare/{{dataset}}.jsonl"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=60,
     params:
         source=lambda wildcards: STUDY["datasets"][wildcards.dataset]["source"],
         parameters=lambda wildcards: compact(STUDY["datasets"][wildcards.dataset]["parameters"]),
@@ -12,16 +22,6 @@ rule prepare:
             "immunization.prepare",
             f"immunization.datasets.{STUDY['datasets'][wildcards.dataset]['source']}",
         ),
-    log:
-        f"{LOGS}/prepare/{{dataset}}.log",
-    benchmark:
-        f"{LOGS}/benchmark/prepare/{{dataset}}.jsonl"
-    threads: 1
-    resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=60,
-    conda:
-        "../../envs/torch.yaml"
     shell:
         "{PYTHON} -m immunization.prepare --name {wildcards.dataset} --source {params.source}"
         " --parameters {params.parameters:q} --seeds {params.seeds:q}"

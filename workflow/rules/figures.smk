@@ -11,10 +11,13 @@ for label, entry in STUDY["figures"].items():
     rule:
         name:
             f"figure_{label}"
-        localrule: True
         input:
             study=rules.study.output[0],
-            results=[path for paths in FIGURE_INPUTS.values() for path in ([paths] if isinstance(paths, str) else paths)],
+            results=[
+                path
+                for paths in FIGURE_INPUTS.values()
+                for path in ([paths] if isinstance(paths, str) else paths)
+            ],
             code=source("figure.py"),
             component=source(f"figures/{entry['use']}.py"),
         output:
@@ -25,21 +28,22 @@ for label, entry in STUDY["figures"].items():
                 subcategory=label.replace("_", " "),
             ),
             [path for path in figure_files(label) if path.endswith(".png")],
+        log:
+            f"{LOGS}/figures/{label}.log",
+        benchmark:
+            f"{LOGS}/benchmark/figures/{label}.jsonl"
+        localrule: True
+        conda:
+            "../../envs/plotting.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=30,
         params:
             figure=entry["use"],
             caption=components("figures")[entry["use"]].traits.get("CAPTION", ""),
             paths=compact(FIGURE_INPUTS),
             code=fingerprint("immunization.figure", f"immunization.figures.{entry['use']}"),
-        log:
-            f"{LOGS}/figures/{label}.log",
-        benchmark:
-            f"{LOGS}/benchmark/figures/{label}.jsonl"
-        threads: 1
-        resources:
-            mem_mb=2000,
-            runtime=30,
-        conda:
-            "../../envs/plotting.yaml"
         shell:
             "{PYTHON} -m immunization.figure --figure {params.figure} --paths {params.paths:q}"
             " --study {input.study:q} --out {output:q} 2> {log:q}"

@@ -2,9 +2,22 @@ rule immunize:
     input:
         tasks=TASKS,
         code=source("immunize.py"),
-        component=lambda wildcards: source(f"methods/{STUDY['methods'][wildcards.method]['use']}.py"),
+        component=lambda wildcards: source(
+            f"methods/{STUDY['methods'][wildcards.method]['use']}.py"
+        ),
     output:
         expand(f"{RESULTS}/immunized/{{{{method}}}}/{{dataset}}.safetensors", dataset=DATASETS),
+    log:
+        f"{LOGS}/immunize/{{method}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/immunize/{{method}}.jsonl"
+    conda:
+        "../../envs/torch.yaml"
+    threads: STUDY["threads"]
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=240,
+        gpu=GPU,
     params:
         use=lambda wildcards: STUDY["methods"][wildcards.method]["use"],
         parameters=lambda wildcards: compact(STUDY["methods"][wildcards.method]["parameters"]),
@@ -12,17 +25,6 @@ rule immunize:
             "immunization.immunize",
             f"immunization.methods.{STUDY['methods'][wildcards.method]['use']}",
         ),
-    log:
-        f"{LOGS}/immunize/{{method}}.log",
-    benchmark:
-        f"{LOGS}/benchmark/immunize/{{method}}.jsonl"
-    threads: STUDY["threads"]
-    resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=240,
-        gpu=GPU,
-    conda:
-        "../../envs/torch.yaml"
     shell:
         "{PYTHON} -m immunization.immunize --label {wildcards.method} --method {params.use}"
         " --parameters {params.parameters:q} --tasks {input.tasks:q} --out {output:q}"

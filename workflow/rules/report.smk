@@ -15,19 +15,19 @@ rule report_page:
             caption="../report/page.rst",
             category="Report",
         ),
-    params:
-        tables=rules.tables.params.folder,
-        code=fingerprint("immunization.report"),
     log:
         f"{LOGS}/report.log",
     benchmark:
         f"{LOGS}/benchmark/report.jsonl"
+    conda:
+        "../../envs/plotting.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=30,
-    conda:
-        "../../envs/plotting.yaml"
+    params:
+        tables=rules.tables.params.folder,
+        code=fingerprint("immunization.report"),
     shell:
         "{PYTHON} -m immunization.report --study {input.study:q} --tables {params.tables:q} --figures {input.figures:q} --ratios {input.ratios:q}"
         " --out {output:q} 2> {log:q}"

@@ -6,19 +6,19 @@ rule spectrum:
     output:
         spectra=f"{RESULTS}/spectrum/spectra.parquet",
         ratios=f"{RESULTS}/spectrum/ratios.parquet",
-    params:
-        parameters=compact(STUDY["spectrum"]),
-        code=fingerprint("immunization.spectrum"),
     log:
         f"{LOGS}/spectrum.log",
     benchmark:
         f"{LOGS}/benchmark/spectrum.jsonl"
+    conda:
+        "../../envs/torch.yaml"
     threads: STUDY["threads"]
     resources:
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
         runtime=240,
-    conda:
-        "../../envs/torch.yaml"
+    params:
+        parameters=compact(STUDY["spectrum"]),
+        code=fingerprint("immunization.spectrum"),
     shell:
         "{PYTHON} -m immunization.spectrum --tasks {input.tasks:q} --thetas {input.thetas:q}"
         " --parameters {params.parameters:q} --spectra {output.spectra:q}"

@@ -6,17 +6,17 @@ localrules:
 rule study:
     output:
         f"{RESULTS}/study.json",
-    params:
-        study=compact({"config": STUDY, "order": ORDER}),
     log:
         f"{LOGS}/study.log",
     benchmark:
         f"{LOGS}/benchmark/study.jsonl"
+    conda:
+        "../../envs/plotting.yaml"
     threads: 1
     resources:
         mem_mb=100,
         runtime=5,
-    conda:
-        "../../envs/plotting.yaml"
+    params:
+        study=compact({"config": STUDY, "order": ORDER}),
     shell:
         "printf '%s\\n' {params.study:q} > {output:q} 2> {log:q}"

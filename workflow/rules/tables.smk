@@ -25,19 +25,19 @@ rule tables:
             table=("ratios", "definition", "attacks", "accuracy", "published"),
             suffix=("md", "tex"),
         ),
-    params:
-        folder=f"{RESULTS}/tables",
-        code=fingerprint("immunization.tables"),
     log:
         f"{LOGS}/tables.log",
     benchmark:
         f"{LOGS}/benchmark/tables.jsonl"
+    conda:
+        "../../envs/plotting.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=30,
-    conda:
-        "../../envs/plotting.yaml"
+    params:
+        folder=f"{RESULTS}/tables",
+        code=fingerprint("immunization.tables"),
     shell:
         "{PYTHON} -m immunization.tables --ratios {input.ratios:q} --steps {input.steps:q}"
         " --curves {input.curves:q} --published {input.published:q} --study {input.study:q}"

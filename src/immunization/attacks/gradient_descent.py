@@ -65,7 +65,9 @@ def line_search(spectrum: Quadratic, plan: Plan) -> Attack:
         slope = scaled * errors
         reached = (slope * errors).sum(-1) <= plan.threshold * first[running]
         steps[running] = torch.where(
-            reached & (steps[running] > step), torch.tensor(step, device=steps.device), steps[running]
+            reached & (steps[running] > step),
+            torch.tensor(step, device=steps.device),
+            steps[running],
         )
         if step in record:
             kept.append(errors.clone())

@@ -25,14 +25,15 @@ TRAIN = File(
 )
 _COMMIT = "b749964785b07b66180afb4a929099d34c09b861"
 _REPOSITORY = "amberyzheng/model-immunization-cond-num"
+_FOLDER = "data/house_price"
 # The authors' own split of train.csv, which anyone may download; Kaggle asks for an account.
 PARTS = tuple(
     File(
         path=f"house-prices/{name}",
         sha256=sha256,
         urls=(
-            f"https://raw.githubusercontent.com/{_REPOSITORY}/{_COMMIT}/data/house_price/{name}",
-            f"https://cdn.jsdelivr.net/gh/{_REPOSITORY}@{_COMMIT}/data/house_price/{name}",
+            f"https://raw.githubusercontent.com/{_REPOSITORY}/{_COMMIT}/{_FOLDER}/{name}",
+            f"https://cdn.jsdelivr.net/gh/{_REPOSITORY}@{_COMMIT}/{_FOLDER}/{name}",
         ),
     )
     for name, sha256 in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, with grey for the reference.
@@ -47,6 +48,6 @@ def title(label: str) -> str:
     return "no immunization (θ = I)" if label == "identity" else label.replace("_", " ")
 
 
-def shared_legend(figure: Figure, handles: list[object], labels: list[str]) -> None:
+def shared_legend(figure: Figure, handles: list[Artist], labels: list[str]) -> None:
     """One legend under all panels."""
     figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)))

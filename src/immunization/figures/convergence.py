@@ -15,9 +15,8 @@ CAPTION = (
     "line that falls late is a model that is slow to fine-tune. Immunization should push lines up "
     "on the right and not on the left. Weights along tiny eigenvalues hardly matter to the loss "
     "and hardly move, so the two can tell different stories. Medians over pairs of tasks, bands "
-    "from the lower to the upper quartile."
+    "from the lower to the upper quartile; a line that leaves at the bottom has converged."
 )
-
 
 
 MEASURES = (
@@ -55,7 +54,8 @@ def draw(results: Results, dataset: str) -> Figure:
                     line.index, line[f"{measure}_q25"], line[f"{measure}_q75"],
                     color=style["color"], alpha=0.08, linewidth=0,
                 )  # fmt: skip
-                lowest = min(lowest, float(middle.min()))
+                unfinished = middle[middle > 10 * LOWEST]
+                lowest = min(lowest, float(unfinished.min()) if len(unfinished) else 1.0)
             axis.set(xscale="log", yscale="log", title=f"{title(attack)}, {name}")
         row[0].set(ylabel=label, ylim=(max(lowest / 3, LOWEST), 2))
     for axis in axes[-1]:

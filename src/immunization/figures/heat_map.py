@@ -21,7 +21,6 @@ CAPTION = (
 )
 
 
-
 def draw(results: Results, dataset: str) -> Figure:
     """Mean over seeds of the natural logarithm; rows D_P, columns D_H."""
     ratios = results.ratios[results.ratios["dataset"] == dataset]

@@ -16,7 +16,6 @@ CAPTION = (
 )
 
 
-
 def draw(results: Results, dataset: str) -> Figure:
     """Non-zero eigenvalues over the largest, first seed, the pair with the median RIR.
 
@@ -47,9 +46,7 @@ def draw(results: Results, dataset: str) -> Figure:
             (handles[method],) = axis.plot(
                 index, values / values[0], linewidth=1.3, marker=".", markersize=3, **styles[method]
             )
-        axis.set(
-            yscale="log", xlabel="index", title=f"D_{role}: {name}, {len(index)} non-zero"
-        )
+        axis.set(yscale="log", xlabel="index", title=f"D_{role}: {name}, {len(index)} non-zero")
     axes[0].set_ylabel("eigenvalue / largest")
     shared_legend(figure, list(handles.values()), [title(m) for m in handles])
     return figure

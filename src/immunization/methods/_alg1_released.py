@@ -140,7 +140,8 @@ def _batches(streams: list[Iterator[Batch]]) -> Iterator[tuple[Batch, NDArray[np
     while active.any():
         # Stacking needs one length; a pair with fewer than 64 rows sets it.
         length = min(len(batch.rows_p) for batch in last)
-        yield Batch(*(np.stack([part[:length] for part in parts]) for parts in zip(*last))), active
+        stacked = (np.stack([part[:length] for part in parts]) for parts in zip(*last, strict=True))
+        yield Batch(*stacked), active
         following = [next(stream, None) for stream in streams]
         active = np.array([batch is not None for batch in following])
         last = [new or old for new, old in zip(following, last, strict=True)]

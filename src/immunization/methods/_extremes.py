@@ -8,7 +8,6 @@ from torch import Tensor
 from hessian_spectrum import largest_eigenpairs, smallest_eigenpairs
 from immunization.tasks import TaskBatch
 
-
 TOLERANCE = 1e-5
 """Residual of an eigenpair inside a loop; the eigenvalue is then right to about 1e-10, far more
 than a step of a percent needs. Reported spectra are computed anew, and exactly."""

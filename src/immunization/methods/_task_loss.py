@@ -25,7 +25,12 @@ def initial_probe(problem: Problem) -> Tensor:
 
 
 class TaskLoss(NamedTuple):
-    """L(θ, ω) = ‖Xθω − y‖²/(2N), as K, Xᵀy, ‖y‖² and N."""
+    """L(θ, ω) = ‖Xθω/c − y‖²/(2N), as K/c², Xᵀy/c, ‖y‖² and N.
+
+    c² = σ_1(K)/N makes the curvature at θ = I one, so that η means the same on pixels and on
+    prices: with raw normalised pixels, full-batch steps of the paper's η = 0.005 diverge.
+    Condition numbers do not see c.
+    """
 
     gram: Tensor
     moment: Tensor
@@ -33,10 +38,14 @@ class TaskLoss(NamedTuple):
     rows: Tensor
 
     @classmethod
-    def of(cls, task: TaskBatch, gram: Tensor | None = None) -> TaskLoss:
-        """Loss of one role; ``gram`` saves forming K again."""
+    def of(cls, task: TaskBatch) -> TaskLoss:
+        """Loss of one role."""
+        curvature = task.singular_values[:, 0].square() / task.rows
         return cls(
-            task.gram() if gram is None else gram, task.moment(), task.target_energy, task.rows
+            task.gram() / curvature[:, None, None],
+            task.moment() / curvature.sqrt()[:, None],
+            task.target_energy,
+            task.rows,
         )
 
     def value(self, theta: Tensor, probe: Tensor) -> Tensor:

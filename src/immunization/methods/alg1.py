@@ -103,7 +103,7 @@ def paper(
         problem: the pairs.
         eta: η.
         steps: number of steps.
-        lambda_p: λ_P, or None to make its term as long as ∇_θL on the first step.
+        lambda_p: λ_P, or None so that on the first step its term moves θ by η‖θ‖.
         lambda_h: λ_H, likewise.
 
     Returns:
@@ -111,7 +111,7 @@ def paper(
     """
     theta = problem.identity()
     top, low = LargestTracker(problem.primary), SmallestTracker(problem.harmful)
-    loss = TaskLoss.of(problem.primary, top.gram)
+    loss = TaskLoss.of(problem.primary)
     probe = initial_probe(problem)
     basis_p, basis_h = problem.primary.basis, problem.harmful.basis
     weights: tuple[Tensor, Tensor] | None = None
@@ -121,7 +121,7 @@ def paper(
         ill = 2 * basis_h @ (basis_h.mT @ ill)
         by_theta, by_probe = loss.gradients(theta, probe)
         if weights is None:
-            weights = balanced(lambda_p, well, by_theta), balanced(lambda_h, ill, by_theta)
+            weights = balanced(lambda_p, well, theta), balanced(lambda_h, ill, theta)
         theta = theta - eta * (by_theta + weights[0] * well + weights[1] * ill)
         probe = probe - eta * by_probe
     return theta

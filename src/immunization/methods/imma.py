@@ -38,8 +38,8 @@ PARAMETERS = {
         "type": ["number", "null"],
         "exclusiveMinimum": 0,
         "default": None,
-        "description": "weight of the harmful loss; null keeps its gradient as long as that of "
-        "the loss on D_P, at every step: with a fixed weight the ascent diverges.",
+        "description": "weight of the harmful loss; null moves θ by η‖θ‖ against it at every "
+        "step: with a fixed weight the ascent diverges.",
     },
 }
 
@@ -89,7 +89,7 @@ def immunize(problem: Problem, parameters: dict[str, Any]) -> Tensor:
         reached, power = adapted_loss(harmful, leaf, parameters["inner_steps"], power, rounds)
         (up,) = torch.autograd.grad(reached.sum(), leaf)
         down, by_probe = primary.gradients(theta, probe)
-        weight = balanced(parameters["lambda_h"], up, down)
+        weight = balanced(parameters["lambda_h"], up, theta)
         theta = theta - parameters["eta"] * (down - weight * up)
         probe = probe - parameters["eta"] * by_probe
     return theta

@@ -39,9 +39,7 @@ def immunize(problem: Problem, parameters: dict[str, Any]) -> Tensor:
     thetas = []
     for i in range(problem.size):
         primary, harmful = problem.primary.range_factor(i), problem.harmful.range_factor(i)
-        spectrum = generalized_spectrum(
-            primary, harmful, unseen_floor=parameters["unseen_floor"]
-        )
+        spectrum = generalized_spectrum(primary, harmful, unseen_floor=parameters["unseen_floor"])
         allowed = factor_condition(primary) if budget == "reference" else budget
         thetas.append(optimal_extractor(spectrum, allowed))
     theta = torch.stack(thetas)
