@@ -29,6 +29,37 @@ class ProbeSpectrum(NamedTuple):
     resolved: Tensor
 
 
+def robust_svd(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Thin SVD of a batch, by a slower algorithm where the fast one gives up.
+
+    LAPACK's divide and conquer (gesdd), which torch uses on a CPU, sometimes fails on spectra
+    that fall through twelve or more orders of magnitude; QR iteration (gesvd) takes those.
+
+    Args:
+        matrices: shape (B, m, n).
+
+    Returns:
+        U, σ (descending) and Vᵀ, as `torch.linalg.svd` with ``full_matrices=False``.
+    """
+    try:
+        return tuple(torch.linalg.svd(matrices, full_matrices=False))
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        parts = [_svd_of_one(matrix) for matrix in matrices]
+        left, values, right = (torch.stack(part) for part in zip(*parts, strict=True))
+        return left, values, right
+
+
+def _svd_of_one(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    try:
+        return tuple(torch.linalg.svd(matrix, full_matrices=False))
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        import scipy.linalg
+
+        found = scipy.linalg.svd(matrix.cpu().numpy(), full_matrices=False, lapack_driver="gesvd")
+        left, values, right = (torch.from_numpy(part).to(matrix) for part in found)
+        return left, values, right
+
+
 def probe_spectrum(factor: Tensor, targets: Tensor, ranks: Tensor, theta: Tensor) -> ProbeSpectrum:
     """Decompose Fᵀθ = U diag(σ) Vᵀ: H = V diag(σ²) Vᵀ and w* = V diag(1/σ) Uᵀ z.
 
@@ -46,7 +77,7 @@ def probe_spectrum(factor: Tensor, targets: Tensor, ranks: Tensor, theta: Tensor
         ½(‖y‖² − explained + Σσ²(v − coefficients)²) / N.
     """
     image = factor.mT @ theta
-    left, values, right = torch.linalg.svd(image, full_matrices=False)
+    left, values, right = robust_svd(image)
     index = torch.arange(values.shape[-1], device=values.device)
     kept = index < ranks[:, None]
     cutoff = max(image.shape[-2:]) * torch.finfo(values.dtype).eps * values[:, :1]

@@ -105,13 +105,14 @@ def _describe(error: ValidationError) -> str:
     if error.validator == "required":
         missing = [name for name in rule if name not in value]
         return f"{where}: missing key {', '.join(map(repr, missing))}."
+    allowed = list(map(str, rule)) if isinstance(rule, list) else [str(rule)]
     words = {
         "exclusiveMinimum": f"must be greater than {rule}",
         "minimum": f"must be at least {rule}",
         "maximum": f"must be at most {rule}",
         "exclusiveMaximum": f"must be less than {rule}",
-        "enum": f"must be one of {', '.join(map(str, rule)) if isinstance(rule, list) else rule}",
-        "type": f"must be {' or '.join(rule) if isinstance(rule, list) else f'of type {rule}'}",
+        "enum": f"must be one of {', '.join(allowed)}",
+        "type": f"must be of type {' or '.join(allowed)}",
         "pattern": "must start with a letter or digit and hold letters, digits and '_' only",
         "minItems": f"needs at least {rule} entries",
         "uniqueItems": "must not repeat entries",

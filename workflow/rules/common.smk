@@ -62,8 +62,8 @@ def source(path):
 
 
 def compact(value):
-    """JSON for a command line; mappings keep the order of the config, which tables follow."""
-    return json.dumps(value, separators=(",", ":"))
+    """JSON for a command line, the same for the same value whatever the order of its keys."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def figure_files(figure):

@@ -17,6 +17,7 @@ rule study:
         mem_mb=100,
         runtime=5,
     params:
-        study=compact({"config": STUDY, "order": ORDER}),
+        # In the order of the config, which tables and figures follow.
+        study=json.dumps({"config": STUDY, "order": ORDER}),
     shell:
         "printf '%s\\n' {params.study:q} > {output:q} 2> {log:q}"

@@ -45,8 +45,8 @@ PARTS = tuple(
 # is on the list although it is a category of MasVnrType; with pandas 1's rule, which keeps it,
 # κ(K_P) is 248 in place of 254 and κ(K_H) 203 in place of 209.
 MISSING = (
-    "None", "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
-    "<NA>", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null",
+    "None", "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND",
+    "1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null",
 )  # fmt: skip
 
 

@@ -13,8 +13,8 @@ CAPTION = (
     "RIR of every pair and seed against the largest that any invertible linear extractor can "
     "reach, computed from the two data sets alone. No filled point lies above the diagonal. "
     "Hollow: the limit is infinite, because D_H uses directions that D_P does not see; such a "
-    "point stands at the finite limit that results when those directions count a little (`unseen_floor`), and "
-    "may lie above the diagonal."
+    "point stands at the finite limit that results when those directions count a little "
+    "(`unseen_floor`), and may lie above the diagonal."
 )
 
 

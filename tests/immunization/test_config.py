@@ -1,0 +1,126 @@
+"""A config that is wrong is refused with the key, the rule and a remedy."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from immunization.config import has_pairs, resolve, schema
+from immunization.errors import UserError
+from immunization.registry import components
+
+CONFIG = Path(__file__).parents[2] / "config"
+SMALL = {
+    "study": "mini",
+    "datasets": {"digits": {}},
+    "methods": {"identity": {}, "alg1": {"profile": "paper"}},
+    "attacks": {"least_squares": {}},
+}
+
+
+def changed(**changes):
+    raw = copy.deepcopy(SMALL)
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        place = raw
+        for key in parents:
+            place = place.setdefault(key, {})
+        place[last] = value
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (changed(sedes=[0]), ["top level", "'sedes'", "did you mean 'seeds'", "Known keys"]),
+        (changed(seeds=[]), ["seeds", "at least 1"]),
+        (changed(seeds=[-1]), ["seeds.0", "-1", "at least 0"]),
+        (changed(study="../etc"), ["study", "../etc", "letters, digits"]),
+        (changed(device="tpu"), ["device", "'tpu'", "auto, cpu, cuda"]),
+        (changed(methods__alg2={}), ["methods.alg2", "no method named 'alg2'", "'alg1'"]),
+        (changed(methods__alg1__eta=-0.1), ["methods.alg1.eta", "-0.1", "greater than 0"]),
+        (changed(methods__alg1__etta=0.1), ["methods.alg1", "'etta'", "did you mean 'eta'"]),
+        (changed(methods__alg1__profile="papr"), ["methods.alg1.profile", "paper, released"]),
+        (changed(methods__alg1__steps="many"), ["methods.alg1.steps", "'many'", "integer"]),
+        (changed(methods__alg1=3), ["methods.alg1", "mapping"]),
+        (
+            changed(methods__alg1__overrides={"digit": {"eta": 1}}),
+            ["methods.alg1.overrides", "no data set 'digit'", "'digits'"],
+        ),
+        (
+            changed(methods__alg1__overrides={"digits": {"eta": 0}}),
+            ["methods.alg1.overrides.digits.eta", "greater than 0"],
+        ),
+        (changed(datasets__digits__task="none"), ["datasets.digits.task", "one_vs_rest"]),
+        (changed(datasets__digits__pairs=[[1]]), ["datasets.digits.pairs"]),
+        (changed(datasets__mine={"source": "csv_table"}), ["datasets.mine", "'path'", "missing"]),
+        (changed(attacks__gd={"use": "sgd"}), ["attacks.gd", "no attacker named 'sgd'"]),
+        (changed(figures={"limits": {}}), ["figures.limits", "'limit'"]),
+        (changed(attack__threshold=2), ["attack.threshold", "less than 1"]),
+        (changed(methods={"alg1": {}}), ["identity", "missing"]),
+        ({"study": "x"}, ["missing key", "'datasets'"]),
+        (changed(**{"datasets__a b": {"source": "digits"}}), ["datasets.a b", "letters"]),
+    ],
+)
+def test_a_wrong_key_is_named_with_its_remedy(raw, words):
+    with pytest.raises(UserError) as error:
+        resolve(raw)
+    for word in words:
+        assert word in str(error.value), str(error.value)
+
+
+def test_all_mistakes_are_told_at_once():
+    with pytest.raises(UserError) as error:
+        resolve(changed(methods__alg1__eta=-1, methods__imma={"steps": 0}))
+    assert "methods.alg1.eta" in str(error.value)
+    assert "methods.imma.steps" in str(error.value)
+
+
+def test_defaults_are_filled_and_overrides_reach_their_data_set_only():
+    raw = changed(methods__alg1={"profile": "paper", "overrides": {"digits": {"steps": 7}}})
+    raw["datasets"]["diabetes"] = {}
+    study = resolve(raw)
+    assert study["seeds"] == [0, 1, 2]
+    assert study["attack"]["budget"] == 5000
+    parameters = study["methods"]["alg1"]["parameters"]
+    assert parameters["digits"]["steps"] == 7
+    assert parameters["diabetes"]["steps"] == 100
+    assert parameters["diabetes"]["profile"] == "paper"
+
+
+def test_null_removes_a_component_and_numbers_in_text_are_numbers():
+    study = resolve(changed(methods__imma=None, methods__alg1={"profile": "paper", "eta": "1e-3"}))
+    assert set(study["methods"]) == {"identity", "alg1"}
+    assert study["methods"]["alg1"]["parameters"]["digits"]["eta"] == 1e-3
+
+
+def test_the_config_given_is_not_changed():
+    raw = changed()
+    before = copy.deepcopy(raw)
+    resolve(raw)
+    assert raw == before
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "paper.yaml"])
+def test_the_configs_that_ship_are_right(name):
+    study = resolve(yaml.safe_load((CONFIG / name).read_text()))
+    assert any(has_pairs(study, dataset) for dataset in study["datasets"])
+
+
+def keys(node, prefix=""):
+    for name, rule in node.get("properties", {}).items():
+        yield prefix + name, rule
+        yield from keys(rule, f"{prefix}{name}.")
+
+
+def test_every_key_has_a_description_and_stands_in_the_documentation():
+    text = (CONFIG / "README.md").read_text()
+    for name, rule in keys(schema()):
+        assert rule.get("description"), name
+        assert f"`{name}`" in text, f"config/README.md does not explain {name}"
+    for kind in ("datasets", "methods", "attacks"):
+        for component in components(kind).values():
+            assert f"`{component.name}`" in text, component.path
+            for parameter in component.parameters:
+                assert f"`{parameter}`" in text, (component.path, parameter)

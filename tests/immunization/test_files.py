@@ -1,0 +1,48 @@
+"""Atomic writes and readable complaints about files."""
+
+import pandas as pd
+import pytest
+import torch
+
+from immunization.errors import UserError
+from immunization.files import atomic, read_table, read_tensors, write_table, write_tensors
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "result.txt"
+    path.write_text("old")
+
+    def fail():
+        with atomic(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["result.txt"]
+
+
+def test_tensors_and_their_metadata_survive_their_file(tmp_path):
+    tensors = {"a": torch.arange(6.0).reshape(2, 3).mT, "b": torch.tensor([1])}
+    write_tensors(tmp_path / "x.safetensors", tensors, {"seeds": [0], "κ": "defined"})
+    back, metadata = read_tensors(tmp_path / "x.safetensors")
+    assert torch.equal(back["a"], tensors["a"])
+    assert metadata == {"seeds": [0], "κ": "defined"}
+
+
+@pytest.mark.parametrize("keep", [0, 5, 60])
+def test_a_cut_file_is_named_with_the_remedy(tmp_path, keep):
+    tensors, table = tmp_path / "x.safetensors", tmp_path / "x.parquet"
+    write_tensors(tensors, {"a": torch.ones(100)}, {})
+    write_table(table, pd.DataFrame({"a": range(100)}))
+    for path, read in ((tensors, read_tensors), (table, read_table)):
+        path.write_bytes(path.read_bytes()[:keep])
+        with pytest.raises(UserError, match=f"{path.name}: cannot be read.*Delete it"):
+            read(path)
+
+
+def test_an_absent_file_is_named(tmp_path):
+    for read in (read_tensors, read_table):
+        with pytest.raises(UserError, match="nowhere"):
+            read(tmp_path / "nowhere")

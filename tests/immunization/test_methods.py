@@ -1,0 +1,319 @@
+"""Methods: closed forms against autograd and literal transcriptions, and what they promise."""
+
+import pytest
+import torch
+
+from hessian_spectrum import r_ill, r_well
+from immunization.evaluate import limits, optimality, reference_condition, report_role
+from immunization.methods import alg1, imma, optimum
+from immunization.methods._alg1_released import Adam, left_preconditioned
+from immunization.methods._extremes import LargestTracker, SmallestTracker
+from immunization.methods._task_loss import TaskLoss, initial_probe
+from immunization.methods.opt_kappa import LogCondition
+from immunization.registry import components, load
+
+from .conftest import defaults, task_set
+
+
+def ratios(problem, theta):
+    after = [report_role(t, theta, ridge=1e-6).kappa for t in (problem.primary, problem.harmful)]
+    ii = after[0] / reference_condition(problem.primary)
+    i = after[1] / reference_condition(problem.harmful)
+    return i, ii
+
+
+def run(problem, name, parameters):
+    method = "alg1" if name in ("paper", "corrected", "released") else name
+    return load("methods", method).immunize(problem, parameters)
+
+
+@pytest.mark.parametrize("task", ["digit", "one_vs_rest"])
+def test_every_method_returns_a_finite_invertible_theta_and_keeps_the_benign_loss(
+    task, request, gradient_methods
+):
+    problem = request.getfixturevalue(task).problem(0)
+    before = report_role(problem.primary, problem.identity(), ridge=1e-6)
+    cases = gradient_methods | {
+        "identity": {},
+        "optimum": defaults("methods", "optimum"),
+    }
+    for name, parameters in cases.items():
+        theta = run(problem, name, parameters)
+        assert theta.shape == (12, 9, 9), name
+        assert torch.isfinite(theta).all(), name
+        assert torch.linalg.matrix_rank(theta).min() == 9, name
+        after = report_role(problem.primary, theta, ridge=1e-6)
+        torch.testing.assert_close(after.loss, before.loss, rtol=1e-6, atol=1e-9, msg=name)
+
+
+def test_methods_are_deterministic_and_depend_on_the_seed_only_where_they_draw(
+    source, gradient_methods
+):
+    tasks = task_set(source, seeds=(0, 1))
+    for name, parameters in gradient_methods.items():
+        first, again = (run(tasks.problem(0), name, parameters) for _ in range(2))
+        assert torch.equal(first, again), name
+
+
+def test_a_pair_alone_is_immunized_as_it_is_in_its_batch(source, gradient_methods):
+    """Padding, warm starts and batching must not leak between pairs."""
+    whole, alone = task_set(source), task_set(source, pairs=[[1, 0]])
+    place = whole.pair_names.index(("1", "0"))
+    # The initial probe and the minibatches are drawn for the batch; these methods draw none.
+    for name in ("r_ill_only", "opt_kappa", "corrected"):
+        together = run(whole.problem(0), name, gradient_methods[name])[place]
+        single = run(alone.problem(0), name, gradient_methods[name])[0]
+        torch.testing.assert_close(together, single, rtol=1e-6, atol=1e-9, msg=name)
+
+
+def test_alg1_raises_rir_above_one_on_every_pair(digit):
+    for profile, steps in (("paper", 30), ("corrected", 30)):
+        parameters = defaults("methods", "alg1", profile=profile, steps=steps)
+        i, ii = ratios(digit.problem(0), alg1.immunize(digit.problem(0), parameters))
+        assert (i / ii > 1).all(), profile
+
+
+def literal_algorithm_1(problem, pair, eta, steps):
+    """Algorithm 1 line by line on one pair: autograd, eigh, an explicit pseudo-inverse."""
+    x = [
+        problem.source.features(problem.source.tasks[t.tasks[pair]].train_rows)
+        for t in (problem.primary, problem.harmful)
+    ]
+    y = problem.source.tasks[problem.primary.tasks[pair]].train_labels
+    gram_p, gram_h = (a.mT @ a for a in x)
+    inverse_p, inverse_h = (
+        torch.linalg.pinv(g, rtol=1e-10, hermitian=True) for g in (gram_p, gram_h)
+    )
+    rank = int(problem.harmful.ranks[pair])
+    scale = torch.linalg.matrix_norm(gram_p, 2) / len(y)
+    theta = torch.eye(9, dtype=torch.float64)
+    probe = initial_probe(problem)[pair].clone()
+    weights = None
+    for _ in range(steps):
+        theta.requires_grad_(True)
+        probe.requires_grad_(True)
+        loss = (x[0] @ theta @ probe / scale.sqrt() - y).square().sum() / (2 * len(y))
+        h_p, h_h = theta.mT @ gram_p @ theta, theta.mT @ gram_h @ theta
+        well = r_well(h_p, torch.linalg.eigvalsh(h_p)[-1])
+        ill = r_ill(h_h, torch.linalg.eigvalsh(h_h)[-rank], rank)
+        by_theta, by_probe = torch.autograd.grad(loss, (theta, probe))
+        (by_well,) = torch.autograd.grad(well, theta)
+        (by_ill,) = torch.autograd.grad(ill, theta)
+        by_well, by_ill = inverse_p @ by_well, inverse_h @ by_ill
+        with torch.no_grad():
+            if weights is None:
+                weights = theta.norm() / by_well.norm(), theta.norm() / by_ill.norm()
+            theta = theta - eta * (by_theta + weights[0] * by_well + weights[1] * by_ill)
+            probe = probe - eta * by_probe
+    return theta.detach()
+
+
+@pytest.mark.parametrize("pair", [0, 5, 11])
+def test_the_paper_profile_is_algorithm_1_line_by_line(digit, pair):
+    problem = digit.problem(0)
+    ours = alg1.paper(problem, eta=0.005, steps=8)[pair]
+    torch.testing.assert_close(
+        ours, literal_algorithm_1(problem, pair, 0.005, 8), rtol=0, atol=1e-7
+    )
+
+
+def test_the_corrected_profile_does_not_see_the_scale_of_the_data(source):
+    plain = task_set(source)
+    scaled = source.__class__(1000 * source.inputs, source.labels)
+    theta = alg1.corrected(plain.problem(0), eta=0.01, steps=10)
+    again = alg1.corrected(task_set(scaled).problem(0), eta=0.01, steps=10)
+    torch.testing.assert_close(theta, again, rtol=1e-6, atol=1e-9)
+
+
+def test_optimum_reaches_every_finite_limit_and_keeps_its_budget(one_vs_rest, digit):
+    seen = 0
+    for tasks in (one_vs_rest, digit):
+        problem = tasks.problem(0)
+        limit = limits(problem, unseen_floor=1e-3)
+        for budget in ("reference", 1):
+            parameters = defaults("methods", "optimum", budget=budget)
+            i, ii = ratios(problem, optimum.immunize(problem, parameters))
+            reached = optimality(i / ii, limit.rir)
+            finite = torch.isfinite(limit.rir)
+            seen += int(finite.sum())
+            assert (reached[finite] >= 0.999).all()
+            assert (ii <= 1 + 1e-6).all()
+    assert seen > 0
+
+
+def test_trackers_equal_a_dense_eigendecomposition_along_a_path(digit, generator):
+    problem = digit.problem(0)
+    top, low = LargestTracker(problem.primary), SmallestTracker(problem.harmful)
+    theta = problem.identity()
+    for _ in range(5):
+        theta = theta + 0.05 * torch.randn(theta.shape, dtype=torch.float64, generator=generator)
+        hessian, largest, _ = top(theta)
+        _, smallest, vector = low(theta)
+        torch.testing.assert_close(largest, torch.linalg.eigvalsh(hessian)[:, -1])
+        harmful = theta.mT @ problem.harmful.gram() @ theta
+        for i, rank in enumerate(problem.harmful.ranks.tolist()):
+            assert float(smallest[i]) == pytest.approx(
+                float(torch.linalg.eigvalsh(harmful[i])[-rank]), rel=1e-6
+            )
+            image = harmful[i] @ vector[i]
+            torch.testing.assert_close(image, smallest[i] * vector[i], rtol=0, atol=1e-4)
+
+
+def test_task_loss_and_gradients_equal_autograd_on_the_data(one_vs_rest, generator):
+    problem = one_vs_rest.problem(0)
+    loss = TaskLoss.of(problem.primary)
+    theta = torch.randn(12, 9, 9, dtype=torch.float64, generator=generator)
+    probe = torch.randn(12, 9, dtype=torch.float64, generator=generator)
+    value = loss.value(theta, probe)
+    by_theta, by_probe = loss.gradients(theta, probe)
+    for pair in (0, 7):
+        task = problem.source.tasks[problem.primary.tasks[pair]]
+        x = problem.source.features(task.train_rows)
+        scale = (torch.linalg.matrix_norm(x, 2).square() / len(x)).sqrt()
+        t, w = theta[pair].clone().requires_grad_(), probe[pair].clone().requires_grad_()
+        direct = (x @ t @ w / scale - task.train_labels).square().sum() / (2 * len(x))
+        expected = torch.autograd.grad(direct, (t, w))
+        torch.testing.assert_close(value[pair], direct.detach())
+        torch.testing.assert_close(by_theta[pair], expected[0])
+        torch.testing.assert_close(by_probe[pair], expected[1])
+
+
+def test_log_condition_gradient_equals_finite_differences(digit, generator):
+    problem = digit.problem(0)
+    theta = problem.identity() + 0.2 * torch.randn(
+        12, 9, 9, dtype=torch.float64, generator=generator
+    )
+    direction = torch.randn(12, 9, 9, dtype=torch.float64, generator=generator)
+    value, gradient = LogCondition(problem.harmful)(theta)
+    step = 1e-5
+    high, _ = LogCondition(problem.harmful)(theta + step * direction)
+    low, _ = LogCondition(problem.harmful)(theta - step * direction)
+    slope = (gradient * direction).sum((1, 2))
+    torch.testing.assert_close((high - low) / (2 * step), slope, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        value.exp(), report_role(problem.harmful, theta, ridge=1e-6).kappa, rtol=1e-6, atol=0
+    )
+
+
+def test_imma_loss_after_adaptation_equals_running_the_steps_and_ignores_scale(one_vs_rest):
+    problem = one_vs_rest.problem(0)
+    loss = TaskLoss.of(problem.harmful)
+    theta = problem.identity()
+    start = torch.ones(12, 9, dtype=torch.float64)
+    value, _ = imma.adapted_loss(loss, theta, 3, start, rounds=500)
+    scaled, _ = imma.adapted_loss(loss, 10 * theta, 3, start, rounds=500)
+    torch.testing.assert_close(value, scaled)
+    task = problem.source.tasks[problem.harmful.tasks[4]]
+    x = problem.source.features(task.train_rows)
+    x = x / (torch.linalg.matrix_norm(x, 2).square() / len(x)).sqrt()
+    probe = torch.zeros(9, dtype=torch.float64)
+    for _ in range(3):
+        probe = probe - x.mT @ (x @ probe - task.train_labels) / len(x)
+    direct = (x @ probe - task.train_labels).square().sum() / (2 * len(x))
+    torch.testing.assert_close(value[4], direct)
+
+
+def test_imma_raises_the_loss_that_the_attacker_reaches(one_vs_rest):
+    problem = one_vs_rest.problem(0)
+    theta = imma.immunize(problem, defaults("methods", "imma", steps=20))
+    loss = TaskLoss.of(problem.harmful)
+    start = torch.ones(12, 9, dtype=torch.float64)
+    before, _ = imma.adapted_loss(loss, problem.identity(), 5, start, rounds=200)
+    after, _ = imma.adapted_loss(loss, theta, 5, start, rounds=200)
+    assert (after > before).all()
+
+
+def test_adam_equals_torch_and_leaves_finished_pairs_alone(generator):
+    start = torch.randn(3, 4, dtype=torch.float64, generator=generator)
+    ours, theirs = start.clone(), start.clone().requires_grad_()
+    adam, reference = Adam([ours], 0.01), torch.optim.Adam([theirs], lr=0.01)
+    on = torch.tensor([True, True, True])
+    for _ in range(20):
+        gradient = torch.randn(3, 4, dtype=torch.float64, generator=generator)
+        adam.step([gradient], on)
+        theirs.grad = gradient
+        reference.step()
+    torch.testing.assert_close(ours, theirs.detach())
+    frozen = ours[1].clone()
+    adam.step([torch.ones(3, 4, dtype=torch.float64)], torch.tensor([True, False, True]))
+    assert torch.equal(ours[1], frozen)
+    assert not torch.equal(ours[0], theirs[0])
+
+
+@pytest.mark.parametrize("rows", [5, 12])
+def test_the_released_preconditioner_equals_a_dense_solve(rows, generator):
+    x = torch.randn(2, rows, 7, dtype=torch.float64, generator=generator)
+    gradient = torch.randn(2, 7, 7, dtype=torch.float64, generator=generator)
+    dense = torch.linalg.solve(x.mT @ x + 1e-3 * torch.eye(7, dtype=torch.float64), gradient)
+    torch.testing.assert_close(left_preconditioned(gradient, x, 1e-3), dense)
+
+
+def released_gradients_by_autograd(weight, bias, x_p, x_h, lambda_p, lambda_h, ridge):
+    """The released regularizer through autograd: the gradient of W is preconditioned at the end."""
+    total_w, total_b = torch.zeros_like(weight), torch.zeros_like(bias)
+    for x, strength, shift, kind in ((x_p, lambda_p, 1.0, "well"), (x_h, lambda_h, ridge, "ill")):
+        w, b = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+        hidden = x @ w.mT + b
+        s = hidden.mT @ hidden
+        size = s.shape[0]
+        shifted = torch.linalg.eigvalsh(s + 1e-6 * torch.eye(size, dtype=torch.float64))
+        if kind == "well":
+            value = shifted[-1] ** 2 / 2 - s.square().sum() / (2 * size)
+        else:
+            low = shifted[shifted > 1e-6].min()
+            value = 1 / (s.square().sum() / (2 * size) - low**2 / 2)
+        by_w, by_b = torch.autograd.grad(strength * value, (w, b))
+        eye = torch.eye(x.shape[1], dtype=torch.float64)
+        total_w += torch.linalg.solve(x.mT @ x + shift * eye, by_w)
+        total_b += by_b
+    return total_w, total_b
+
+
+@pytest.mark.parametrize("rows", [4, 20])
+def test_the_released_gradients_equal_autograd_through_its_formulas(rows, generator):
+    from immunization.methods._alg1_released import _gradients
+
+    def draw(*shape):
+        return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+    weight, bias, probe = draw(1, 6, 6), draw(1, 6), torch.zeros(1, 6, dtype=torch.float64)
+    x_p, x_h = draw(1, rows, 6), draw(1, rows, 6)
+    # A zero probe and zero labels silence the loss of the regression task.
+    labels = torch.zeros(1, rows, dtype=torch.float64)
+    ours = _gradients([weight, bias, probe], x_p, labels, x_h, "regression", 2.0, 3e4, 1e-3)
+    expected = released_gradients_by_autograd(weight[0], bias[0], x_p[0], x_h[0], 2.0, 3e4, 1e-3)
+    torch.testing.assert_close(ours[0][0], expected[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(ours[1][0], expected[1], rtol=1e-5, atol=1e-6)
+
+
+def test_the_released_loss_gradients_equal_autograd(generator):
+    from immunization.methods._alg1_released import _gradients
+
+    def draw(*shape):
+        return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+    state = [draw(1, 5, 5), draw(1, 5), draw(1, 5)]
+    x, labels = draw(1, 30, 5), draw(1, 30).sign()
+    for kind in ("classification", "regression"):
+        ours = _gradients(state, x, labels, x, kind, 0.0, 0.0, 1.0)
+        leaves = [value.clone().requires_grad_() for value in state]
+        output = ((x @ leaves[0].mT + leaves[1][:, None]) @ leaves[2][..., None]).squeeze(-1)
+        if kind == "classification":
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(output, (labels + 1) / 2)
+        else:
+            loss = (output - labels).square().mean()
+        for mine, theirs in zip(ours, torch.autograd.grad(loss, leaves), strict=True):
+            torch.testing.assert_close(mine, theirs)
+
+
+def test_every_parameter_is_documented_and_has_a_default_that_fits_its_schema():
+    from jsonschema import Draft202012Validator
+
+    for kind in ("datasets", "methods", "attacks", "figures"):
+        for component in components(kind).values():
+            assert component.summary, component.path
+            for name, rule in component.parameters.items():
+                assert rule.get("description"), (component.path, name)
+                Draft202012Validator.check_schema(rule)
+                if "default" in rule:
+                    Draft202012Validator(rule).validate(rule["default"])
