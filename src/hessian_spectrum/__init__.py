@@ -8,7 +8,12 @@ from hessian_spectrum.condition import (
     released_condition,
     ridge_condition,
 )
-from hessian_spectrum.extremes import Eigenpairs, largest_eigenpairs, smallest_eigenpairs
+from hessian_spectrum.extremes import (
+    Eigenpairs,
+    NotFiniteError,
+    largest_eigenpairs,
+    smallest_eigenpairs,
+)
 from hessian_spectrum.factor import RangeFactor, range_factor
 from hessian_spectrum.generalized import (
     GeneralizedSpectrum,
@@ -25,6 +30,7 @@ from hessian_spectrum.regularizers import r_ill, r_ill_gradient, r_well, r_well_
 __all__ = [
     "Eigenpairs",
     "GeneralizedSpectrum",
+    "NotFiniteError",
     "ProbeSpectrum",
     "RangeFactor",
     "ReleasedCondition",

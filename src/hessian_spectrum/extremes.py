@@ -24,6 +24,18 @@ CERTIFIED = 1e-6
 (or 64·eps·‖A‖_F, the round-off of a Cholesky factorisation, where that is larger)."""
 
 
+class NotFiniteError(ValueError):
+    """A matrix of a batch holds NaN or infinity, as after an optimisation that diverged.
+
+    Attributes:
+        index: place of the first such matrix in the batch.
+    """
+
+    def __init__(self, index: int) -> None:
+        super().__init__(f"Matrix {index} of the batch is not finite.")
+        self.index = index
+
+
 class Eigenpairs(NamedTuple):
     """One extreme eigenpair for each matrix of a batch.
 
@@ -76,7 +88,8 @@ def smallest_eigenpairs(
         The pairs.
 
     Raises:
-        ValueError: for matrices that are not square or not finite.
+        ValueError: for matrices that are not square.
+        NotFiniteError: for matrices that are not finite.
     """
     if matrices.ndim != 3 or matrices.shape[-1] != matrices.shape[-2]:
         raise ValueError(f"Expected a batch of square matrices. Got {tuple(matrices.shape)}.")
@@ -85,9 +98,7 @@ def smallest_eigenpairs(
         return _exact(matrices, matrices.new_zeros(count, n, min(BLOCK, n)))
     norm = torch.linalg.matrix_norm(matrices)
     if not bool(torch.isfinite(norm).all()):
-        raise ValueError(
-            f"Matrix {int((~torch.isfinite(norm)).nonzero()[0])} of the batch is not finite."
-        )
+        raise NotFiniteError(int((~torch.isfinite(norm)).nonzero()[0]))
     if shift is None:
         shift = matrices.new_zeros(count)
     if block is None:

@@ -24,6 +24,7 @@ def findings(
     ratios = _of(tables["ratios"], dataset)
     told = [*_limit(ratios), *_ratio(ratios, _of(tables["definition"], dataset), order)]
     told += _floor(ratios)
+    told += _resolved(_of(tables["definition"], dataset))
     told += _attack(_of(tables["attacks"], dataset), order, threshold)
     told += _accuracy(tables["accuracy"], dataset)
     return told
@@ -99,6 +100,20 @@ def _floor(ratios: pd.DataFrame) -> list[str]:
     return [
         f"The condition number of the released code is its own floor on {share:.0%} of the "
         "results, so ratios by that definition compare largest eigenvalues only."
+    ]
+
+
+def _resolved(met: pd.DataFrame) -> list[str]:
+    lost = met[met["resolved"] < met["pairs"]]
+    if lost.empty:
+        return []
+    counts = [
+        f"{_name(method)} on {row['pairs'] - row['resolved']:.0f} of {row['pairs']:.0f} pairs"
+        for method, row in lost.iterrows()
+    ]
+    return [
+        f"Some extractors are numerically singular, and their κ is beyond float64: "
+        f"{', '.join(counts)}."
     ]
 
 

@@ -10,16 +10,45 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
+from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from hessian_spectrum import NotFiniteError
 from immunization import stage
 from immunization.errors import UserError
 from immunization.files import write_tensors
 from immunization.provenance import provenance
 from immunization.registry import load
-from immunization.tasks import load_task_set
+from immunization.tasks import TaskSet, load_task_set
+
+
+def immunize_seed(
+    label: str, method: ModuleType, parameters: dict[str, Any], task_set: TaskSet, device: str,
+    seed: int,
+) -> Tensor:  # fmt: skip
+    """θ of every pair of one data set and seed, on the CPU, shape (B, D, D).
+
+    Raises:
+        UserError: when the method diverges.
+    """
+    broken = None
+    try:
+        theta = method.immunize(task_set.problem(seed, device), parameters).cpu()
+        lost = (~torch.isfinite(theta).flatten(1).all(1)).nonzero()
+        broken = int(lost[0]) if len(lost) else None
+    except NotFiniteError as error:  # noticed on the way
+        broken = error.index
+    if broken is not None:
+        raise UserError(
+            f"method '{label}' diverged on data set '{task_set.name}', seed {seed}, pair "
+            f"{task_set.pair_names[broken]}: θ is not finite. Lower its eta in the config "
+            "(`overrides:` sets it for one data set)."
+        )
+    return theta
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -43,21 +72,8 @@ def main(arguments: list[str] | None = None) -> None:
         task_set = load_task_set(tasks_path)
         parameters = options.parameters[task_set.name]
         started = time.perf_counter()
-
-        def immunize(seed: int) -> Tensor:
-            problem = task_set.problem(seed, device)  # noqa: B023  (used within the iteration)
-            return method.immunize(problem, parameters).cpu()  # noqa: B023
-
-        thetas = stage.map_threads(immunize, task_set.seeds, options.threads)
-        for seed, theta in zip(task_set.seeds, thetas, strict=True):
-            broken = (~torch.isfinite(theta).flatten(1).all(1)).nonzero().flatten().tolist()
-            if broken:
-                pair = task_set.pair_names[broken[0]]
-                raise UserError(
-                    f"method '{options.label}' diverged on data set '{task_set.name}', seed "
-                    f"{seed}, pair {pair} ({len(broken)} pairs): θ is not finite. Lower its eta "
-                    "in the config (`overrides:` sets it for one data set)."
-                )
+        run = partial(immunize_seed, options.label, method, parameters, task_set, device)
+        thetas = stage.map_threads(run, task_set.seeds, options.threads)
         seconds = time.perf_counter() - started
         write_tensors(
             out,

@@ -127,6 +127,8 @@ def evaluate(
         "met_a": met.a,
         "met_b": met.b,
         "met_c": met.c,
+        "resolved": (primary.spectrum.resolved == problem.primary.ranks)
+        & (harmful.spectrum.resolved == problem.harmful.ranks),
         "best_loss_p_reference": before.primary.loss,
         "best_loss_p": primary.loss,
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -39,12 +38,11 @@ def run(main: Callable[[list[str] | None], None]) -> None:
 
 
 def one_thread_each() -> None:
-    """Let torch use one thread an operation.
+    """Let torch use one thread an operation, in the thread that calls this.
 
     Work is spread over whole batches instead (see `map_threads`), which is as fast, and makes
     results the same to the last bit for any number of threads.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     import torch
 
     torch.set_num_threads(1)
@@ -56,7 +54,7 @@ def map_threads(function: Callable[[Any], Any], items: list[Any], threads: int) 
         return [function(item) for item in items]
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(min(threads, len(items))) as pool:
+    with ThreadPoolExecutor(min(threads, len(items)), initializer=one_thread_each) as pool:
         return list(pool.map(function, items))
 
 

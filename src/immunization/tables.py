@@ -121,6 +121,7 @@ def definition_table(ratios: pd.DataFrame) -> pd.DataFrame:
     )
     columns = [
         "pairs", "rir_above_1", "i_above_1_ii_at_most_1", "met_a", "met_b", "met_c", "all_met",
+        "resolved",
     ]  # fmt: skip
     by_seed = met.groupby(["dataset", "method", "seed"])[columns].sum()
     return by_seed.groupby(["dataset", "method"]).mean().reset_index()
@@ -136,6 +137,7 @@ def show_definition(table: pd.DataFrame) -> pd.DataFrame:
         "met_b": "(b) met",
         "met_c": "(c) met",
         "all_met": "(a), (b) and (c)",
+        "resolved": "κ resolved",
     }
     shown = table.rename(columns=titles)
     for title in titles.values():

@@ -30,7 +30,7 @@ rule attack:
             "immunization.attack", f"immunization.attacks.{wildcards.family}"
         ),
     shell:
-        "{PYTHON} -m immunization.attack --family {wildcards.family}"
+        '"$PYTHON" -m immunization.attack --family {wildcards.family}'
         " --attackers {params.attackers:q} --plan {params.plan:q}"
         " --tasks {input.tasks:q} --thetas {input.thetas:q}"
         " --steps {output.steps:q} --curves {output.curves:q} 2> {log:q}"

@@ -1,4 +1,4 @@
-# What every rule shares: the checked config, paths, code fingerprints, the Python that jobs use.
+# The checked config, paths, code fingerprints, and what jobs get from their environment.
 import json
 import os
 import shlex
@@ -34,26 +34,32 @@ THETAS = expand(
     method=METHODS,
     dataset=DATASETS,
 )
-_mirror = STUDY["data"]["mirror"]
-MIRROR = f"--mirror {shlex.quote(_mirror)}" if _mirror else ""
-CACHE = STUDY["data"]["cache"]
-DEVICE = STUDY["device"]
 # One job at a time takes the GPU (the profile's cap); none is asked for where there is none.
-GPU = int(DEVICE == "cuda" or (DEVICE == "auto" and shutil.which("nvidia-smi") is not None))
+GPU = int(
+    STUDY["device"] == "cuda"
+    or (STUDY["device"] == "auto" and shutil.which("nvidia-smi") is not None)
+)
 
-# Inside a conda environment `python` is that environment's; otherwise it is Snakemake's own.
-_methods = workflow.deployment_settings.deployment_method
-PYTHON = "python" if any(str(m).lower().endswith("conda") for m in _methods) else sys.executable
-
-# Snakemake drops PYTHONPATH under --use-conda; a prefix survives, and replaces the strict mode.
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(ROOT / 'src'))}; ")
+# What jobs need and results do not depend on: exported, so that a change reruns nothing. Inside a
+# conda environment `python` is that environment's; otherwise it is Snakemake's own.
+_deployed = workflow.deployment_settings.deployment_method
+_exports = {
+    "PYTHON": "python" if any("conda" in str(m).lower() for m in _deployed) else sys.executable,
+    "PYTHONPATH": str(ROOT / "src"),  # Snakemake drops it under --use-conda; a prefix survives
+    "DEVICE": STUDY["device"],
+    "MIRROR": STUDY["data"]["mirror"] or "",
+    "CACHE": STUDY["data"]["cache"],
+}
+shell.prefix(
+    "set -euo pipefail; "  # a prefix replaces Snakemake's own strict mode
+    + "".join(f"export {name}={shlex.quote(value)}; " for name, value in _exports.items())
+)
 
 
 wildcard_constraints:
     dataset="|".join(DATASETS),
     method="|".join(METHODS),
     family="|".join(FAMILIES),
-    figure="[A-Za-z0-9_]+",
 
 
 def source(path):

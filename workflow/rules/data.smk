@@ -23,6 +23,6 @@ rule prepare:
             f"immunization.datasets.{STUDY['datasets'][wildcards.dataset]['source']}",
         ),
     shell:
-        "{PYTHON} -m immunization.prepare --name {wildcards.dataset} --source {params.source}"
+        '"$PYTHON" -m immunization.prepare --name {wildcards.dataset} --source {params.source}'
         " --parameters {params.parameters:q} --seeds {params.seeds:q}"
-        " {MIRROR} --cache {CACHE:q} --out {output:q} 2> {log:q}"
+        ' --mirror "$MIRROR" --cache "$CACHE" --out {output:q} 2> {log:q}'

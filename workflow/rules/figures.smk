@@ -45,5 +45,5 @@ for label, entry in STUDY["figures"].items():
             paths=compact(FIGURE_INPUTS),
             code=fingerprint("immunization.figure", f"immunization.figures.{entry['use']}"),
         shell:
-            "{PYTHON} -m immunization.figure --figure {params.figure} --paths {params.paths:q}"
+            '"$PYTHON" -m immunization.figure --figure {params.figure} --paths {params.paths:q}'
             " --study {input.study:q} --out {output:q} 2> {log:q}"

@@ -26,6 +26,6 @@ rule immunize:
             f"immunization.methods.{STUDY['methods'][wildcards.method]['use']}",
         ),
     shell:
-        "{PYTHON} -m immunization.immunize --label {wildcards.method} --method {params.use}"
+        '"$PYTHON" -m immunization.immunize --label {wildcards.method} --method {params.use}'
         " --parameters {params.parameters:q} --tasks {input.tasks:q} --out {output:q}"
-        " --device {DEVICE} --threads {threads} 2> {log:q}"
+        ' --device "$DEVICE" --threads {threads} 2> {log:q}'

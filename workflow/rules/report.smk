@@ -26,8 +26,8 @@ rule report_page:
         mem_mb=2000,
         runtime=30,
     params:
-        tables=rules.tables.params.folder,
+        tables=lambda wildcards, input: os.path.dirname(input.tables[0]),
         code=fingerprint("immunization.report"),
     shell:
-        "{PYTHON} -m immunization.report --study {input.study:q} --tables {params.tables:q} --figures {input.figures:q} --ratios {input.ratios:q}"
-        " --out {output:q} 2> {log:q}"
+        '"$PYTHON" -m immunization.report --study {input.study:q} --tables {params.tables:q}'
+        " --figures {input.figures:q} --ratios {input.ratios:q} --out {output:q} 2> {log:q}"

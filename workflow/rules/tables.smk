@@ -36,9 +36,9 @@ rule tables:
         mem_mb=2000,
         runtime=30,
     params:
-        folder=f"{RESULTS}/tables",
+        folder=lambda wildcards, output: os.path.dirname(output[0]),
         code=fingerprint("immunization.tables"),
     shell:
-        "{PYTHON} -m immunization.tables --ratios {input.ratios:q} --steps {input.steps:q}"
+        '"$PYTHON" -m immunization.tables --ratios {input.ratios:q} --steps {input.steps:q}'
         " --curves {input.curves:q} --published {input.published:q} --study {input.study:q}"
         " --folder {params.folder:q} 2> {log:q}"

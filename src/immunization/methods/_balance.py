@@ -31,3 +31,12 @@ def balanced(given: float | None, gradient: Tensor, theta: Tensor) -> Tensor:
         return torch.full_like(norm, given)
     tiny = torch.finfo(norm.dtype).tiny
     return frobenius(theta) / norm.clamp_min(tiny)
+
+
+def clipped(term: Tensor, theta: Tensor) -> Tensor:
+    """A term of a step, shortened to ‖θ‖ where it is longer.
+
+    With a fixed λ a term starts that long. Where it grows, as ∇log κ does like ‖θ⁻¹‖, η times
+    it would overshoot and leave θ numerically singular.
+    """
+    return term * (frobenius(theta) / frobenius(term).clamp_min(1e-300)).clamp_max(1.0)

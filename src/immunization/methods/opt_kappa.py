@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum import largest_eigenpairs
-from immunization.methods._balance import balanced
+from immunization.methods._balance import balanced, clipped
 from immunization.methods._extremes import TOLERANCE, SmallestTracker
 from immunization.tasks import Problem, TaskBatch
 
@@ -36,6 +36,12 @@ PARAMETERS = {
         "exclusiveMinimum": 0,
         "default": None,
         "description": "weight of 1/log κ(H_H); null so that its first step moves θ by η‖θ‖.",
+    },
+    "clip": {
+        "type": "boolean",
+        "default": False,
+        "description": "shorten either term of a step to η‖θ‖ where it is longer. The paper says "
+        "nothing of it; without it some pairs overshoot and end numerically singular.",
     },
 }
 
@@ -79,5 +85,8 @@ def immunize(problem: Problem, parameters: dict[str, Any]) -> Tensor:
                 balanced(parameters["lambda_p"], down, theta),
                 balanced(parameters["lambda_h"], up, theta),
             )
-        theta = theta - parameters["eta"] * (weights[0] * down + weights[1] * up)
+        terms = [weights[0] * down, weights[1] * up]
+        if parameters["clip"]:
+            terms = [clipped(term, theta) for term in terms]
+        theta = theta - parameters["eta"] * (terms[0] + terms[1])
     return theta

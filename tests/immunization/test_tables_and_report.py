@@ -1,0 +1,273 @@
+"""Tables, findings, figures and the report, from small frames whose answers are known."""
+
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from immunization import figure, report, tables
+from immunization.errors import UserError
+from immunization.files import write_table
+from immunization.findings import findings
+from immunization.registry import components
+from immunization.tables import BEST, latex, markdown, number, plus_minus
+
+ORDER = {
+    "datasets": {"mnist": ["mnist", "digit"], "house": ["house_prices", "regression"]},
+    "methods": {"identity": "identity", "mine": "alg1", "best": "optimum"},
+    "attacks": ["gradient_descent", "least_squares"],
+    "figures": {"limit": "limit", "heat_map": "heat_map", "convergence": "convergence",
+                "spectra": "spectra"},
+}  # fmt: skip
+STUDY = {
+    "config": {
+        "study": "small",
+        "seeds": [0, 1],
+        "attack": {"threshold": 1e-3},
+        "spectrum": {"much_larger": 10},
+    },
+    "order": ORDER,
+}
+GAIN = {"identity": (1.0, 1.0), "mine": (8.0, 0.5), "best": (100.0, 1.0)}
+
+
+def frames():
+    """Ratios, spectra, steps and curves of two data sets, three methods and two seeds."""
+    ratios, spectra, steps, curves = [], [], [], []
+    for dataset, pairs in (("mnist", [("0", "1"), ("1", "0")]), ("house", [("a", "b")])):
+        for method, (i, ii) in GAIN.items():
+            for seed in (0, 1):
+                for pair, (p, h) in enumerate(pairs):
+                    factor = 1 + 0.1 * seed if method != "identity" else 1
+                    rir = factor * i / ii
+                    limit = np.inf if dataset == "mnist" and pair == 1 else 110.0
+                    keys = {"dataset": dataset, "method": method, "seed": seed, "pair": pair,
+                            "primary": p, "harmful": h}  # fmt: skip
+                    ratios.append(
+                        keys
+                        | {"ratio_i": factor * i, "ratio_ii": ii, "rir": rir}
+                        | {f"released_{k}": 2.0 for k in ("ratio_i", "ratio_ii", "rir")}
+                        | {"ridge_rir": 1.5, "released_floored": dataset == "mnist"}
+                        | {"limit": limit, "limit_with_floor": 110.0, "outside": 0.1}
+                        | {"optimality": np.nan if limit == np.inf else np.log(rir) / np.log(110)}
+                        | {"met_a": i >= 10, "met_b": ii <= 1, "met_c": True}
+                        | {"resolved": method != "best"}
+                        | ({"accuracy_p": 0.9, "accuracy_h": 0.8} if dataset == "mnist" else {})
+                    )
+                    for role in "PH":
+                        spectra.append(keys | {"role": role, "eigenvalues": [0.1, 1.0 * i]})
+                        slow = {"identity": 100, "mine": 400, "best": 5000}[method]
+                        for attack, count in (
+                            ("gradient_descent", slow if role == "H" else 100),
+                            ("least_squares", 1),
+                        ):
+                            steps.append(
+                                keys | {"role": role, "attack": attack, "steps": count,
+                                        "censored": count == 5000}
+                            )  # fmt: skip
+                for role in "PH":
+                    for attack in ("gradient_descent", "least_squares"):
+                        for step in (0, 1, 10, 100, 1000):
+                            gap = (
+                                1.0 if step == 0 else 0.0 if attack == "least_squares" else 1 / step
+                            )
+                            curves.append(
+                                {"dataset": dataset, "method": method, "seed": seed, "role": role,
+                                 "attack": attack, "step": step, "accuracy": 0.7}
+                                | {f"{m}_q{q}": gap for m in ("convergence_ratio", "loss_gap")
+                                   for q in (25, 50, 75)}
+                            )  # fmt: skip
+    curves = pd.DataFrame(curves)
+    curves.loc[curves["dataset"] == "house", "accuracy"] = np.nan
+    return pd.DataFrame(ratios), pd.DataFrame(spectra), pd.DataFrame(steps), curves
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Files of a whole small study, through the command lines of the last three stages."""
+    folder = tmp_path_factory.mktemp("study")
+    paths = {}
+    for name, frame in zip(("ratios", "spectra", "steps", "curves"), frames(), strict=True):
+        paths[name] = str(folder / f"{name}.parquet")
+        write_table(paths[name], frame)
+    (folder / "study.json").write_text(json.dumps(STUDY))
+    published = "source,task,method,quantity,value,note\nmnist,digit,alg1,rir,17.0,Table 9\n"
+    (folder / "published.csv").write_text(published)
+    tables.main(
+        ["--ratios", paths["ratios"], "--steps", paths["steps"], "--curves", paths["curves"],
+         "--published", str(folder / "published.csv"), "--study", str(folder / "study.json"),
+         "--folder", str(folder / "tables")]
+    )  # fmt: skip
+    files = []
+    for name in ORDER["figures"]:
+        outputs = [
+            str(folder / f"{name}.{dataset}.{suffix}")
+            for dataset in (["mnist"] if name == "heat_map" else ["mnist", "house"])
+            for suffix in ("svg", "png")
+        ]
+        figure.main(
+            ["--figure", name, "--study", str(folder / "study.json"), "--out", *outputs, "--paths",
+             json.dumps(paths | {"curves": [paths["curves"]], "steps": [paths["steps"]]})]
+        )  # fmt: skip
+        files += outputs
+    report.main(
+        ["--study", str(folder / "study.json"), "--tables", str(folder / "tables"), "--ratios",
+         paths["ratios"], "--out", str(folder / "report.html"), "--figures", *files]
+    )  # fmt: skip
+    return folder
+
+
+def read(study, name):
+    return pd.read_csv(study / "tables" / f"{name}.csv")
+
+
+def test_ratios_are_means_over_pairs_then_over_seeds_in_the_order_of_the_config(study):
+    table = read(study, "ratios")
+    assert table["dataset"].tolist() == ["mnist"] * 3 + ["house"] * 3
+    assert table["method"].tolist() == ["identity", "mine", "best"] * 2
+    mine = table[(table["dataset"] == "mnist") & (table["method"] == "mine")].iloc[0]
+    assert mine["rir_mean"] == pytest.approx(16 * 1.05)
+    assert mine["rir_std"] == pytest.approx(np.std([16, 17.6], ddof=1))
+    assert mine["limit_infinite_share"] == 0.5
+    assert mine["limit_median_finite"] == 110
+    text = (study / "tables" / "ratios.md").read_text()
+    assert "110 (∞ on 50%)" in text
+    assert "16.8 ± 1.13" in text
+
+
+def test_the_slowdown_is_against_identity_and_least_squares_breaks_everything(study):
+    table = read(study, "attacks").set_index(["dataset", "attack", "method"])
+    assert table.loc[("mnist", "gradient_descent", "mine"), "slowdown_median_H"] == 4
+    assert table.loc[("mnist", "gradient_descent", "mine"), "slowdown_median_P"] == 1
+    assert table.loc[("mnist", BEST, "mine"), "slowdown_median_H"] == 1
+    shown = (study / "tables" / "attacks.md").read_text()
+    assert shown.count("broken") == 4  # two methods on two data sets
+    assert "> 5000" in shown
+
+
+def test_a_slowdown_against_a_censored_reference_is_not_stated():
+    steps = frames()[2]
+    steps.loc[steps["method"] == "identity", ["steps", "censored"]] = [5000, True]
+    table = tables.attacks_table(steps, ORDER["methods"])
+    unknown = table[table["attack"] == "gradient_descent"]
+    assert unknown["slowdown_median_H"].isna().all()
+    assert (tables.show_attacks(unknown)["slowdown on D_H"] == "–").all()
+
+
+def test_the_definition_table_counts_pairs(study):
+    table = read(study, "definition").set_index(["dataset", "method"])
+    assert table.loc[("mnist", "best"), "all_met"] == 2
+    assert table.loc[("mnist", "mine"), "met_a"] == 0
+    assert table.loc[("mnist", "mine"), "i_above_1_ii_at_most_1"] == 2
+    assert table.loc[("mnist", "best"), "resolved"] == 0
+
+
+def test_published_figures_stand_beside_ours(study):
+    table = read(study, "published")
+    assert table[["dataset", "method", "published"]].to_numpy().tolist() == [["mnist", "mine", 17]]
+    assert table["ours_mean"].item() == pytest.approx(16.8)
+
+
+def test_accuracies_are_there_only_where_labels_vary(study):
+    table = read(study, "accuracy")
+    assert table["dataset"].unique().tolist() == ["mnist"]
+    assert table["gradient_descent_H_100"].tolist() == [0.7] * 3
+
+
+def test_findings_say_what_the_numbers_say(study):
+    loaded = {name: read(study, name) for name in ("ratios", "definition", "attacks", "accuracy")}
+    text = " ".join(findings("mnist", loaded, ORDER, 1e-3))
+    for sentence in (
+        "On 50% of the pairs the limit is infinite",
+        "mine has the largest median RIR, 16.8",
+        "on every pair with mine",
+        "is its own floor on 100%",
+        "best on 2 of 2 pairs",
+        "every method is broken",
+        "After 1000 steps of gradient descent",
+    ):
+        assert sentence in text, text
+    house = " ".join(findings("house", loaded, ORDER, 1e-3))
+    assert "Every pair has a finite limit; its median is 110" in house
+    assert "never on its floor" in house
+
+
+def test_the_page_holds_everything_and_loads_nothing(study):
+    html = (study / "report.html").read_text()
+    for word in ("small", "Findings", "that is finite", "broken", "Table 9", "data:image/svg+xml"):
+        assert word in html
+    assert 'src="http' not in html
+    assert html.count("<figure>") == 7
+
+
+def test_the_page_shows_in_a_real_browser(study, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("no Chromium here")
+    picture = tmp_path / "page.png"
+    done = subprocess.run(
+        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync",
+         f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1200,3000",
+         f"--screenshot={picture}", (study / "report.html").as_uri()],
+        capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    from matplotlib.image import imread
+
+    pixels = imread(picture)
+    assert pixels.shape[:2] == (3000, 1200)
+    assert pixels.std() > 0.05  # not blank
+
+
+def test_figures_are_the_same_for_the_same_data(study, tmp_path):
+    again = tmp_path / "limit.mnist.svg"
+    paths = {name: str(study / f"{name}.parquet") for name in ("ratios", "spectra")}
+    figure.main(
+        ["--figure", "limit", "--study", str(study / "study.json"), "--out", str(again),
+         "--paths", json.dumps(paths)]
+    )  # fmt: skip
+    assert again.read_bytes() == (study / "limit.mnist.svg").read_bytes()
+
+
+def test_every_figure_has_a_caption():
+    for component in components("figures").values():
+        assert len(component.traits["CAPTION"]) > 100, component.path
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"), (1.0, "1.00"), (0.99999, "1.00"), (123.4, "123"), (1234.0, "1230"),
+        (2.08e6, "2.08e+06"), (4e-4, "4.00e-04"), (float("inf"), "∞"), (float("nan"), "–"),
+        (-0.0336, "-0.0336"),
+    ],
+)  # fmt: skip
+def test_numbers_have_three_significant_digits(value, text):
+    assert number(value) == text
+
+
+def test_a_deviation_at_round_off_is_zero_and_none_is_left_out():
+    assert plus_minus(1.0, 1e-15) == "1.00 ± 0"
+    assert plus_minus(1.0, float("nan")) == "1.00"
+
+
+def test_markdown_and_latex_hold_every_cell():
+    table = pd.DataFrame({"method": ["alg1_x"], "κ ± std": ["1.0 ± ∞"]})
+    assert markdown(table).splitlines()[2] == "| alg1_x | 1.0 ± ∞ |"
+    tex = latex(table)
+    assert r"alg1\_x & 1.0 $\pm$ $\infty$ \\" in tex
+    assert r"$\kappa$ $\pm$ std" in tex
+
+
+def test_a_published_file_without_its_columns_is_refused(study, tmp_path):
+    (tmp_path / "p.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="columns"):
+        tables.main(
+            ["--ratios", str(study / "ratios.parquet"), "--steps", str(study / "steps.parquet"),
+             "--curves", str(study / "curves.parquet"), "--published", str(tmp_path / "p.csv"),
+             "--study", str(study / "study.json"), "--folder", str(tmp_path)]
+        )  # fmt: skip

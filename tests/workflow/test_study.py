@@ -1,0 +1,211 @@
+"""Real miniature studies through real Snakemake: what runs, what reruns, what comes out."""
+
+import copy
+import html
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pandas as pd
+import pytest
+import yaml
+
+from immunization.files import read_table, read_tensors
+
+from .conftest import MINIATURE, ROOT, Workflow
+
+
+def test_the_study_yields_every_output_and_one_job_a_method(finished):
+    assert finished.first.jobs == {
+        "study": 1, "prepare": 3, "immunize": 4, "spectrum": 1, "attack": 2, "tables": 1,
+        "figure_limit": 1, "figure_convergence": 1, "report_page": 1,
+    }  # fmt: skip
+    names = set(finished.results())
+    assert {"report.html", "study.json", "spectrum/ratios.parquet", "tables/ratios.tex"} <= names
+    assert {
+        f"figures/limit.{d}.{s}" for d in MINIATURE["datasets"] for s in ("svg", "png")
+    } <= names
+    for rule in ("prepare/digits", "immunize/alg1", "spectrum", "attack/least_squares"):
+        assert (finished.folder / "logs" / "mini" / f"{rule}.log").is_file()
+        assert (finished.folder / "logs" / "mini" / "benchmark" / f"{rule}.jsonl").is_file()
+
+
+def test_every_number_can_be_traced(finished):
+    base = finished.folder / "results" / "mini"
+    ratios = read_table(base / "spectrum" / "ratios.parquet")
+    assert len(ratios) == 4 * 2 * (2 + 1 + 1)  # methods, seeds, pairs of the three data sets
+    record = ratios.attrs["provenance"]
+    assert {"code", "parameters", "torch", "kappa", "immunization"} <= set(record)
+    _, metadata = read_tensors(base / "immunized" / "alg1" / "diabetes.safetensors")
+    assert metadata["parameters"]["profile"] == "paper"
+    assert metadata["parameters"]["steps"] == 5
+    assert metadata["seeds"] == [0, 1]
+    assert (ratios.loc[ratios["method"] == "alg1", "code"] == metadata["code"]).all()
+    spectra = read_table(base / "spectrum" / "spectra.parquet")
+    assert (spectra["eigenvalues"].map(len) == spectra["rank"]).all()
+    recomputed = spectra["eigenvalues"].map(lambda v: v[-1] / v[0])
+    assert (recomputed - spectra["kappa"]).abs().max() <= 1e-9 * spectra["kappa"].max()
+
+
+def test_optimum_reaches_every_finite_limit(finished):
+    ratios = read_table(finished.folder / "results/mini/spectrum/ratios.parquet")
+    best = ratios[ratios["method"] == "optimum"]["optimality"].dropna()
+    assert len(best) > 0
+    assert best.min() >= 0.999
+
+
+def test_a_second_call_does_nothing(finished):
+    run = finished.run()
+    assert run.code == 0
+    assert "Nothing to be done" in run.output
+
+
+def test_results_are_the_same_to_the_last_bit_in_two_runs_and_on_one_or_two_threads(
+    finished, tmp_path
+):
+    again = Workflow(tmp_path / "again")
+    again.configure(copy.deepcopy(MINIATURE) | {"threads": 2})
+    assert again.run().code == 0
+    one, two = finished.results(), again.results()
+    assert one.keys() == two.keys()
+    different = [n for n in one if one[n] != two[n]]
+    # study.json and the report print the config, threads included.
+    assert set(different) <= {"study.json", "report.html"}
+
+
+def test_a_changed_figure_module_reruns_that_figure_and_the_report_only(workflow):
+    module = workflow.folder / "src" / "immunization" / "figures" / "limit.py"
+    module.write_text(module.read_text() + "\n# changed\n")
+    run = workflow.run()
+    assert run.code == 0, run.output
+    assert run.jobs == {"figure_limit": 1, "report_page": 1}
+
+
+def test_a_changed_numerical_module_reruns_what_imports_it(workflow):
+    module = workflow.folder / "src" / "hessian_spectrum" / "generalized.py"
+    module.write_text(module.read_text() + "\n# changed\n")
+    run = workflow.run("-n")
+    assert {"immunize", "spectrum"} <= set(run.jobs)
+
+
+def test_a_new_method_runs_its_own_job_and_what_follows(workflow):
+    config = copy.deepcopy(MINIATURE)
+    config["methods"]["corrected"] = {"use": "alg1", "profile": "corrected", "steps": 5}
+    workflow.configure(config)
+    run = workflow.run()
+    assert run.code == 0, run.output
+    assert run.jobs == {
+        "study": 1, "immunize": 1, "spectrum": 1, "attack": 2, "tables": 1,
+        "figure_limit": 1, "figure_convergence": 1, "report_page": 1,
+    }  # fmt: skip
+    ratios = read_table(workflow.folder / "results/mini/spectrum/ratios.parquet")
+    assert "corrected" in set(ratios["method"])
+
+
+def test_a_method_attack_and_figure_of_a_users_own_take_one_file_each(workflow):
+    source = workflow.folder / "src" / "immunization"
+    (source / "methods" / "doubled.py").write_text(
+        '"""θ = 2I, which changes no condition number."""\n\n'
+        'PARAMETERS = {"factor": {"type": "number", "default": 2, "description": "scale"}}\n\n\n'
+        "def immunize(problem, parameters):\n"
+        '    return parameters["factor"] * problem.identity()\n'
+    )
+    (source / "figures" / "plain.py").write_text(
+        '"""A plain figure."""\n\nfrom matplotlib.figure import Figure\n\n'
+        'CAPTION = "Nothing to see."\n\n\n'
+        "def draw(results, dataset):\n    return Figure()\n"
+    )
+    config = copy.deepcopy(MINIATURE)
+    config["methods"]["doubled"] = {}
+    config["figures"]["plain"] = {}
+    workflow.configure(config)
+    run = workflow.run()
+    assert run.code == 0, run.output
+    assert run.jobs["immunize"] == 1
+    ratios = read_table(workflow.folder / "results/mini/spectrum/ratios.parquet")
+    assert ratios.loc[ratios["method"] == "doubled", "rir"].to_numpy() == pytest.approx(1)
+    assert "Nothing to see." in (workflow.folder / "results/mini/report.html").read_text()
+
+
+def test_snakemakes_own_report_has_captions_as_html_and_zip(workflow):
+    for name in ("report.html", "report.zip"):
+        run = workflow.run("--report", name)
+        assert run.code == 0, run.output
+    text = html.unescape((workflow.folder / "report.html").read_text())
+    assert "How fast a probe is trained" in text
+    assert "condition numbers after immunization over" in text
+    with zipfile.ZipFile(workflow.folder / "report.zip") as archive:
+        assert any(name.endswith("report.html") for name in archive.namelist())
+
+
+def test_the_workflow_passes_snakemakes_own_lint(finished):
+    run = finished.run("--lint")
+    assert run.code == 0, run.output
+    assert "Congratulations" in run.output
+
+
+def test_the_default_and_the_papers_study_are_complete(finished, tmp_path):
+    workflow = Workflow(tmp_path / "w")
+    default = subprocess.run(
+        [sys.executable, "-m", "snakemake", "-n", "--cores", "2"],
+        cwd=workflow.folder, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert default.returncode == 0, default.stderr
+    for config in (["config/paper.yaml"], ["config/paper.yaml", "config/paper_subset.yaml"]):
+        run = workflow.run("-n", config=config[0], overlays=config[1:])
+        assert run.code == 0, run.output
+        assert run.jobs["immunize"] == 10
+
+
+def test_environments_constraints_and_the_package_agree():
+    """Every pin of envs/ names a package of pyproject.toml at the version of the constraints."""
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {
+        re.split(r"[<>=\[; ]", line)[0].lower()
+        for group in (project["dependencies"], *project["optional-dependencies"].values())
+        for line in group
+    }
+    pins = dict(
+        line.split("==")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line and not line.startswith("#")
+    )
+    pins = {name.lower(): version for name, version in pins.items()}
+    assert declared <= set(pins), declared - set(pins)
+    conda = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+    for path in sorted((ROOT / "envs").glob("*.yaml")):
+        for line in yaml.safe_load(path.read_text())["dependencies"]:
+            name, version = line.split("=")
+            if name == "python":
+                continue
+            name = conda.get(name, name)
+            assert name in declared, (path.name, name)
+            assert pins[name].startswith(version), (path.name, name, version, pins[name])
+
+
+def test_the_miniature_runs_on_every_method_figure_and_attack_that_ships(tmp_path):
+    """All components at once, so that none is documented and broken."""
+    from immunization.registry import components
+
+    config = copy.deepcopy(MINIATURE) | {"seeds": [3]}
+    config["methods"] = {
+        name: {key: 2 for key in ("steps", "epochs", "inner_steps") if key in component.parameters}
+        for name, component in components("methods").items()
+    }
+    config["figures"] = {"heat_map": {"datasets": "pairs"}, "spectra": {}}
+    config["datasets"]["digits"]["pairs"] = "all"
+    workflow = Workflow(tmp_path / "w")
+    workflow.configure(config)
+    run = workflow.run()
+    assert run.code == 0, run.output
+    table = pd.read_csv(workflow.folder / "results/mini/tables/ratios.csv")
+    assert set(table["method"]) == set(components("methods"))
+    assert (workflow.folder / "results/mini/figures/heat_map.digits.svg").is_file()
+    study = json.loads((workflow.folder / "results/mini/study.json").read_text())
+    assert study["config"]["seeds"] == [3]
+    shutil.rmtree(workflow.folder)
