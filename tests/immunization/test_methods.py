@@ -7,6 +7,7 @@ from hessian_spectrum import r_ill, r_well
 from immunization.evaluate import limits, optimality, reference_condition, report_role
 from immunization.methods import alg1, imma, optimum
 from immunization.methods._alg1_released import Adam, left_preconditioned
+from immunization.methods._balance import clipped
 from immunization.methods._extremes import LargestTracker, SmallestTracker
 from immunization.methods._task_loss import TaskLoss, initial_probe
 from immunization.methods.opt_kappa import LogCondition
@@ -193,6 +194,25 @@ def test_log_condition_gradient_equals_finite_differences(digit, generator):
     torch.testing.assert_close(
         value.exp(), report_role(problem.harmful, theta, ridge=1e-6).kappa, rtol=1e-6, atol=0
     )
+
+
+def test_clipping_shortens_long_terms_only_and_keeps_the_direction(generator):
+    theta = torch.randn(3, 4, 4, dtype=torch.float64, generator=generator)
+    term = torch.randn(3, 4, 4, dtype=torch.float64, generator=generator)
+    term = term * torch.tensor([1e-3, 1e3, 0.0], dtype=torch.float64)[:, None, None]
+    short = clipped(term, theta)
+    assert torch.equal(short[0], term[0])
+    assert float(short[1].norm()) == pytest.approx(float(theta[1].norm()))
+    torch.testing.assert_close(short[1] / short[1].norm(), term[1] / term[1].norm())
+    assert torch.equal(short[2], term[2])
+
+
+def test_clipped_descent_on_kappa_itself_meets_the_definition_on_every_pair(digit):
+    problem = digit.problem(0)
+    parameters = defaults("methods", "opt_kappa", clip=True, steps=60)
+    i, ii = ratios(problem, load("methods", "opt_kappa").immunize(problem, parameters))
+    assert (i / ii > 1).all()
+    assert (ii <= 1).all()
 
 
 def test_imma_loss_after_adaptation_equals_running_the_steps_and_ignores_scale(one_vs_rest):

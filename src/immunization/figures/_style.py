@@ -6,8 +6,11 @@ import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, with grey for the reference.
-COLOURS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B8A800", "#882255"]
+# Okabe and Ito's palette and two more, with grey for the reference.
+COLOURS = [
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B8A800", "#882255",
+    "#000000", "#8C564B",
+]  # fmt: skip
 REFERENCE = "#777777"
 DASHES = ["-", "--", "-.", ":"]
 

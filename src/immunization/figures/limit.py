@@ -14,7 +14,7 @@ CAPTION = (
     "reach, computed from the two data sets alone. No filled point lies above the diagonal. "
     "Hollow: the limit is infinite, because D_H uses directions that D_P does not see; such a "
     "point stands at the finite limit that results when those directions count a little "
-    "(`unseen_floor`), and may lie above the diagonal."
+    "(unseen_floor), and may lie above the diagonal."
 )
 
 
