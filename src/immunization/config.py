@@ -76,13 +76,15 @@ def resolve(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _numbers(value: Any) -> Any:
-    """YAML reads ``1e-3`` as text; people mean the number."""
+    """YAML reads ``1e-3`` as text; people mean the number. ``1e2`` steps are 100, not 100.0."""
     if isinstance(value, dict):
         return {key: _numbers(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_numbers(item) for item in value]
     if isinstance(value, str) and NUMBER.fullmatch(value):
-        return float(value)
+        value = float(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return value
 
 

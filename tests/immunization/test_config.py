@@ -95,6 +95,14 @@ def test_null_removes_a_component_and_numbers_in_text_are_numbers():
     assert study["methods"]["alg1"]["parameters"]["digits"]["eta"] == 1e-3
 
 
+@pytest.mark.parametrize("steps", ["1e2", 100.0, 100])
+def test_a_whole_number_is_an_integer_however_it_is_written(steps):
+    study = resolve(changed(methods__alg1__steps=steps))
+    found = study["methods"]["alg1"]["parameters"]["digits"]["steps"]
+    assert found == 100
+    assert isinstance(found, int)
+
+
 def test_the_config_given_is_not_changed():
     raw = changed()
     before = copy.deepcopy(raw)

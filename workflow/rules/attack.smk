@@ -15,7 +15,7 @@ rule attack:
         "../../envs/torch.yaml"
     threads: STUDY["threads"]
     resources:
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=240,
     params:
         attackers=lambda wildcards: compact(

@@ -7,6 +7,8 @@ FIGURE_INPUTS = {
 
 # One rule a figure of the config, since each has its own list of data sets.
 for label, entry in STUDY["figures"].items():
+    if not figure_files(label):
+        continue
 
     rule:
         name:

@@ -15,7 +15,7 @@ rule immunize:
         "../../envs/torch.yaml"
     threads: STUDY["threads"]
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=240,
         gpu=GPU,
     params:

@@ -14,7 +14,7 @@ rule spectrum:
         "../../envs/torch.yaml"
     threads: STUDY["threads"]
     resources:
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=240,
     params:
         parameters=compact(STUDY["spectrum"]),
