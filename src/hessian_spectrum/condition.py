@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 RELEASED_FLOOR = 1e-6
-"""Shift and cut-off of the released code (science of its κ: both are absolute numbers)."""
+"""Shift and cut-off of the released code, both absolute numbers."""
 
 
 def extreme_eigenvalues(eigenvalues: Tensor, rank: Tensor | int) -> tuple[Tensor, Tensor]:
@@ -80,7 +80,8 @@ class ReleasedCondition(NamedTuple):
 
     Attributes:
         value: σ_max/σ_min after both were shifted by 1e-6.
-        floored: True where σ_min is the shift itself, so that the value says σ_max/1e-6.
+        floored: True where σ_min before the shift is under 1e-6, so that the value is set by the
+            floor; on a singular matrix it is σ_max/1e-6.
     """
 
     value: Tensor

@@ -183,7 +183,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--thetas", nargs="+", required=True, help="outputs of immunize")
     parser.add_argument("--steps", required=True, help="Parquet file to write")
     parser.add_argument("--curves", required=True, help="Parquet file to write")
-    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     stage.one_thread_each()
     family = load("attacks", options.family)
@@ -204,7 +203,7 @@ def main(arguments: list[str] | None = None) -> None:
             curves += rows[1]
         stage.LOG.info("%s on %s done", options.family, task_set.name)
     record = provenance(
-        f"immunization.attacks.{options.family}",
+        ["immunization.attack", f"immunization.attacks.{options.family}"],
         {"attackers": options.attackers, "plan": settings},
     )
     for out, frames in ((options.steps, steps), (options.curves, curves)):

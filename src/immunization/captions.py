@@ -23,8 +23,10 @@ TABLES = {
     "attacks": (
         "Steps that an attacker needs until the loss gap has fallen to the threshold, on the "
         "harmful and the benign task: medians over pairs and seeds. The slowdown is against no "
-        "immunization. '>' marks a budget that ran out. 'best of all' lets each pair's fastest "
-        "attacker count; a method that does not slow even that one is broken."
+        "immunization. '≥' marks a lower bound, because the budget ran out on pairs that the "
+        "median rests on; '–' a slowdown that is unknown, because it ran out without "
+        "immunization. 'best of all' lets each pair's fastest attacker count; a method that does "
+        "not slow even that one is broken."
     ),
     "accuracy": (
         "Held-out accuracy in percent where labels vary within a task: of the best probe on each "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from immunization.errors import UserError
 from immunization.registry import components
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
-LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*")
+LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
 SINGULAR = {"datasets": "data set", "methods": "method", "attacks": "attacker", "figures": "figure"}
 CHOICE = {"datasets": "source", "methods": "use", "attacks": "use", "figures": "use"}
@@ -52,22 +53,22 @@ def resolve(raw: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: naming every key that is wrong, what is allowed, and near spellings.
     """
-    study = _numbers(copy.deepcopy(raw))
-    problems = [
-        f"  {_describe(error)}" for error in _errors(schema(), study, path="") if error.message
-    ]
+    study = copy.deepcopy(raw)
+    for key in set(study) - set(SINGULAR):
+        study[key] = _number(study[key])
+    problems = []
+    dropped = {}
     for kind in SINGULAR:
         entries = study.get(kind)
         if isinstance(entries, dict):
-            study[kind] = {
-                label: {} if entry is True else entry
-                for label, entry in entries.items()
-                if entry is not None and entry is not False
-            }
+            dropped[kind] = {label for label, entry in entries.items() if entry is None}
+            study[kind] = {k: entry for k, entry in entries.items() if entry is not None}
+    problems += [f"  {_describe(error)}" for error in _errors(schema(), study, path="")]
+    problems += list(_not_finite(study))
     if not problems:
         _fill(schema(), study)
         for kind in SINGULAR:
-            problems += list(_components(kind, study))
+            problems += list(_components(kind, study, dropped.get("datasets", set())))
     if not problems:
         problems += list(_semantics(study))
     if problems:
@@ -75,17 +76,34 @@ def resolve(raw: dict[str, Any]) -> dict[str, Any]:
     return study
 
 
-def _numbers(value: Any) -> Any:
-    """YAML reads ``1e-3`` as text; people mean the number. ``1e2`` steps are 100, not 100.0."""
+def _number(value: Any, rule: dict[str, Any] | None = None) -> Any:
+    """YAML reads ``1e-3`` as text; people mean the number. ``1e2`` steps are 100, not 100.0.
+
+    Where a rule asks for text, text stays.
+    """
     if isinstance(value, dict):
-        return {key: _numbers(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_numbers(item) for item in value]
+        return {key: _number(item) for key, item in value.items()}
+    if isinstance(value, list) and (rule or {}).get("type") != "array":
+        return [_number(item) for item in value]
+    if (rule or {}).get("type") == "string":
+        return value
     if isinstance(value, str) and NUMBER.fullmatch(value):
         value = float(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
+
+
+def _not_finite(value: Any, path: str = "") -> Iterator[str]:
+    """Numbers that no rule of a schema catches."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _not_finite(item, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from _not_finite(item, f"{path}.{place}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"  {path}: {value} is not a finite number."
 
 
 def _errors(schema_: dict[str, Any], instance: Any, path: str) -> Iterator[ValidationError]:
@@ -101,7 +119,7 @@ def _describe(error: ValidationError) -> str:
     rule = error.validator_value
     if error.validator == "additionalProperties":
         known = sorted(error.schema.get("properties", {}))
-        unknown = sorted(set(value) - set(known))
+        unknown = sorted(set(value) - set(known), key=str)
         hints = "; ".join(f"'{name}'{_near(name, known)}" for name in unknown)
         return f"{where}: unknown key {hints}. Known keys: {', '.join(known) or 'none'}."
     if error.validator == "required":
@@ -139,26 +157,28 @@ def _fill(schema_: dict[str, Any], instance: dict[str, Any]) -> None:
             _fill(rule, instance[name])
 
 
-def _components(kind: str, study: dict[str, Any]) -> Iterator[str]:
+def _components(kind: str, study: dict[str, Any], dropped: set[str]) -> Iterator[str]:
     """Check and complete every entry of one kind; yields what is wrong."""
     available = components(kind)
     singular, choice = SINGULAR[kind], CHOICE[kind]
     for label, entry in study[kind].items():
         where = f"{kind}.{label}"
-        if not LABEL.fullmatch(str(label)):
-            yield f"  {where}: a label holds letters, digits and '_' only."
+        if not isinstance(label, str) or not LABEL.fullmatch(label):
+            yield f"  {where}: a label starts with a letter and holds letters, digits and '_' only."
             continue
         if not isinstance(entry, dict):
             yield f"  {where}: {entry!r} must be a mapping of parameters; {{}} for the defaults."
             continue
         name = entry.setdefault(choice, label)
-        if name not in available:
+        if not isinstance(name, str) or name not in available:
             yield (
-                f"  {where}: no {singular} named '{name}'{_near(name, list(available))}. There "
-                f"are: {', '.join(available)}. Files in src/immunization/{kind}/ add more."
+                f"  {where}: no {singular} named '{name}'{_near(str(name), list(available))}. "
+                f"There are: {', '.join(available)}. Files in src/immunization/{kind}/ add more."
             )
             continue
         parameters = available[name].parameters
+        for key in entry:
+            entry[key] = _number(entry[key], parameters.get(key))
         rule = {
             "type": "object",
             "additionalProperties": False,
@@ -166,6 +186,7 @@ def _components(kind: str, study: dict[str, Any]) -> Iterator[str]:
             "required": [key for key, value in parameters.items() if "default" not in value],
         }
         wrong = [f"  {_describe(error)}" for error in _errors(rule, entry, where)]
+        wrong += _not_finite(entry, where)
         yield from wrong
         if wrong:
             continue
@@ -174,31 +195,43 @@ def _components(kind: str, study: dict[str, Any]) -> Iterator[str]:
         chosen = entry.pop(choice)
         study[kind][label] = {choice: chosen, "parameters": dict(entry), **shared}
         if kind == "methods":
-            yield from _overrides(where, study, study[kind][label], parameters)
+            yield from _overrides(where, study, study[kind][label], parameters, dropped)
 
 
 def _overrides(
-    where: str, study: dict[str, Any], method: dict[str, Any], parameters: dict[str, Any]
+    where: str,
+    study: dict[str, Any],
+    method: dict[str, Any],
+    parameters: dict[str, Any],
+    dropped: set[str],
 ) -> Iterator[str]:
-    """Turn a method's overrides into parameters for each data set."""
-    overrides = method.pop("overrides")
+    """Turn a method's overrides into parameters for each data set.
+
+    Those of a data set that an overlay removed are left out with it.
+    """
+    given = method.pop("overrides")
+    overrides = {k: v for k, v in given.items() if v is not None and k not in dropped}
     rule = {"type": "object", "additionalProperties": False, "properties": parameters}
-    overrides = {name: values for name, values in overrides.items() if values is not None}
+    wrong = []
     for dataset, values in overrides.items():
         if dataset not in study["datasets"]:
             known = list(study["datasets"])
-            yield f"  {where}.overrides: no data set '{dataset}'{_near(dataset, known)}."
-        for error in _errors(rule, values, f"{where}.overrides.{dataset}"):
-            yield f"  {_describe(error)}"
-    method["parameters"] = {
-        dataset: method["parameters"] | overrides.get(dataset, {}) for dataset in study["datasets"]
-    }
+            wrong.append(f"  {where}.overrides: no data set '{dataset}'{_near(dataset, known)}.")
+        path = f"{where}.overrides.{dataset}"
+        wrong += [f"  {_describe(error)}" for error in _errors(rule, values, path)]
+        wrong += _not_finite(values, path)
+    yield from wrong
+    if not wrong:
+        method["parameters"] = {
+            dataset: method["parameters"] | overrides.get(dataset, {})
+            for dataset in study["datasets"]
+        }
 
 
 def _semantics(study: dict[str, Any]) -> Iterator[str]:
     """What a schema can't say."""
-    if "identity" not in {entry["use"] for entry in study["methods"].values()}:
-        yield "  methods: 'identity' is missing; every ratio is taken against it."
+    if study["methods"].get("identity", {}).get("use") != "identity":
+        yield "  methods: `identity: {}` is missing; every slowdown is taken against it."
 
 
 def has_pairs(study: dict[str, Any], dataset: str) -> bool:

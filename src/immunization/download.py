@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import shutil
 import urllib.request
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ class Place:
                     if found != file.sha256:
                         raise ValueError(f"wrong SHA-256 {found}, a truncated or altered download")
                 return target
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, http.client.HTTPException) as error:
                 tried.append(f"  {url}: {error}")
         raise UserError(
             f"{file.path}: no source had it with SHA-256 {file.sha256}.\n"

@@ -82,13 +82,14 @@ class Limit(NamedTuple):
     Attributes:
         rir: RIR_max; infinite where D_H uses directions unseen by D_P.
         outside: share of the harmful energy in those directions.
-        floored: the finite RIR_max when unseen directions count with a floor; equals ``rir``
-            where that is finite.
+        reach: where the limit is infinite, the RIR that the closed form reaches at κ(H_P) = 1
+            when unseen directions count with a floor (no limit: other θ go beyond); the limit
+            itself where that is finite.
     """
 
     rir: Tensor
     outside: Tensor
-    floored: Tensor
+    reach: Tensor
 
 
 def limits(problem: Problem, *, unseen_floor: float) -> Limit:

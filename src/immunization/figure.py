@@ -7,14 +7,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
 from immunization import stage
 from immunization.figures._results import Results
-from immunization.files import atomic
+from immunization.files import atomic, read_json
 from immunization.registry import load
 
 
@@ -27,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", nargs="+", required=True)
     options = parser.parse_args(arguments)
     module = load("figures", options.figure)
-    study = json.loads(Path(options.study).read_text(encoding="utf-8"))
+    study = read_json(options.study)
     results = Results(options.paths, list(study["order"]["methods"]))
     outputs: dict[str, list[Path]] = {}
     for path in map(Path, options.out):

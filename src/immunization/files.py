@@ -61,6 +61,31 @@ def read_table(path: Path | str) -> pd.DataFrame:
         raise _unreadable(path, error) from error
 
 
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: when it is missing or cut short.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def read_csv(path: Path | str) -> pd.DataFrame:
+    """Read a CSV table of ours; labels stay text, also one that reads ``NA`` or ``007``.
+
+    Raises:
+        UserError: when it is missing or malformed.
+    """
+    text = dict.fromkeys(("dataset", "method", "attack", "quantity", "where"), str)
+    try:
+        return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
 def write_tensors(
     path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
 ) -> None:

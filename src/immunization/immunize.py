@@ -45,8 +45,12 @@ def immunize_seed(
     if broken is not None:
         raise UserError(
             f"method '{label}' diverged on data set '{task_set.name}', seed {seed}, pair "
-            f"{task_set.pair_names[broken]}: θ is not finite. Lower its eta in the config "
-            "(`overrides:` sets it for one data set)."
+            f"{task_set.pair_names[broken]}: θ is not finite."
+            + (
+                " Lower its eta in the config (`overrides:` sets it for one data set)."
+                if "eta" in parameters
+                else ""
+            )
         )
     return theta
 
@@ -79,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
             out,
             {f"theta.{seed}": theta for seed, theta in zip(task_set.seeds, thetas, strict=True)},
             provenance(
-                f"immunization.methods.{options.method}",
+                ["immunization.immunize", f"immunization.methods.{options.method}"],
                 {"label": options.label, "method": options.method, **parameters},
             )
             | {"device": device, "dataset": task_set.name, "seeds": task_set.seeds},

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from immunization import stage
 from immunization.download import Place
+from immunization.errors import UserError
 from immunization.provenance import provenance
 from immunization.registry import load
 from immunization.tasks import save_task_set
@@ -30,14 +31,20 @@ def main(arguments: list[str] | None = None) -> None:
     stage.one_thread_each()
 
     mirror = Path(options.mirror).expanduser() if options.mirror else None
-    place = Place(mirror, Path(options.cache))
+    if mirror is not None and not mirror.is_dir():
+        raise UserError(
+            f"config key 'data.mirror': {mirror} is not a folder. Correct it, or leave it out to "
+            "download the public files."
+        )
+    place = Place(mirror, Path(options.cache).expanduser())
     source = load("datasets", options.source).load(options.parameters, place)
     task_set = source.build(options.name, options.parameters, options.seeds)
     task_set.info.update(
-        provenance(__name__ if __name__ != "__main__" else "immunization.prepare", {
-            "source": options.source, **options.parameters, "seeds": options.seeds,
-        })
-    )  # fmt: skip
+        provenance(
+            ["immunization.prepare", f"immunization.datasets.{options.source}"],
+            {"source": options.source, **options.parameters, "seeds": options.seeds},
+        )
+    )
     save_task_set(options.out, task_set)
     ranks = task_set.statistics["ranks"]
     stage.LOG.info(

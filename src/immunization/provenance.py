@@ -12,16 +12,16 @@ from immunization.fingerprint import fingerprint
 KAPPA_DEFINITION = "non-zero spectrum; rank decided from the data by a relative tolerance"
 
 
-def provenance(module: str, parameters: dict[str, Any]) -> dict[str, Any]:
+def provenance(modules: list[str], parameters: dict[str, Any]) -> dict[str, Any]:
     """A JSON-serialisable record.
 
     Args:
-        module: the stage's dotted name; its import closure is hashed.
+        modules: dotted names of what ran; their import closure is hashed.
         parameters: what the stage was asked to do.
     """
     return {
         "immunization": __version__,
-        "code": fingerprint(module),
+        "code": fingerprint(*modules),
         "parameters": parameters,
         "python": platform.python_version(),
         "torch": version("torch"),

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from immunization.errors import UserError
+
 PACKAGE = Path(__file__).parent
 KINDS = ("datasets", "methods", "attacks", "figures")
 
@@ -30,7 +32,7 @@ class Component:
         path: the file.
         summary: first line of its docstring.
         parameters: JSON schema of each parameter, with ``default`` and ``description``.
-        traits: other upper-case literals of the module, such as ``NEEDS_PAIRS``.
+        traits: other upper-case literals of the module, such as ``CAPTION``.
     """
 
     kind: str
@@ -39,11 +41,6 @@ class Component:
     summary: str
     parameters: dict[str, dict[str, Any]]
     traits: dict[str, Any]
-
-    @property
-    def module(self) -> str:
-        """Dotted module name."""
-        return f"immunization.{self.kind}.{self.name}"
 
 
 @cache
@@ -62,13 +59,18 @@ def _read(kind: str, path: Path) -> Component:
     tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
     literals: dict[str, Any] = {}
     for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            name = node.targets[0].id
-            if name.isupper():
-                try:
-                    literals[name] = ast.literal_eval(node.value)
-                except ValueError:
-                    continue  # a computed constant, of no interest here
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        if isinstance(target, ast.Name) and target.id.isupper():
+            try:
+                literals[target.id] = ast.literal_eval(node.value)
+            except ValueError:
+                if target.id in ("PARAMETERS", "EXTENDS", "CAPTION"):
+                    raise UserError(
+                        f"{path}: {target.id} must be a literal, since it is read without "
+                        "running the file."
+                    ) from None
     summary = (ast.get_docstring(tree) or "").split("\n")[0]
     parameters = literals.pop("PARAMETERS", {})
     if "EXTENDS" in literals:

@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from immunization import stage
 from immunization.captions import TABLES
-from immunization.files import read_table, write_text
+from immunization.files import read_csv, read_json, read_table, write_text
 from immunization.findings import findings, published
 from immunization.provenance import KAPPA_DEFINITION
 from immunization.registry import components
@@ -140,8 +140,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--ratios", required=True, help="from the spectrum stage")
     parser.add_argument("--out", required=True, help="HTML file to write")
     options = parser.parse_args(arguments)
-    study = json.loads(Path(options.study).read_text(encoding="utf-8"))
-    tables = {name: pd.read_csv(Path(options.tables) / f"{name}.csv") for name in TABLES}
+    study = read_json(options.study)
+    tables = {name: read_csv(Path(options.tables) / f"{name}.csv") for name in TABLES}
     record = read_table(options.ratios).attrs.get("provenance", {})
     origin = {
         "config": json.dumps(study["config"]),

@@ -122,7 +122,7 @@ def evaluate(
         "rir": rir,
         "limit": before.limit.rir,
         "outside": before.limit.outside,
-        "limit_with_floor": before.limit.floored,
+        "reach_with_floor": before.limit.reach,
         "optimality": optimality(rir, before.limit.rir),
         "met_a": met.a,
         "met_b": met.b,
@@ -189,7 +189,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     parts = stage.map_threads(rows, options.thetas, options.threads)
     spectra, ratios = zip(*(pair for part in parts for pair in part), strict=True)
-    record = provenance("immunization.spectrum", options.parameters)
+    record = provenance(["immunization.spectrum"], options.parameters)
     for path, frames in ((options.spectra, spectra), (options.ratios, ratios)):
         frame = pd.concat(frames, ignore_index=True)
         frame.attrs["provenance"] = record

@@ -9,7 +9,6 @@ Every mean is over pairs first and then over seeds; ± is the standard deviation
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import pandas as pd
 
 from immunization import stage
 from immunization.errors import UserError
-from immunization.files import read_table, write_text
+from immunization.files import read_json, read_table, write_text
 
 UNCHANGED = 1e-6
 """Slack for "not larger than", as in `immunization.evaluate`."""
@@ -71,14 +70,15 @@ def ratios_table(ratios: pd.DataFrame) -> pd.DataFrame:
             "released_rir", "ridge_rir", "optimality",
         )
     ]  # fmt: skip
-    grouped = ratios.groupby(["dataset", "method"])
-    finite = ratios.assign(limit=ratios["limit"].where(np.isfinite(ratios["limit"])))
+    keys = [ratios["dataset"], ratios["method"]]
+    infinite = np.isinf(ratios["limit"])
     parts += [
-        grouped["rir"].median().rename("rir_median"),
-        grouped["released_floored"].mean().rename("released_floored_share"),
-        finite.groupby(["dataset", "method"])["limit"].median().rename("limit_median_finite"),
-        grouped["limit"].apply(lambda v: float(np.isinf(v).mean())).rename("limit_infinite_share"),
-        grouped["outside"].median().rename("outside_median"),
+        ratios["rir"].groupby(keys).median().rename("rir_median"),
+        ratios["optimality"].groupby(keys).min().rename("optimality_min"),
+        ratios["released_floored"].groupby(keys).mean().rename("released_floored_share"),
+        ratios["limit"].mask(infinite).groupby(keys).median().rename("limit_median_finite"),
+        infinite.groupby(keys).mean().rename("limit_infinite_share"),
+        ratios["outside"].where(infinite).groupby(keys).median().rename("outside_median_infinite"),
     ]
     return pd.concat(parts, axis=1).reset_index()
 
@@ -153,7 +153,8 @@ def attacks_table(steps: pd.DataFrame, uses: dict[str, str]) -> pd.DataFrame:
     """Steps to threshold and slowdown against no immunization, for each attacker and the best.
 
     The slowdown of a pair and seed is T(θ)/T(I). Where T(θ) was censored it is a lower bound,
-    with T(θ) at the budget; where T(I) was censored it is unknown and left out.
+    with T(θ) at the budget; where T(I) was censored it is unknown and left out, and no median
+    is stated where that is so on half of the pairs or more.
     """
     keys = ["dataset", "method", "seed", "pair", "role"]
     order = steps.sort_values("steps", kind="stable")
@@ -165,28 +166,45 @@ def attacks_table(steps: pd.DataFrame, uses: dict[str, str]) -> pd.DataFrame:
     reference = reference.reindex(pd.MultiIndex.from_frame(both[place]))
     base = reference["steps"].where(~reference["censored"].astype(bool)).to_numpy(float)
     both["slowdown"] = np.maximum(both["steps"], 1) / np.maximum(base, 1)
-    grouped = both.groupby(["dataset", "attack", "method", "role"])
-    wide = pd.DataFrame(
-        {
-            "steps_median": grouped["steps"].median(),
-            "censored_share": grouped["censored"].mean(),
-            "slowdown_median": grouped["slowdown"].median(),
-        }
-    ).unstack("role")
+    keys = ["dataset", "attack", "method", "role"]
+    rows = []
+    for place, group in both.groupby(keys, sort=False):
+        steps_, steps_bound = _median(group["steps"], group["censored"])
+        known = group.dropna(subset=["slowdown"])
+        # With most references unknown, the pairs that are left say nothing of the whole.
+        slowdown, slowdown_bound = (
+            _median(known["slowdown"], known["censored"])
+            if 2 * len(known) > len(group)
+            else (np.nan, False)
+        )
+        rows.append(
+            dict(zip(keys, place, strict=True))
+            | {"steps_median": steps_, "steps_bound": steps_bound}
+            | {"slowdown_median": slowdown, "slowdown_bound": slowdown_bound}
+            | {"censored_share": group["censored"].mean()}
+        )
+    wide = pd.DataFrame(rows).set_index(keys).unstack("role")
     wide.columns = [f"{name}_{role}" for name, role in wide.columns]
     return wide.reset_index()
+
+
+def _median(values: pd.Series, censored: pd.Series) -> tuple[float, bool]:
+    """A median, and whether it is only a lower bound: some value at or below it is censored."""
+    middle = float(values.median())
+    return middle, bool((censored & (values <= middle)).any())
 
 
 def show_attacks(table: pd.DataFrame) -> pd.DataFrame:
     """`attacks_table` for people."""
     shown = table[["dataset", "attack", "method"]].copy()
     for role in "HP":
-        censored = table[f"censored_share_{role}"]
-        sign = np.where(censored > 0.5, "> ", "")
-        shown[f"steps on D_{role}"] = sign + table[f"steps_median_{role}"].map("{:.0f}".format)
-        slowdown = table[f"slowdown_median_{role}"]
-        shown[f"slowdown on D_{role}"] = np.where(slowdown.isna(), "–", sign + slowdown.map(number))
-        shown[f"censored on D_{role}"] = censored.map("{:.0%}".format)
+        for column, title, form in (
+            ("steps", "steps", "{:.0f}".format),
+            ("slowdown", "slowdown", number),
+        ):
+            sign = table[f"{column}_bound_{role}"].map({True: "≥ ", False: ""})
+            shown[f"{title} on D_{role}"] = sign + table[f"{column}_median_{role}"].map(form)
+        shown[f"censored on D_{role}"] = table[f"censored_share_{role}"].map("{:.0%}".format)
     broken = (table["slowdown_median_H"] <= SAME) & (table["attack"] == BEST)
     shown["verdict"] = np.where(broken & (table["method"] != "identity"), "broken", "")
     return shown
@@ -296,8 +314,8 @@ def markdown(table: pd.DataFrame) -> str:
 
 SYMBOLS = {
     "\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",
-    "±": r"$\pm$", "∞": r"$\infty$", "κ": r"$\kappa$", "≤": r"$\le$", ">": r"$>$", "–": "--",
-    "−": "$-$", "<": r"$<$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
+    "±": r"$\pm$", "∞": r"$\infty$", "κ": r"$\kappa$", "≤": r"$\le$", "≥": r"$\ge$", ">": r"$>$",
+    "–": "--", "−": "$-$", "<": r"$<$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
 }  # fmt: skip
 
@@ -339,7 +357,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--folder", required=True, help="folder for the tables")
     options = parser.parse_args(arguments)
 
-    order = json.loads(Path(options.study).read_text(encoding="utf-8"))["order"]
+    order = read_json(options.study)["order"]
     ratios = read_table(options.ratios)
     steps = pd.concat(map(read_table, options.steps), ignore_index=True)
     curves = pd.concat(map(read_table, options.curves), ignore_index=True)

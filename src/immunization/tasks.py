@@ -17,8 +17,6 @@ from hessian_spectrum import RangeFactor, range_factor
 from immunization.errors import UserError
 from immunization.files import read_tensors, write_tensors
 
-PRIMARY, HARMFUL = "P", "H"
-
 
 @dataclass(frozen=True)
 class Task:
@@ -245,7 +243,16 @@ def build_task_set(
     for i, task in enumerate(tasks):
         features = inputs[task.train_rows].to(torch.float64) * scale + shift
         check_task(name, task, features, varied=loss == "regression" or accuracy)
-        factor = range_factor(features)
+        try:
+            factor = range_factor(features)
+        except ValueError as error:
+            raise UserError(f"data set '{name}', task '{task.name}': {error}") from error
+        if factor.rank == 1:
+            raise UserError(
+                f"data set '{name}', task '{task.name}': the features have rank 1. With a single "
+                "non-zero eigenvalue κ is 1 whatever the extractor, and there is nothing to "
+                "immunize. Use more features or rows."
+            )
         assert factor.left is not None
         rank = factor.rank
         statistics["basis"][i, :, :rank] = factor.basis

@@ -60,6 +60,19 @@ def changed(**changes):
         (changed(attack__threshold=2), ["attack.threshold", "less than 1"]),
         (changed(methods={"alg1": {}}), ["identity", "missing"]),
         ({"study": "x"}, ["missing key", "'datasets'"]),
+        (changed(methods__alg1__overrides={"digits": 3}), ["overrides.digits", "object"]),
+        (changed(methods__alg1__eta=float("nan")), ["methods.alg1.eta", "not a finite number"]),
+        (changed(spectrum__ridge=float("inf")), ["spectrum.ridge", "not a finite number"]),
+        (changed(seeds=[10**14]), ["seeds.0", "at most 1000000"]),
+        (changed(datasets={"digits": None}), ["datasets", "at least 1"]),
+        (changed(datasets={7: {"source": "digits"}}), ["datasets.7", "starts with a letter"]),
+        (changed(datasets__mine={"source": ["digits"]}), ["datasets.mine", "no data set named"]),
+        (changed(methods__alg1={1: 2, "x": 3}), ["methods.alg1", "'1'", "'x'"]),
+        (changed(methods__alg1=True), ["methods.alg1", "mapping"]),
+        (
+            changed(methods={"base": {"use": "identity"}, "identity": {"use": "alg1"}}),
+            ["`identity: {}` is missing"],
+        ),
         (changed(**{"datasets__a b": {"source": "digits"}}), ["datasets.a b", "letters"]),
     ],
 )
@@ -101,6 +114,25 @@ def test_a_whole_number_is_an_integer_however_it_is_written(steps):
     found = study["methods"]["alg1"]["parameters"]["digits"]["steps"]
     assert found == 100
     assert isinstance(found, int)
+
+
+def test_overrides_of_a_removed_data_set_go_with_it():
+    raw = changed(methods__alg1={"overrides": {"diabetes": {"steps": 3}, "digits": {"steps": 4}}})
+    raw["datasets"]["diabetes"] = None
+    study = resolve(raw)
+    assert set(study["methods"]["alg1"]["parameters"]) == {"digits"}
+
+
+def test_text_that_looks_like_a_number_stays_text_where_text_is_asked_for():
+    table = {
+        "source": "csv_table", "path": "1e3", "split_column": "2e0", "primary_values": ["1e1", 2],
+        "harmful_values": ["b"], "primary_target": "u", "harmful_target": "v",
+        "test_fraction": "2e-1",
+    }  # fmt: skip
+    parameters = resolve(changed(datasets__mine=table))["datasets"]["mine"]["parameters"]
+    assert parameters["path"] == "1e3"
+    assert parameters["primary_values"] == ["1e1", 2]
+    assert parameters["test_fraction"] == 0.2
 
 
 def test_the_config_given_is_not_changed():

@@ -150,6 +150,8 @@ def test_a_csv_table_becomes_two_standardised_parts(tmp_path):
         ({"x": holed(np.inf)}, ["table.csv", "'x'", "row 27", "missing or infinite"]),
         ({"group": ["a"] * 40}, ["['b']", "empty class"]),
         ({"p": [1.0] * 40}, ["'p'", "constant", "Choose another"]),
+        ({"colour": ["red"] * 39 + [None]}, ["'colour'", "row 41", "missing or infinite"]),
+        ({"x": None, "colour": None}, ["no feature columns"]),
         ({"p": ["text"] * 40}, ["'p'", "text, not a number"]),
     ],
 )
@@ -164,6 +166,23 @@ def test_missing_values_may_be_filled_with_zero_and_infinite_ones_may_not(tmp_pa
     csv_table.load(table(tmp_path, x=holed(np.nan)) | {"missing": "zero"}, NOWHERE)
     with pytest.raises(UserError, match="infinite"):
         csv_table.load(table(tmp_path, x=holed(np.inf)) | {"missing": "zero"}, NOWHERE)
+
+
+def test_missing_targets_are_never_filled_and_parts_may_not_overlap(tmp_path):
+    with pytest.raises(UserError, match="'p', row 27"):
+        csv_table.load(table(tmp_path, p=holed(np.nan), group=["b"] * 20 + ["a"] * 20)
+                       | {"missing": "zero"}, NOWHERE)  # fmt: skip
+    with pytest.raises(UserError, match="both D_P and D_H"):
+        csv_table.load(table(tmp_path) | {"harmful_values": ["a", "b"]}, NOWHERE)
+
+
+def test_a_task_of_rank_one_or_of_nothing_is_refused(tmp_path):
+    source = csv_table.load(table(tmp_path, colour=None), NOWHERE)
+    with pytest.raises(UserError, match=r"task 'p where group is a'.*rank 1"):
+        source.build("mine", {"rows": None, "test_fraction": 0.0}, [0])
+    source = csv_table.load(table(tmp_path, colour=None, x=[1.0] * 40), NOWHERE)
+    with pytest.raises(UserError, match="The feature matrix is zero"):
+        source.build("mine", {"rows": None, "test_fraction": 0.0}, [0])
 
 
 def test_a_csv_file_that_is_absent_or_empty_is_refused(tmp_path):

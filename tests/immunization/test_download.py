@@ -19,6 +19,15 @@ class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *arguments):
         pass
 
+    def do_GET(self):
+        if self.path == "/broken":  # promises more than it sends
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(CONTENT)))
+            self.end_headers()
+            self.wfile.write(CONTENT[:50])
+        else:
+            super().do_GET()
+
 
 @pytest.fixture
 def server(tmp_path):
@@ -42,7 +51,7 @@ def file(*urls):
 
 def test_sources_are_tried_in_turn_until_the_checksum_fits(server, tmp_path):
     place = Place(None, tmp_path / "cache")
-    wanted = file(f"{server}/absent", f"{server}/short", f"{server}/good")
+    wanted = file(f"{server}/absent", f"{server}/short", f"{server}/broken", f"{server}/good")
     path = place.fetch(wanted)
     assert path.read_bytes() == CONTENT
     assert place.fetch(file()) == path  # from the cache, no source needed

@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from immunization.errors import UserError
-from immunization.files import atomic, read_table, read_tensors, write_table, write_tensors
+from immunization.files import (
+    atomic,
+    read_csv,
+    read_json,
+    read_table,
+    read_tensors,
+    write_table,
+    write_tensors,
+)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -40,6 +48,21 @@ def test_a_cut_file_is_named_with_the_remedy(tmp_path, keep):
         path.write_bytes(path.read_bytes()[:keep])
         with pytest.raises(UserError, match=f"{path.name}: cannot be read.*Delete it"):
             read(path)
+
+
+@pytest.mark.parametrize(("read", "text"), [(read_json, '{"a": 1'), (read_csv, "")])
+def test_a_cut_text_file_is_named_too(tmp_path, read, text):
+    path = tmp_path / "cut"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"cut: cannot be read.*Delete it"):
+        read(path)
+
+
+def test_labels_of_a_table_stay_text(tmp_path):
+    (tmp_path / "t.csv").write_text("dataset,method,value\nNA,007,\n")
+    table = read_csv(tmp_path / "t.csv")
+    assert table[["dataset", "method"]].to_numpy().tolist() == [["NA", "007"]]
+    assert table["value"].isna().all()
 
 
 def test_an_absent_file_is_named(tmp_path):

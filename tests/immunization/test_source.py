@@ -52,6 +52,18 @@ def test_components_are_files_and_helpers_are_not():
     assert components("datasets")["mnist"].parameters.keys() >= {"pixels", "task", "pairs"}
 
 
+def test_annotated_parameters_are_read_and_computed_ones_refused(tmp_path):
+    from immunization.errors import UserError
+    from immunization.registry import _read
+
+    path = tmp_path / "some.py"
+    path.write_text('"""S."""\nPARAMETERS: dict[str, dict] = {"a": {"default": 1}}\n')
+    assert _read("methods", path).parameters == {"a": {"default": 1}}
+    path.write_text("PARAMETERS = dict(a=1)\n")
+    with pytest.raises(UserError, match="must be a literal"):
+        _read("methods", path)
+
+
 def test_what_does_not_exist_is_refused():
     with pytest.raises(KeyError, match="no_such"):
         load("methods", "no_such")

@@ -18,7 +18,7 @@ from immunization.tables import BEST, latex, markdown, number, plus_minus
 ORDER = {
     "datasets": {"mnist": ["mnist", "digit"], "house": ["house_prices", "regression"]},
     "methods": {"identity": "identity", "mine": "alg1", "best": "optimum"},
-    "attacks": ["gradient_descent", "least_squares"],
+    "attacks": {"gradient_descent": "gradient_descent", "least_squares": "least_squares"},
     "figures": {"limit": "limit", "heat_map": "heat_map", "convergence": "convergence",
                 "spectra": "spectra"},
 }  # fmt: skip
@@ -51,7 +51,7 @@ def frames():
                         | {"ratio_i": factor * i, "ratio_ii": ii, "rir": rir}
                         | {f"released_{k}": 2.0 for k in ("ratio_i", "ratio_ii", "rir")}
                         | {"ridge_rir": 1.5, "released_floored": dataset == "mnist"}
-                        | {"limit": limit, "limit_with_floor": 110.0, "outside": 0.1}
+                        | {"limit": limit, "reach_with_floor": 110.0, "outside": 0.1}
                         | {"optimality": np.nan if limit == np.inf else np.log(rir) / np.log(110)}
                         | {"met_a": i >= 10, "met_b": ii <= 1, "met_c": True}
                         | {"resolved": method != "best"}
@@ -145,7 +145,7 @@ def test_the_slowdown_is_against_identity_and_least_squares_breaks_everything(st
     assert table.loc[("mnist", BEST, "mine"), "slowdown_median_H"] == 1
     shown = (study / "tables" / "attacks.md").read_text()
     assert shown.count("broken") == 4  # two methods on two data sets
-    assert "> 5000" in shown
+    assert "≥ 5000" in shown
 
 
 def test_a_slowdown_against_a_censored_reference_is_not_stated():
@@ -155,6 +155,37 @@ def test_a_slowdown_against_a_censored_reference_is_not_stated():
     unknown = table[table["attack"] == "gradient_descent"]
     assert unknown["slowdown_median_H"].isna().all()
     assert (tables.show_attacks(unknown)["slowdown on D_H"] == "–").all()
+
+
+def test_a_median_is_a_lower_bound_when_a_value_at_or_below_it_is_censored():
+    values = pd.Series([1.0, 2.0, 3.0, 9.0])
+    for censored, bound in (([0, 0, 0, 1], False), ([0, 1, 0, 0], True), ([0, 0, 1, 1], False)):
+        assert tables._median(values, pd.Series(censored, dtype=bool)) == (2.5, bound)
+
+
+def test_findings_do_not_round_a_mean_count_up():
+    loaded = [frames()[0], frames()[2], frames()[3]]
+    definition = tables.definition_table(loaded[0])
+    definition.loc[definition["method"] == "mine", "rir_above_1"] = 1.67
+    ready = {
+        "ratios": tables.ratios_table(loaded[0]), "definition": definition,
+        "attacks": tables.attacks_table(loaded[1], ORDER["methods"]),
+        "accuracy": tables.accuracy_table(loaded[0], loaded[2]),
+    }  # fmt: skip
+    assert "above 1 on 1.7 of 2 pairs" in " ".join(findings("mnist", ready, ORDER, 1e-3))
+
+
+def test_figures_with_nothing_to_draw_say_so(tmp_path):
+    from immunization.figures import convergence, heat_map
+    from immunization.figures._results import Results
+
+    ratios, _, _, curves = frames()
+    write_table(tmp_path / "r.parquet", ratios[ratios["method"] == "identity"])
+    write_table(tmp_path / "c.parquet", curves[curves["attack"] == "least_squares"])
+    paths = {"ratios": tmp_path / "r.parquet", "curves": [tmp_path / "c.parquet"]}
+    results = Results(paths, ["identity"])
+    assert "No attacker" in convergence.draw(results, "mnist").texts[0].get_text()
+    assert "no method" in heat_map.draw(results, "mnist").texts[0].get_text()
 
 
 def test_the_definition_table_counts_pairs(study):
@@ -184,7 +215,7 @@ def test_findings_say_what_the_numbers_say(study):
         "On 50% of the pairs the limit is infinite",
         "mine has the largest median RIR, 16.8",
         "on every pair with mine",
-        "is its own floor on 100%",
+        "is set by its own floor, on at least one side of the ratio, in 100%",
         "best on 2 of 2 pairs",
         "every method is broken",
         "After 1000 steps of gradient descent",

@@ -85,6 +85,29 @@ def test_bad_data_stop_with_the_place_and_keep_what_is_done(
     assert (workflow.folder / "results/mini/tasks/diabetes.safetensors").exists()
 
 
+def test_an_edited_table_is_prepared_anew(tmp_path):
+    workflow = Workflow(tmp_path / "w")
+    path = workflow.folder / "table.csv"
+    table(path)
+    config = with_table()
+    del config["datasets"]["diabetes"]
+    workflow.configure(config)
+    assert workflow.run().code == 0
+    assert "Nothing to be done" in workflow.run().output
+    table(path, x=np.linspace(0, 1, 60))
+    assert workflow.run("-n").jobs["prepare"] == 1
+
+
+def test_a_mirror_that_is_no_folder_stops(tmp_path):
+    workflow = Workflow(tmp_path / "w")
+    config = copy.deepcopy(MINIATURE)
+    config["data"] = {"mirror": "no/such/folder"}
+    workflow.configure(config)
+    run = workflow.run()
+    assert run.code != 0
+    assert "no/such/folder is not a folder" in run.output
+
+
 def test_an_altered_download_stops_with_both_checksums(finished, tmp_path):
     workflow = Workflow(tmp_path / "w")
     folder = workflow.folder / "mirror" / "mnist"

@@ -13,7 +13,7 @@ rule attack:
         f"{LOGS}/benchmark/attack/{{family}}.jsonl"
     conda:
         "../../envs/torch.yaml"
-    threads: STUDY["threads"]
+    threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=240,

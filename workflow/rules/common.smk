@@ -72,6 +72,13 @@ def compact(value):
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
+def own_files(dataset):
+    """A user's own file behind a data set, so that an edit reruns it; the stage tells of an absent
+    one."""
+    path = STUDY["datasets"][dataset]["parameters"].get("path")
+    return [path] if path and os.path.isfile(path) else []
+
+
 def figure_files(figure):
     """Every file of a figure: one SVG and one PNG a data set it applies to."""
     names = [
@@ -91,7 +98,7 @@ ORDER = {
         for label, entry in STUDY["datasets"].items()
     },
     "methods": {label: entry["use"] for label, entry in STUDY["methods"].items()},
-    "attacks": list(STUDY["attacks"]),
+    "attacks": {label: entry["use"] for label, entry in STUDY["attacks"].items()},
     "figures": {label: entry["use"] for label, entry in STUDY["figures"].items()},
 }
 FIGURES = [path for figure in STUDY["figures"] for path in figure_files(figure)]

@@ -2,6 +2,7 @@ rule prepare:
     input:
         source("prepare.py"),
         lambda wildcards: source(f"datasets/{STUDY['datasets'][wildcards.dataset]['source']}.py"),
+        lambda wildcards: own_files(wildcards.dataset),
     output:
         f"{RESULTS}/tasks/{{dataset}}.safetensors",
     log:

@@ -44,7 +44,6 @@ def inverse_l(spectrum: Quadratic, plan: Plan) -> Attack:
         middle = ((low + high) / 2).floor()
         under = gap(middle) <= plan.threshold
         low, high = torch.where(under, low, middle), torch.where(under, middle, high)
-        low = torch.minimum(low, high - 1)
     times = torch.tensor(plan.record, dtype=scaled.dtype, device=scaled.device)
     errors = start[:, None, :] * factor[:, None, :].pow(times[None, :, None])
     return Attack(high.to(torch.int64), errors)

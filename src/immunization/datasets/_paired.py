@@ -99,6 +99,14 @@ def require_columns(frame: pd.DataFrame, columns: list[str], where: str) -> None
         )
 
 
+def _unusable(where: str, column: object, row: object, count: int) -> str:
+    return (
+        f"{where}, column {column!r}, row {row}: the value is missing or infinite ({count} such in "
+        "this column). Fill or remove them; for a CSV table `missing: zero` fills missing features "
+        "with 0."
+    )
+
+
 def standardised_part(
     frame: pd.DataFrame, *, name: str, target: str, exclude: list[str], where: str
 ) -> Part:
@@ -124,23 +132,21 @@ def standardised_part(
         )
     numeric = {}
     for column in frame.columns:
+        if column in exclude and column != target:
+            continue
         values = frame[column]
+        if (gaps := values.isna()).any():
+            raise UserError(_unusable(where, column, frame.index[gaps][0], int(gaps.sum())))
         if not pd.api.types.is_numeric_dtype(values):
             if column == target:
                 raise UserError(f"{where}, column {column!r}: the target is text, not a number.")
             values = pd.Series(np.unique(values.astype(str), return_inverse=True)[1], frame.index)
         values = values.astype(np.float64)
-        if column in (target, *exclude) and column != target:
-            continue
-        bad = ~np.isfinite(values.to_numpy())
-        if bad.any():
-            row = frame.index[int(np.flatnonzero(bad)[0])]
-            raise UserError(
-                f"{where}, column {column!r}, row {row}: the value is missing or infinite "
-                f"({int(bad.sum())} such in this column). Fill or remove them; for a CSV table "
-                "`missing: zero` fills missing ones with 0."
-            )
+        if (bad := ~np.isfinite(values)).any():
+            raise UserError(_unusable(where, column, frame.index[bad][0], int(bad.sum())))
         numeric[column] = values
+    if set(numeric) <= {target}:
+        raise UserError(f"{where}: no feature columns are left besides the target {target!r}.")
     table = pd.DataFrame(numeric)
     deviation = table.std(ddof=1)
     if not deviation[target] > 0:

@@ -30,7 +30,7 @@ PARAMETERS = {
     "missing": {
         "enum": ["refuse", "zero"],
         "default": "refuse",
-        "description": "what to do with missing values: stop, or fill them with 0.",
+        "description": "what to do with missing values: stop, or fill those of features with 0.",
     },
 }
 
@@ -57,8 +57,15 @@ def load(parameters: dict[str, Any], place: Place) -> Paired:
     targets = [parameters["primary_target"], parameters["harmful_target"]]
     require_columns(frame, [split, *targets], str(path))
     frame.index += 2  # line numbers of the file, the header being line 1
+    both = set(parameters["primary_values"]) & set(parameters["harmful_values"])
+    if both:
+        raise UserError(
+            f"{path}: rows with {split} in {sorted(both, key=str)} are asked for in both D_P and "
+            "D_H. Give each value to one of primary_values and harmful_values."
+        )
     if parameters["missing"] == "zero":
-        frame = frame.fillna(0)
+        features = [column for column in frame.columns if column not in (split, *targets)]
+        frame[features] = frame[features].fillna(0)
     parts = []
     for role, target in zip(("primary", "harmful"), targets, strict=True):
         values = parameters[f"{role}_values"]

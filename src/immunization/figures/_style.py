@@ -51,6 +51,13 @@ def title(label: str) -> str:
     return "no immunization (θ = I)" if label == "identity" else label.replace("_", " ")
 
 
+def nothing(message: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    figure = Figure(figsize=(6, 1.2))
+    figure.text(0.5, 0.5, message, ha="center", va="center", color=REFERENCE)
+    return figure
+
+
 def shared_legend(figure: Figure, handles: list[Artist], labels: list[str]) -> None:
     """One legend under all panels."""
     figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)))

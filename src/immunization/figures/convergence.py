@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from immunization.figures._results import Results
-from immunization.figures._style import look, shared_legend, title
+from immunization.figures._style import look, nothing, shared_legend, title
 
 CAPTION = (
     "How fast a probe is trained on the benign task D_P (left) and on the harmful task D_H "
@@ -32,6 +32,8 @@ def draw(results: Results, dataset: str) -> Figure:
     # An attacker that is done after one step has no curve to show.
     later = curves[curves["step"] > 0].groupby("attack")["loss_gap_q50"].max()
     attacks = [name for name in curves["attack"].unique() if later[name] > 0]
+    if not attacks:
+        return nothing("No attacker of this study takes more than one step.")
     figure, axes = plt.subplots(
         2 * len(attacks), 2, figsize=(8, 0.9 + 4.2 * len(attacks)), sharex=True, sharey="row",
         squeeze=False,

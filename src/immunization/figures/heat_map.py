@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from immunization.figures._results import Results
-from immunization.figures._style import title
+from immunization.figures._style import nothing, title
 
 LIMIT = 6.0
 """Colours end at ±6 (a factor of 400); the closed-form optimum lies beyond."""
@@ -25,6 +25,8 @@ def draw(results: Results, dataset: str) -> Figure:
     """Mean over seeds of the natural logarithm; rows D_P, columns D_H."""
     ratios = results.ratios[results.ratios["dataset"] == dataset]
     methods = [m for m in results.methods if m != "identity"]
+    if not methods:
+        return nothing("This study has no method besides the identity.")
     figure, axes = plt.subplots(
         2, len(methods), figsize=(0.6 + 1.45 * len(methods), 3.9), sharex=True, sharey=True,
         squeeze=False,

@@ -13,13 +13,13 @@ CAPTION = (
     "RIR of every pair and seed against the largest that any invertible linear extractor can "
     "reach, computed from the two data sets alone. No filled point lies above the diagonal. "
     "Hollow: the limit is infinite, because D_H uses directions that D_P does not see; such a "
-    "point stands at the finite limit that results when those directions count a little "
+    "point stands at what the closed form reaches when those directions count a little "
     "(unseen_floor), and may lie above the diagonal."
 )
 
 
 def draw(results: Results, dataset: str) -> Figure:
-    """Filled: the limit is finite. Hollow: it is infinite, drawn at the value with a floor."""
+    """Filled: the limit is finite. Hollow: it is infinite, drawn at the reach with a floor."""
     ratios = results.ratios[results.ratios["dataset"] == dataset]
     figure, axis = plt.subplots(figsize=(8, 5))
     styles = look(results.methods)
@@ -29,19 +29,19 @@ def draw(results: Results, dataset: str) -> Figure:
         finite = np.isfinite(part["limit"])
         colour = styles[method]["color"]
         axis.scatter(
-            part.loc[~finite, "limit_with_floor"], part.loc[~finite, "rir"],
+            part.loc[~finite, "reach_with_floor"], part.loc[~finite, "rir"],
             s=9, facecolors="none", edgecolors=colour, linewidths=0.6, alpha=0.6,
         )  # fmt: skip
         handles[method] = axis.scatter(
             part.loc[finite, "limit"], part.loc[finite, "rir"], s=16, color=colour
         )
     low = min(1.0, float(ratios["rir"].min()))
-    left, right = ratios["limit_with_floor"].min() / 2, ratios["limit_with_floor"].max() * 2
+    left, right = ratios["reach_with_floor"].min() / 2, ratios["reach_with_floor"].max() * 2
     axis.plot([left, right], [left, right], color="black", linewidth=0.8)
     axis.axhline(1, color="black", linewidth=0.5, linestyle=":")
     axis.set(
         xscale="log", yscale="log", xlim=(left, right), ylim=(low / 2, None), ylabel="RIR",
-        xlabel="limit RIR$_{max}$ (filled), or limit with a floor where it is infinite (hollow)",
+        xlabel="limit RIR$_{max}$ (filled), or reach with a floor where it is infinite (hollow)",
     )  # fmt: skip
     shared_legend(figure, list(handles.values()), [title(m) for m in handles])
     return figure

@@ -113,7 +113,7 @@ def _uniform(shape: tuple[int, ...], bound: float, generator: torch.Generator) -
 
 
 def _minibatches(problem: Problem, pair: int, epochs: int) -> Iterator[Batch]:
-    """The minibatches of one pair; its draws depend on the seed and its two tasks only."""
+    """The minibatches of one pair, drawn by the seed and its two places in the task list."""
     number_p, number_h = problem.primary.tasks[pair], problem.harmful.tasks[pair]
     task_p, task_h = problem.source.tasks[number_p], problem.source.tasks[number_h]
     random = np.random.default_rng([problem.seed, 4, number_p, number_h])

@@ -29,8 +29,8 @@ def balanced(given: float | None, gradient: Tensor, theta: Tensor) -> Tensor:
     norm = frobenius(gradient)
     if given is not None:
         return torch.full_like(norm, given)
-    tiny = torch.finfo(norm.dtype).tiny
-    return frobenius(theta) / norm.clamp_min(tiny)
+    # A gradient that is zero has nothing to balance.
+    return torch.where(norm > 0, frobenius(theta) / norm, torch.zeros_like(norm))
 
 
 def clipped(term: Tensor, theta: Tensor) -> Tensor:

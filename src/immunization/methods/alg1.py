@@ -140,7 +140,7 @@ def corrected(
     Each direction is normalised, so a step moves θ by η‖θ‖ for either term, whatever the scale
     of the data, the number of rows or the rank. The task loss drops out: at the best probe its
     gradient Xᵀrωᵀ vanishes for every invertible θ, and Definition 3.1 (c) holds exactly. The
-    projector drops out too: to first order it changes H_P, or H_H, by nothing.
+    projector drops out too: as K·P_K = K, the step of either term moves its own Hessian alike.
 
     Args:
         problem: the pairs.
@@ -173,5 +173,5 @@ def _directions(theta: Tensor, top: LargestTracker, low: SmallestTracker) -> tup
 
 
 def _nonzero(norm: Tensor) -> Tensor:
-    """A direction is zero where its condition number has its best value already."""
+    """Guard of a division; a direction of length zero stays zero."""
     return norm.clamp_min(1e-300)
