@@ -83,6 +83,23 @@ def ratios_table(ratios: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, axis=1).reset_index()
 
 
+def with_published(
+    table: pd.DataFrame, published: pd.DataFrame, order: dict[str, Any]
+) -> pd.DataFrame:
+    """`ratios_table` with the published figure of each row, where there is one."""
+    sources = pd.DataFrame(
+        [(label, *stands_for) for label, stands_for in order["datasets"].items()],
+        columns=["dataset", "source", "task"],
+    )
+    uses = table["method"].map(order["methods"])
+    keys = table[["dataset"]].merge(sources, how="left").assign(use=uses.to_numpy())
+    for quantity, figures in published.groupby("quantity"):
+        known = figures.set_index(["source", "task", "method"])["value"]
+        wanted = pd.MultiIndex.from_frame(keys[["source", "task", "use"]])
+        table[f"published_{quantity}"] = known.reindex(wanted).to_numpy()
+    return table
+
+
 def show_ratios(table: pd.DataFrame) -> pd.DataFrame:
     """`ratios_table` for people."""
     shown = table[["dataset", "method"]].copy()
@@ -98,7 +115,10 @@ def show_ratios(table: pd.DataFrame) -> pd.DataFrame:
         if column == "optimality":  # a share, whose round-off around 0 says nothing
             means, deviations = means.round(6), deviations.round(6)
         shown[title] = [plus_minus(m, d) for m, d in zip(means, deviations, strict=True)]
-    shown.insert(5, "median RIR", table["rir_median"].map(number))
+        if f"published_{column}" in table and table[f"published_{column}"].notna().any():
+            shown[f"{title}, published"] = table[f"published_{column}"].map(number)
+        if column == "rir":
+            shown["median RIR"] = table["rir_median"].map(number)
     shown["released κ on its floor"] = table["released_floored_share"].map("{:.0%}".format)
     limit = table["limit_median_finite"].map(number)
     share = table["limit_infinite_share"]
@@ -366,7 +386,7 @@ def main(arguments: list[str] | None = None) -> None:
     if missing := wanted - set(published):
         raise UserError(f"{options.published}: columns {sorted(missing)} are missing.")
 
-    main_table = ratios_table(ratios)
+    main_table = with_published(ratios_table(ratios), published, order)
     tables: dict[str, tuple[pd.DataFrame, Callable[[pd.DataFrame], pd.DataFrame]]] = {
         "ratios": (main_table, show_ratios),
         "definition": (definition_table(ratios), show_definition),

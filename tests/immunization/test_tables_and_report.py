@@ -135,6 +135,8 @@ def test_ratios_are_means_over_pairs_then_over_seeds_in_the_order_of_the_config(
     assert mine["limit_median_finite"] == 110
     text = (study / "tables" / "ratios.md").read_text()
     assert "110 (∞ on 50%)" in text
+    assert "RIR, published" in text
+    assert table["published_rir"].dropna().tolist() == [17.0]
     assert "16.8 ± 1.13" in text
 
 
