@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from immunization.errors import UserError
 
-if TYPE_CHECKING:  # tables and figures run without torch
+if TYPE_CHECKING:  # tables and figures run without torch, methods without pandas
+    import pandas as pd
     from torch import Tensor
 
 
@@ -55,6 +54,8 @@ def read_table(path: Path | str) -> pd.DataFrame:
     Raises:
         UserError: when it is missing, cut short or not Parquet.
     """
+    import pandas as pd
+
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's errors derive from these
@@ -79,6 +80,8 @@ def read_csv(path: Path | str) -> pd.DataFrame:
     Raises:
         UserError: when it is missing or malformed.
     """
+    import pandas as pd
+
     text = dict.fromkeys(("dataset", "method", "attack", "quantity", "where"), str)
     try:
         return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])

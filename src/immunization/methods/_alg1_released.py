@@ -172,9 +172,12 @@ def _gradients(
     by_weight = by_hidden.mT @ features_p
     by_bias = by_hidden.sum(1)
 
+    # The bias adds one to the rank of the features; dead columns take from it.
+    used = (features_h != 0).any(1).sum(-1)
+    singular = bool((used + 1 < features_h.shape[-1]).all())
     for by_hidden, features, shift in (
         (lambda_p * 2 * _times_well_gradient(hidden_p), features_p, PRIMARY_RIDGE),
-        (lambda_h * 2 * _times_ill_gradient(hidden_h), features_h, ridge),
+        (lambda_h * 2 * _times_ill_gradient(hidden_h, singular), features_h, ridge),
     ):
         plain = by_hidden.mT @ features
         by_weight = by_weight + left_preconditioned(plain, features, shift)
@@ -218,15 +221,20 @@ def _times_well_gradient(hidden: Tensor) -> Tensor:
     return pairs.values[:, None, None] * (hidden @ first) @ first.mT - hidden @ gram / columns
 
 
-def _times_ill_gradient(hidden: Tensor) -> Tensor:
-    """Z(σ_kv_kv_kᵀ − S/D)/(‖S‖²/2D − σ_k²/2)², with the released σ_k and k = D."""
+def _times_ill_gradient(hidden: Tensor, singular: bool) -> Tensor:
+    """Z(σ_kv_kv_kᵀ − S/D)/(‖S‖²/2D − σ_k²/2)², with the released σ_k and k = D.
+
+    Args:
+        hidden: Z, shape (B, n, D).
+        singular: whether every S = ZᵀZ is known to be singular; with n < D it is anyway.
+    """
     rows, columns = hidden.shape[-2:]
     small = rows < columns
     gram = hidden @ hidden.mT if small else hidden.mT @ hidden
     scatter = gram @ hidden if small else hidden @ gram
     energy = gram.square().sum((-2, -1))
-    if small:
-        # Singular: the program picks round-off at its floor, whose vector carries no weight.
+    if small or singular:
+        # The program picks round-off at its floor, whose vector carries no weight.
         smallest = hidden.new_full((len(hidden),), RELEASED_FLOOR)
         pull: Tensor | float = 0.0
     else:
