@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from immunization.tables import BEST, SAME, number
+from immunization.formats import number
+from immunization.tables import BEST, SAME
 
 HIDDEN = 0.02
 """A spread of accuracies over methods below two points says that nothing is hidden."""

@@ -47,9 +47,7 @@ def test_every_method_returns_a_finite_invertible_theta_and_keeps_the_benign_los
         torch.testing.assert_close(after.loss, before.loss, rtol=1e-6, atol=1e-9, msg=name)
 
 
-def test_methods_are_deterministic_and_depend_on_the_seed_only_where_they_draw(
-    source, gradient_methods
-):
+def test_methods_give_the_same_theta_to_the_last_bit_twice(source, gradient_methods):
     tasks = task_set(source, seeds=(0, 1))
     for name, parameters in gradient_methods.items():
         first, again = (run(tasks.problem(0), name, parameters) for _ in range(2))

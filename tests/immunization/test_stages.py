@@ -94,7 +94,7 @@ def test_attacks_are_told_for_both_roles_with_accuracies_where_there_are_labels(
     assert (curves.loc[curves["step"] == 0, "loss_gap_q50"] == 1).all()
 
 
-def test_threads_do_not_change_a_bit():
+def test_work_on_threads_comes_back_in_order():
     items = list(range(7))
     assert stage.map_threads(lambda x: x * x, items, 3) == [x * x for x in items]
 

@@ -12,8 +12,9 @@ from immunization import figure, report, tables
 from immunization.errors import UserError
 from immunization.files import write_table
 from immunization.findings import findings
+from immunization.formats import latex, markdown, number, plus_minus
 from immunization.registry import components
-from immunization.tables import BEST, latex, markdown, number, plus_minus
+from immunization.tables import BEST
 
 ORDER = {
     "datasets": {"mnist": ["mnist", "digit"], "house": ["house_prices", "regression"]},

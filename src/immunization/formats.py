@@ -1,0 +1,67 @@
+"""Numbers and tables as text: for people, as Markdown and as LaTeX."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+ROUND_OFF = 1e-9
+"""A deviation this small beside the mean is round-off and shown as 0."""
+
+
+def number(value: float) -> str:
+    """Three significant digits, in the shortest form that people read easily."""
+    if value != value:
+        return "–"
+    if value in (float("inf"), float("-inf")):
+        return "∞" if value > 0 else "−∞"
+    value = float(f"{value:.3g}")
+    if value == 0:
+        return "0"
+    if not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.2e}"
+    digits = max(0, 2 - int(np.floor(np.log10(abs(value)))))
+    return f"{value:.{digits}f}"
+
+
+def plus_minus(mean: float, deviation: float) -> str:
+    """``mean ± deviation``; the mean alone where there is no deviation to state."""
+    if deviation != deviation or mean != mean:
+        return number(mean)
+    if deviation <= ROUND_OFF * abs(mean):
+        deviation = 0.0
+    return f"{number(mean)} ± {number(deviation)}"
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A pipe table; cells are short and hold no pipes."""
+    lines = [
+        "| " + " | ".join(map(str, table.columns)) + " |",
+        "|" + " --- |" * table.shape[1],
+    ]
+    lines += ["| " + " | ".join(map(str, row)) + " |" for row in table.itertuples(index=False)]
+    return "\n".join(lines) + "\n"
+
+
+SYMBOLS = {
+    "\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",
+    "±": r"$\pm$", "∞": r"$\infty$", "κ": r"$\kappa$", "≤": r"$\le$", "≥": r"$\ge$", ">": r"$>$",
+    "–": "--", "−": "$-$", "<": r"$<$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}  # fmt: skip
+
+
+def latex(table: pd.DataFrame) -> str:
+    """A booktabs tabular."""
+
+    def row(cells: Any) -> str:
+        escape = str.maketrans(SYMBOLS)
+        return " & ".join(str(cell).translate(escape) for cell in cells) + r" \\"
+
+    body = "\n".join(row(cells) for cells in table.itertuples(index=False))
+    return (
+        f"\\begin{{tabular}}{{{'l' * table.shape[1]}}}\n\\toprule\n{row(table.columns)}\n"
+        f"\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n"
+    )
