@@ -52,7 +52,8 @@ def condition_number(eigenvalues: Tensor, rank: Tensor | int) -> Tensor:
         Shape (...), ≥ 1; infinite where σ_k ≤ 0, that is where the given rank is not there.
     """
     smallest, largest = extreme_eigenvalues(eigenvalues, rank)
-    return torch.where(smallest > 0, largest / smallest, torch.inf)
+    there = smallest > 0
+    return torch.where(there, largest / torch.where(there, smallest, largest), torch.inf)
 
 
 def ridge_condition(eigenvalues: Tensor, rank: Tensor | int, ridge: float) -> Tensor:
@@ -119,4 +120,22 @@ def effective_rank(eigenvalues: Tensor) -> Tensor:
     """
     positive = eigenvalues.clamp(min=0)
     share = positive / positive.sum(dim=-1, keepdim=True)
-    return torch.exp(torch.special.entr(share).sum(dim=-1))
+    # At zero −x·log x is 0 with an infinite slope, which would turn gradients into NaN.
+    used = torch.where(share > 0, share, torch.ones_like(share))
+    return torch.exp(-(used * used.log()).sum(dim=-1))
+
+
+def log_pseudo_determinant(eigenvalues: Tensor, rank: Tensor | int) -> Tensor:
+    """Sum of log σ over the non-zero spectrum; under H → c·H it grows by rank·log c.
+
+    Args:
+        eigenvalues: shape (..., m), ascending.
+        rank: number k of non-zero eigenvalues, shape (...) or one number.
+
+    Returns:
+        Shape (...).
+    """
+    size = eigenvalues.shape[-1]
+    rank = torch.as_tensor(rank, device=eigenvalues.device).expand(eigenvalues.shape[:-1])
+    kept = torch.arange(size, device=eigenvalues.device) >= size - rank.unsqueeze(-1)
+    return torch.where(kept, eigenvalues, torch.ones_like(eigenvalues)).log().sum(dim=-1)

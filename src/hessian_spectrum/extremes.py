@@ -1,15 +1,17 @@
 """Extreme eigenpairs of a batch of symmetric matrices, warm-started, for use inside a loop.
 
-Shift-invert block iteration: with s below the spectrum of A, the Cholesky factor of A − s·I
-exists (which also proves that nothing lies below s), and each solve with it multiplies the wanted
-direction by 1/(λ_1 − s) against 1/(λ_{m+1} − s) for what the block of m vectors does not hold.
-A pair is accepted on its residual, and on a second Cholesky factorisation just below it, which
-proves that no smaller eigenvalue was overlooked: a small residual alone also comes from a stale
-warm start. What fails either is recomputed exactly, so a small gap costs time, never accuracy.
+Shift-invert block Lanczos with full reorthogonalisation: with s below the spectrum of A, the
+Cholesky factor of A − s·I exists (which also proves that nothing lies below s), and each solve
+with it multiplies the wanted direction by 1/(λ_1 − s) against 1/(λ_{m+1} − s) for what a block of
+m vectors does not hold. A pair is accepted on its residual, and on a Cholesky factorisation just
+below it, which proves that no smaller eigenvalue was overlooked: a small residual alone also comes
+from a stale warm start. What fails either is recomputed exactly, so a small gap costs time, never
+accuracy.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -17,11 +19,6 @@ from torch import Tensor
 
 BLOCK = 4
 """Vectors kept a matrix: enough to step over a tie or a small cluster at the extreme."""
-
-
-CERTIFIED = 1e-6
-"""No eigenvalue lies further below an accepted one than this share of its distance to the shift
-(or 64·eps·‖A‖_F, the round-off of a Cholesky factorisation, where that is larger)."""
 
 
 class NotFiniteError(ValueError):
@@ -43,23 +40,17 @@ class Eigenpairs(NamedTuple):
         values: shape (B,).
         vectors: shape (B, n), unit norm.
         block: shape (B, n, m), the warm start for the next call.
+        residuals: ‖Av − λv‖, shape (B,).
         exact: how many of the B were finished by a full eigendecomposition.
+        dominated: how many largest pairs needed no factorisation.
     """
 
     values: Tensor
     vectors: Tensor
     block: Tensor
+    residuals: Tensor
     exact: int
-
-
-def _orthonormal(block: Tensor) -> Tensor:
-    return torch.linalg.qr(block).Q
-
-
-def _fresh_column(n: int, like: Tensor) -> Tensor:
-    """A fixed pseudo-random direction, so that no extreme can hide from a stale warm start."""
-    i = torch.arange(1, n + 1, dtype=torch.float64, device=like.device)
-    return torch.sin(12.9898 * i) + torch.cos(78.233 * i * i / n)
+    dominated: int = 0
 
 
 def smallest_eigenpairs(
@@ -67,8 +58,9 @@ def smallest_eigenpairs(
     *,
     block: Tensor | None = None,
     shift: Tensor | None = None,
-    tolerance: float = 1e-7,
-    iterations: int = 12,
+    tolerance: float = 1e-8,
+    certified: float = 1e-6,
+    iterations: int = 8,
 ) -> Eigenpairs:
     """Smallest eigenpair of each symmetric matrix of a batch.
 
@@ -77,12 +69,15 @@ def smallest_eigenpairs(
         block: warm start from an earlier call, shape (B, n, m); default coordinate directions.
         shift: shape (B,), hoped to lie just below the spectrum; the closer, the faster. Default
             0, right for positive definite matrices. A shift that lies inside the spectrum is
-            noticed and that matrix solved exactly.
-        tolerance: accept a pair where ‖Av − λv‖ ≤ tolerance·|λ − s|, or at the round-off of the
+            noticed, and a safe one tried: 0 for a positive one, −‖A‖_F otherwise.
+        tolerance: accept a pair where ‖Av − λv‖ ≤ tolerance·|λ|, or at the round-off of the
             product, 8·eps·‖A‖_F, where that is larger. The error of λ goes like the square of
-            the residual, so 1e-7 leaves it at round-off.
-        iterations: solves before a matrix is handed to the exact solver; 12 suffice on the
-            spectra of image and tabular data (see the tests), and a matrix left over is not lost.
+            the residual, so 1e-8 leaves a separate one at round-off; it never exceeds the residual.
+        certified: no eigenvalue lies further below an accepted one than this share of it (or
+            64·eps·‖A‖_F, the round-off of a Cholesky factorisation, where that is larger). Where
+            the shift is that close already, no second factorisation is needed.
+        iterations: solves with a block before a matrix is handed to the exact solver; 8 span
+            32 dimensions, and a matrix left over is not lost.
 
     Returns:
         The pairs.
@@ -94,52 +89,36 @@ def smallest_eigenpairs(
     if matrices.ndim != 3 or matrices.shape[-1] != matrices.shape[-2]:
         raise ValueError(f"Expected a batch of square matrices. Got {tuple(matrices.shape)}.")
     count, n, _ = matrices.shape
-    if n <= 2 * BLOCK:
-        return _exact(matrices, matrices.new_zeros(count, n, min(BLOCK, n)))
     norm = torch.linalg.matrix_norm(matrices)
     if not bool(torch.isfinite(norm).all()):
         raise NotFiniteError(int((~torch.isfinite(norm)).nonzero()[0]))
+    if n <= 2 * BLOCK or count == 0:
+        return _exact(matrices, min(BLOCK, n))
     if shift is None:
         shift = matrices.new_zeros(count)
-    if block is None:
-        block = torch.eye(n, BLOCK, dtype=matrices.dtype, device=matrices.device).repeat(
-            count, 1, 1
-        )
-    block = block.clone()
-    block[..., -1] = _fresh_column(n, matrices)
+    factor, shift, below = _factor_below(matrices, shift, norm)
 
-    shifted = matrices.clone()
-    shifted.diagonal(dim1=-2, dim2=-1).sub_(shift[:, None])
-    factor, info = torch.linalg.cholesky_ex(shifted)
-    below = info == 0
-    if not bool(below.all()):
-        factor[~below] = torch.eye(n, dtype=matrices.dtype, device=matrices.device)
-    values = matrices.new_zeros(count)
-    vectors = matrices.new_zeros(count, n)
+    if block is None:
+        block = torch.eye(n, BLOCK, dtype=matrices.dtype, device=matrices.device)
+        block = block.expand(count, -1, -1)
+    block = torch.cat([block[..., :-1], _fresh_column(n, matrices).expand(count, -1, -1)], dim=-1)
     floor = torch.finfo(matrices.dtype).eps * norm
-    done = torch.zeros_like(below)
-    for _ in range(iterations):
-        block = _orthonormal(torch.cholesky_solve(block, factor))
-        image = matrices @ block
-        ritz, rotation = torch.linalg.eigh(block.mT @ image)
-        block, image = block @ rotation, image @ rotation
-        values, vectors = ritz[:, 0], block[..., 0]
-        residual = (image[..., 0] - values[:, None] * vectors).norm(dim=-1)
-        gap = (values - shift).abs()
-        done = below & (residual <= torch.maximum(tolerance * gap, 8 * floor))
-        if bool((done | ~below).all()):
-            break
-    margin = torch.maximum(CERTIFIED * (values - shift).abs(), 64 * floor)
-    shifted = matrices.clone()
-    shifted.diagonal(dim1=-2, dim2=-1).sub_((values - margin)[:, None])
-    done &= torch.linalg.cholesky_ex(shifted).info == 0
+    values, block, _, residuals, done = _iterate(
+        matrices, factor, _solved, block, floor, tolerance=tolerance, iterations=iterations
+    )
+    done &= below
+    margin = torch.maximum(certified * values.abs(), 64 * floor)
+    done = _certify(matrices, values - margin, shift, done)
+    vectors = block[..., 0]
     if bool(done.all()):
-        return Eigenpairs(values, vectors, block, 0)
+        return Eigenpairs(values, vectors, block, residuals, 0)
     rest = (~done).nonzero().squeeze(-1)
-    solved = _exact(matrices[rest], block[rest])
-    values, vectors = values.clone(), vectors.clone()
-    values[rest], vectors[rest], block[rest] = solved.values, solved.vectors, solved.block
-    return Eigenpairs(values, vectors, block, solved.exact)
+    solved = _exact(matrices[rest], block.shape[-1])
+    # The places are few, and what is returned must not alias what is overwritten.
+    vectors = vectors.clone()
+    values[rest], vectors[rest] = solved.values, solved.vectors
+    block[rest], residuals[rest] = solved.block, solved.residuals
+    return Eigenpairs(values, vectors, block, residuals, solved.exact)
 
 
 def largest_eigenpairs(
@@ -147,29 +126,213 @@ def largest_eigenpairs(
     *,
     block: Tensor | None = None,
     bound: Tensor | None = None,
-    tolerance: float = 1e-7,
-    iterations: int = 12,
+    tolerance: float = 1e-8,
+    certified: float = 1e-6,
+    iterations: int = 8,
+    lanczos: bool = True,
 ) -> Eigenpairs:
-    """Largest eigenpair of each symmetric matrix of a batch, as the smallest of −A.
+    """Largest eigenpair of each symmetric matrix of a batch.
+
+    Where a matrix has little left beside its largest eigenvectors, Lanczos steps from the warm
+    start find them, and the Frobenius norm proves that nothing larger exists. The others are
+    solved as the smallest of −A.
 
     Args:
         matrices: shape (B, n, n).
-        block: warm start.
+        block: warm start from an earlier call; without it there is no Lanczos attempt.
         bound: shape (B,), hoped to lie just above the spectrum; default ‖A‖_F,
             which always is. See `smallest_eigenpairs` for the rest.
         tolerance: see `smallest_eigenpairs`.
+        certified: see `smallest_eigenpairs`.
         iterations: see `smallest_eigenpairs`.
+        lanczos: attempt the short way.
     """
+    count = len(matrices)
     if bound is None:
         bound = torch.linalg.matrix_norm(matrices) * (1 + 1e-3)
+    rest: Tensor | None = None
+    if lanczos and block is not None and matrices.shape[-1] > 4 * BLOCK:
+        found, sure = _dominant(matrices, block, tolerance=tolerance)
+        if bool(sure.all()):
+            return found
+        rest = (~sure).nonzero().squeeze(-1)
+        if len(rest) == count:
+            rest = None
+    chosen = slice(None) if rest is None else rest
     pairs = smallest_eigenpairs(
-        -matrices, block=block, shift=-bound, tolerance=tolerance, iterations=iterations
+        -matrices[chosen],
+        block=None if block is None else block[chosen],
+        shift=-bound[chosen],
+        tolerance=tolerance,
+        certified=certified,
+        iterations=iterations,
     )
-    return pairs._replace(values=-pairs.values)
+    pairs = pairs._replace(values=-pairs.values)
+    if rest is None:
+        return pairs
+    for whole, part in zip(found[:4], pairs[:4], strict=True):
+        whole[rest] = part
+    return found._replace(exact=pairs.exact, dominated=count - len(rest))
 
 
-def _exact(matrices: Tensor, block: Tensor) -> Eigenpairs:
+def orthonormalised(block: Tensor) -> Tensor:
+    """Orthonormal basis of a batch of thin blocks, (B, n, m).
+
+    Cholesky QR, twice, since it is made of batched products on any device; where a block is too
+    dependent for that, Householder QR.
+    """
+    once, spread = _cholesky_qr(block / block.norm(dim=-2, keepdim=True).clamp_min(1e-300))
+    # Past a condition number of 1e7 a second pass no longer restores orthogonality; under 30 the
+    # first has left less than 1e-13.
+    if spread > 1e-7:
+        return once if spread > 0.03 else _cholesky_qr(once)[0]
+    return torch.linalg.qr(block).Q
+
+
+def _cholesky_qr(block: Tensor) -> tuple[Tensor, float]:
+    """One pass, and the smallest entry on the diagonals of R (of columns of length one)."""
+    factor, info = torch.linalg.cholesky_ex(block.mT @ block)
+    spread = float(factor.diagonal(dim1=-2, dim2=-1).amin())
+    if not spread > 1e-7 or bool((info != 0).any()):
+        return block, 0.0
+    return torch.linalg.solve_triangular(factor.mT, block, upper=True, left=False), spread
+
+
+def _fresh_column(n: int, like: Tensor) -> Tensor:
+    """A fixed pseudo-random direction, so that no extreme can hide from a stale warm start."""
+    i = torch.arange(1, n + 1, dtype=torch.float64, device=like.device)
+    return (torch.sin(12.9898 * i) + torch.cos(78.233 * i * i / n)).unsqueeze(-1)
+
+
+def _shifted(matrices: Tensor, shift: Tensor) -> Tensor:
+    moved = matrices.clone()
+    moved.diagonal(dim1=-2, dim2=-1).sub_(shift[:, None])
+    return moved
+
+
+def _factor_below(matrices: Tensor, shift: Tensor, norm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Cholesky factors of A − s·I, the shifts that were used, and where they exist."""
+    factor, info = torch.linalg.cholesky_ex(_shifted(matrices, shift))
+    below = info == 0
+    if bool(below.all()):
+        return factor, shift, below
+    rest = (~below).nonzero().squeeze(-1)
+    safe = torch.where(shift[rest] > 0, torch.zeros_like(norm[rest]), -1.001 * norm[rest])
+    again, info = torch.linalg.cholesky_ex(_shifted(matrices[rest], safe))
+    again[info != 0] = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
+    shift = shift.clone()
+    factor[rest], shift[rest], below[rest] = again, safe, info == 0
+    return factor, shift, below
+
+
+def _iterate(
+    matrices: Tensor,
+    engine: Tensor,
+    advance: Callable[[Tensor, Tensor], Tensor],
+    block: Tensor,
+    floor: Tensor,
+    *,
+    tolerance: float,
+    iterations: int,
+    sign: float = 1.0,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Rayleigh–Ritz in a growing Krylov space of ``advance``; what is done leaves the batch."""
+    count, n, width = block.shape
+    values = matrices.new_zeros(count)
+    blocks = images = block
+    residuals = matrices.new_full((count,), torch.inf)
+    done = torch.zeros(count, dtype=torch.bool, device=matrices.device)
+    places: Tensor | None = None
+    basis = newest = orthonormalised(advance(engine, block))
+    image = _times(matrices, basis)
+    for left in reversed(range(iterations)):
+        ritz, rotation = torch.linalg.eigh(basis.mT @ image)
+        if sign < 0:
+            ritz, rotation = ritz.flip(-1), rotation.flip(-1)
+        rotation = rotation[..., :width]
+        best, moved = basis @ rotation, image @ rotation
+        value = ritz[:, 0]
+        residual = (moved[..., 0] - value[:, None] * best[..., 0]).norm(dim=-1)
+        ok = residual <= torch.maximum(tolerance * value.abs(), 8 * floor)
+        # An exhausted Krylov space leaves columns of zeros, whose residual is zero as well.
+        ok &= (best[..., 0].norm(dim=-1) - 1).abs() < 1e-6
+        if places is None:
+            values, blocks, images = value.clone(), best, moved
+            residuals, done = residual, ok
+        else:
+            values[places], blocks[places], images[places] = value, best, moved
+            residuals[places], done[places] = residual, ok
+        if left == 0 or bool(ok.all()) or basis.shape[-1] + width > n:
+            break
+        keep = (~ok).nonzero().squeeze(-1)
+        places = keep if places is None else places[keep]
+        if len(keep) < len(ok):
+            matrices, engine, floor = (x[keep] for x in (matrices, engine, floor))
+            basis, image, newest = (x[keep] for x in (basis, image, newest))
+        newest = advance(engine, newest)
+        for _ in range(2):
+            newest = orthonormalised(newest - basis @ (basis.mT @ newest))
+        basis = torch.cat([basis, newest], dim=-1)
+        image = torch.cat([image, _times(matrices, newest)], dim=-1)
+    return values, blocks, images, residuals, done
+
+
+def _dominant(matrices: Tensor, block: Tensor, *, tolerance: float) -> tuple[Eigenpairs, Tensor]:
+    """Largest pairs by a few Lanczos steps, and of which of them that is proven.
+
+    With V the final block, Θ = VᵀAV and R = AV − VΘ, the rest of A has the Frobenius norm
+    c² = ‖A‖_F² − ‖Θ‖_F² − 2‖R‖_F², so where c + ‖R‖_F < θ_1 nothing outside the block is larger.
+    """
+    count, n, _ = matrices.shape
+    norm = torch.linalg.matrix_norm(matrices)
+    if not bool(torch.isfinite(norm).all()):
+        raise NotFiniteError(int((~torch.isfinite(norm)).nonzero()[0]))
+    floor = torch.finfo(matrices.dtype).eps * norm
+    block = torch.cat([block[..., :-1], _fresh_column(n, matrices).expand(count, -1, -1)], dim=-1)
+    values, block, image, residuals, done = _iterate(
+        matrices, matrices, _times, block, floor, tolerance=tolerance, iterations=3, sign=-1.0
+    )
+    ritz = (block * image).sum(dim=1)
+    inside = ritz.square().sum(dim=1)
+    error = (image.square().sum(dim=(1, 2)) - inside).clamp(min=0)
+    beside = (norm.square() - inside - 2 * error).clamp(min=0).sqrt()
+    eye = torch.eye(block.shape[-1], dtype=block.dtype, device=block.device)
+    orthonormal = (block.mT @ block - eye).abs().amax(dim=(1, 2)) < 1e-9
+    sure = done & orthonormal & (beside + error.sqrt() < values)
+    return Eigenpairs(values, block[..., 0].clone(), block, residuals, 0, count), sure
+
+
+def _times(matrices: Tensor, block: Tensor) -> Tensor:
+    """A·block for symmetric A, with the thin side in front, which CPU libraries do faster."""
+    return (block.mT @ matrices).mT
+
+
+def _solved(factor: Tensor, block: Tensor) -> Tensor:
+    """(LLᵀ)⁻¹·block; unlike ``cholesky_solve`` without a copy of L."""
+    half = torch.linalg.solve_triangular(factor, block, upper=False)
+    return torch.linalg.solve_triangular(factor.mT, half, upper=True)
+
+
+def _certify(matrices: Tensor, bound: Tensor, shift: Tensor, done: Tensor) -> Tensor:
+    """Keep as done what has a Cholesky factor at its bound, or was factored above it already."""
+    check = (done & (shift < bound)).nonzero().squeeze(-1)
+    if len(check) == 0:
+        return done
+    part = matrices if len(check) == len(done) else matrices[check]
+    info = torch.linalg.cholesky_ex(_shifted(part, bound[check])).info
+    done = done.clone()
+    done[check] = info == 0
+    return done
+
+
+def _exact(matrices: Tensor, width: int) -> Eigenpairs:
     values, vectors = torch.linalg.eigh(matrices)
+    first = vectors[..., 0]
+    residual = (matrices @ first.unsqueeze(-1)).squeeze(-1) - values[:, :1] * first
     return Eigenpairs(
-        values[:, 0], vectors[..., 0], vectors[..., : block.shape[-1]].clone(), len(matrices)
+        values[:, 0],
+        first.clone(),
+        vectors[..., :width].clone(),
+        residual.norm(dim=-1),
+        len(matrices),
     )

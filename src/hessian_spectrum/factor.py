@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from hessian_spectrum.rank import numerical_rank, relative_tolerance
+from hessian_spectrum.rank import (
+    data_dtype,
+    eigenvalue_tolerance,
+    numerical_rank,
+    relative_tolerance,
+)
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,7 @@ def range_factor(features: Tensor, *, tolerance: float | None = None) -> RangeFa
             f"A feature matrix has two dimensions (N, D). Got {tuple(features.shape)}."
         )
     if tolerance is None:
-        dtype = features.dtype if features.dtype.is_floating_point else torch.float64
-        tolerance = relative_tolerance(features.shape[0], features.shape[1], dtype)
+        tolerance = relative_tolerance(len(features), features.shape[1], data_dtype(features))
     features = features.to(torch.float64)
     if not torch.isfinite(features).all():
         row, column = (int(i) for i in (~torch.isfinite(features)).nonzero()[0])
@@ -74,13 +78,69 @@ def range_factor(features: Tensor, *, tolerance: float | None = None) -> RangeFa
         left = q @ inner
     else:
         left, values, right = torch.linalg.svd(features, full_matrices=False)
+    factor = _cut(values, right.mT, tolerance)
+    return replace(factor, left=left[:, : factor.rank].contiguous())
+
+
+def factor_of_triangle(
+    triangle: Tensor, *, rows: int, dtype: torch.dtype, tolerance: float | None = None
+) -> RangeFactor:
+    """Range factor of a data set of which only R is left, K = RᵀR (see `TriangularFactor`).
+
+    Args:
+        triangle: R, shape (·, D).
+        rows: N, for the default tolerance.
+        dtype: of the data before any upcast, likewise.
+        tolerance: relative tolerance on singular values; default `relative_tolerance`.
+
+    Raises:
+        ValueError: for a zero matrix.
+    """
+    if tolerance is None:
+        tolerance = relative_tolerance(rows, triangle.shape[1], dtype)
+    _, values, right = torch.linalg.svd(triangle.to(torch.float64), full_matrices=False)
+    return _cut(values, right.mT, tolerance)
+
+
+def factor_of_gram(
+    gram: Tensor, *, dtype: torch.dtype = torch.float64, tolerance: float | None = None
+) -> RangeFactor:
+    """Range factor from K itself, for when the features are gone.
+
+    It sees eigenvalues down to D·eps·σ_1 only; a factor of the features sees down to eps²·σ_1.
+
+    Args:
+        gram: K, shape (D, D), symmetric positive semi-definite.
+        dtype: of the data before any upcast.
+        tolerance: on **eigenvalues**, relative to σ_1; default `eigenvalue_tolerance`.
+
+    Returns:
+        The factor; its ``tolerance`` is on singular values, the square root of the given one.
+
+    Raises:
+        ValueError: for a matrix that is zero, or has an eigenvalue under −tolerance·σ_1.
+    """
+    if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
+        raise ValueError(f"A Gram matrix is square. Got {tuple(gram.shape)}.")
+    if tolerance is None:
+        tolerance = eigenvalue_tolerance(len(gram), dtype)
+    values, vectors = torch.linalg.eigh(gram.to(torch.float64))
+    if bool(values[0] < -tolerance * values[-1].abs()):
+        raise ValueError(
+            f"A Gram matrix has no negative eigenvalue. Got {float(values[0]):.3g}, beside a "
+            f"largest of {float(values[-1]):.3g}."
+        )
+    return _cut(values.flip(0).clamp(min=0).sqrt(), vectors.flip(1), tolerance**0.5)
+
+
+def _cut(values: Tensor, vectors: Tensor, tolerance: float) -> RangeFactor:
+    """Decide the rank of descending singular values, and keep that many."""
     rank = int(numerical_rank(values, tolerance))
     if rank == 0:
         raise ValueError("The feature matrix is zero; its Gram matrix has no non-zero spectrum.")
     return RangeFactor(
-        basis=right[:rank].mT.contiguous(),
+        basis=vectors[:, :rank].contiguous(),
         singular_values=values[:rank].contiguous(),
-        left=left[:, :rank].contiguous(),
         rank=rank,
         tolerance=tolerance,
     )

@@ -28,12 +28,33 @@ def relative_tolerance(rows: int, columns: int, dtype: torch.dtype) -> float:
     return max(rows, columns) * torch.finfo(dtype).eps
 
 
-def numerical_rank(singular_values: Tensor, tolerance: float) -> Tensor:
-    """Count singular values above ``tolerance`` times the largest one.
+def eigenvalue_tolerance(dimension: int, dtype: torch.dtype) -> float:
+    """Tolerance on the eigenvalues of a formed matrix relative to the largest: ``dimension * eps``.
+
+    Forming XᵀX and decomposing it move each eigenvalue by up to about that much of σ_1, so that
+    what lies under it cannot be told from zero. A factor sees deeper (`relative_tolerance`,
+    squared), since it never squares.
 
     Args:
-        singular_values: shape (..., m), non-negative, any order.
-        tolerance: relative to the largest singular value, see `relative_tolerance`.
+        dimension: D, the size of the matrix.
+        dtype: floating dtype of the data before any upcast.
+    """
+    return dimension * torch.finfo(dtype).eps
+
+
+def data_dtype(features: Tensor) -> torch.dtype:
+    """The dtype whose eps limits what the data can tell; integers are exact, as float64."""
+    return features.dtype if features.dtype.is_floating_point else torch.float64
+
+
+def numerical_rank(singular_values: Tensor, tolerance: float) -> Tensor:
+    """Count values above ``tolerance`` times the largest one.
+
+    Args:
+        singular_values: shape (..., m), any order: singular values, or eigenvalues of a positive
+            semi-definite matrix, where round-off may have left negative ones.
+        tolerance: relative to the largest, see `relative_tolerance` for singular values and
+            `eigenvalue_tolerance` for eigenvalues.
 
     Returns:
         Integer tensor of shape (...); 0 for a zero matrix.

@@ -3,50 +3,103 @@
 import pytest
 import torch
 
-from hessian_spectrum import largest_eigenpairs, smallest_eigenpairs
+from hessian_spectrum import ExtremeTracker, largest_eigenpairs, smallest_eigenpairs
 
+from .matrices import matrix_of, spectra
 
-def symmetric(eigenvalues, generator):
-    values = torch.as_tensor(eigenvalues, dtype=torch.float64)
-    n = len(values)
-    q = torch.linalg.qr(torch.randn(n, n, dtype=torch.float64, generator=generator)).Q
-    h = q @ torch.diag(values) @ q.mT
-    return (h + h.mT) / 2
-
-
-SPECTRA = {
-    "spread": torch.logspace(-6, 3, 40),
-    "flat": torch.ones(40),
-    "tied at both ends": torch.tensor([1e-3] * 5 + [1.0] * 30 + [7.0] * 5),
-    "cluster at both ends": torch.cat(
-        [1e-3 * (1 + 1e-9 * torch.arange(6)), torch.linspace(1, 2, 28), 9 - 1e-9 * torch.arange(6)]
-    ),
-    "tiny": 1e-10 * torch.logspace(-3, 0, 40),
-    "huge": 1e10 * torch.logspace(-3, 0, 40),
-    "small": torch.tensor([1.0, 2.0, 3.0]),
-}
+SPECTRA = spectra()
 
 
 @pytest.mark.parametrize("name", SPECTRA)
 def test_both_ends_are_right(name, generator):
-    h = torch.stack([symmetric(SPECTRA[name], generator) for _ in range(3)])
-    dense = torch.linalg.eigvalsh(h)
+    h = torch.stack([matrix_of(SPECTRA[name], generator) for _ in range(3)])
+    scale = SPECTRA[name][-1]
     for pairs, expected in (
-        (smallest_eigenpairs(h), dense[:, 0]),
-        (largest_eigenpairs(h), dense[:, -1]),
+        (smallest_eigenpairs(h), SPECTRA[name][0]),
+        (largest_eigenpairs(h), SPECTRA[name][-1]),
+        (largest_eigenpairs(h, block=largest_eigenpairs(h).block), SPECTRA[name][-1]),
     ):
-        scale = dense[:, -1].abs().max()
-        assert (pairs.values - expected).abs().max() <= 1e-12 * scale
-        residual = (h @ pairs.vectors[..., None]).squeeze(-1) - pairs.values[
-            :, None
-        ] * pairs.vectors
-        assert residual.norm(dim=-1).max() <= 1e-6 * scale
+        # Separate eigenvalues to round-off, those of a cluster to the width that it may have.
+        room = 1e-8 * expected if name.startswith("clustered") else 0.0
+        assert (pairs.values - expected).abs().max() <= room + 1e-13 * len(h[0]) * scale
+        image = (h @ pairs.vectors[..., None]).squeeze(-1)
+        residual = (image - pairs.values[:, None] * pairs.vectors).norm(dim=-1)
+        torch.testing.assert_close(residual, pairs.residuals, rtol=1e-3, atol=1e-13 * float(scale))
+        assert (residual <= 1e-8 * pairs.values.abs() + 1e-13 * scale).all()
         torch.testing.assert_close(pairs.vectors.norm(dim=-1), torch.ones(3, dtype=torch.float64))
+
+
+def test_relative_accuracy_is_what_the_matrix_allows(generator):
+    """λ_min of a formed matrix is known to eps·κ of itself, and no solver can do better."""
+    for name, accuracy in (("spread 1e4", 1e-11), ("spread 1e9", 1e-6)):
+        h = matrix_of(SPECTRA[name], generator)[None]
+        assert smallest_eigenpairs(h).values[0] == pytest.approx(
+            float(SPECTRA[name][0]), rel=accuracy
+        )
+
+
+@pytest.mark.parametrize("order", [False, True])
+def test_a_diagonal_matrix_exhausts_the_krylov_space_and_is_still_right(order, generator):
+    """Coordinate directions are its eigenvectors: the space stops growing short of the wanted."""
+    values = torch.logspace(-3, 0, 30, dtype=torch.float64).flip(0 if order else ())
+    h = torch.diag(values)[None]
+    assert smallest_eigenpairs(h).values[0] == pytest.approx(1e-3, rel=1e-12)
+    block = torch.eye(30, 4, dtype=torch.float64)[None]
+    assert largest_eigenpairs(h, block=block).values[0] == pytest.approx(1, rel=1e-12)
+
+
+def test_zero_matrices_have_a_zero_eigenvalue():
+    h = torch.zeros(2, 20, 20, dtype=torch.float64)
+    assert smallest_eigenpairs(h).values.tolist() == [0, 0]
+    assert largest_eigenpairs(h).values.tolist() == [0, 0]
+
+
+def test_a_dominant_pair_needs_no_factorisation_and_a_flat_spectrum_is_not_taken_for_one(generator):
+    h = torch.stack([matrix_of(SPECTRA[n], generator) for n in ("dominated", "identity", "tiny")])
+    again = largest_eigenpairs(h, block=largest_eigenpairs(h).block)
+    assert again.dominated == 1
+    expected = torch.stack([SPECTRA[n][-1] for n in ("dominated", "identity", "tiny")])
+    torch.testing.assert_close(again.values, expected, rtol=1e-12, atol=0)
+
+
+def test_a_larger_eigenvalue_that_the_block_misses_is_found(generator):
+    """The warm start holds the old largest vectors only; a new one rose beside them."""
+    values = torch.linspace(0.01, 0.1, 30, dtype=torch.float64)
+    values[-1] = 10
+    before = matrix_of(values, generator)
+    vectors = torch.linalg.eigh(before).eigenvectors
+    block = vectors[:, -4:][None]
+    after = before + 11 * vectors[:, :1] @ vectors[:, :1].mT
+    found = largest_eigenpairs(after[None], block=block.flip(-1))
+    assert found.values[0] == pytest.approx(11.01, rel=1e-12)
+
+
+def test_a_tracker_follows_a_path_and_survives_a_jump(generator):
+    q = matrix_of(torch.linspace(-1, 1, 30, dtype=torch.float64), generator)
+    """The vectors stay and the values cross, so that a warm start alone would follow the wrong
+    one."""
+    trackers = [
+        ExtremeTracker(end, tolerance=1e-8, certified=1e-8) for end in ("smallest", "largest")
+    ]
+    loose = ExtremeTracker("smallest")
+    for t in [*torch.linspace(0, 1, 15), 40.0, 40.1]:
+        a = torch.eye(30, dtype=torch.float64) + 0.02 * t * q
+        h = torch.stack([a @ a.mT, 3 * a.mT @ torch.diag(torch.logspace(0, -3, 30).double()) @ a])
+        dense = torch.linalg.eigvalsh(h)
+        for tracker, column in zip(trackers, (0, -1), strict=True):
+            torch.testing.assert_close(tracker(h).values, dense[:, column], rtol=1e-8, atol=0)
+        # In a loop what is proven is a thousandth.
+        torch.testing.assert_close(loose(h).values, dense[:, 0], rtol=1e-3, atol=0)
+
+
+def test_an_unknown_end_is_refused():
+    with pytest.raises(ValueError, match="'smallest' or 'largest'"):
+        ExtremeTracker("middle")
 
 
 def test_a_warm_start_that_misses_the_extreme_does_not_hide_it(generator):
     """After the extreme direction changed, a stale block must not be believed."""
-    before = symmetric(torch.linspace(1, 2, 30), generator)
+    before = matrix_of(torch.linspace(1, 2, 30), generator)
     pairs = smallest_eigenpairs(before[None])
     block = pairs.block
     # A new smallest direction, orthogonal to all that the block holds.
@@ -61,15 +114,23 @@ def test_a_warm_start_that_misses_the_extreme_does_not_hide_it(generator):
     assert found.values[0] == pytest.approx(float(expected), abs=1e-10)
 
 
-def test_a_shift_inside_the_spectrum_is_noticed_and_solved_exactly(generator):
-    h = symmetric(torch.linspace(1, 5, 20), generator)[None]
-    pairs = smallest_eigenpairs(h, shift=torch.tensor([3.0], dtype=torch.float64))
+@pytest.mark.parametrize(("low", "exact"), [(1.0, 0), (-2.0, 0)])
+def test_a_shift_inside_the_spectrum_is_noticed_and_a_safe_one_taken(low, exact, generator):
+    h = matrix_of(torch.linspace(low, 5, 20), generator)[None]
+    pairs = smallest_eigenpairs(h, shift=torch.tensor([3.0 if low > 0 else -0.5]).double())
+    assert pairs.exact == exact
+    assert pairs.values[0] == pytest.approx(low)
+
+
+def test_what_no_shift_serves_is_solved_exactly(generator):
+    h = matrix_of(torch.linspace(-2, 5, 20), generator)[None]
+    pairs = smallest_eigenpairs(h, shift=torch.tensor([3.0]).double())
     assert pairs.exact == 1
-    assert pairs.values[0] == pytest.approx(1.0)
+    assert pairs.values[0] == pytest.approx(-2)
 
 
 def test_a_warm_start_needs_no_exact_fallback(generator):
-    h = torch.stack([symmetric(torch.logspace(-4, 0, 40), generator) for _ in range(5)])
+    h = torch.stack([matrix_of(torch.logspace(-4, 0, 40), generator) for _ in range(5)])
     first = smallest_eigenpairs(h)
     again = smallest_eigenpairs(h * 1.01, block=first.block, iterations=4)
     assert again.exact == 0
@@ -77,7 +138,7 @@ def test_a_warm_start_needs_no_exact_fallback(generator):
 
 
 def test_batched_equals_one_by_one(generator):
-    h = torch.stack([symmetric(torch.logspace(-k, 1, 25), generator) for k in range(1, 5)])
+    h = torch.stack([matrix_of(torch.logspace(-k, 1, 25), generator) for k in range(1, 5)])
     batch = smallest_eigenpairs(h)
     for i in range(len(h)):
         alone = smallest_eigenpairs(h[i : i + 1])

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hessian_spectrum import largest_eigenpairs, smallest_eigenpairs
 from hessian_spectrum.condition import RELEASED_FLOOR
-from immunization.methods._extremes import TOLERANCE
+from hessian_spectrum.tracking import TOLERANCE
 from immunization.tasks import Problem
 
 BATCH = 64

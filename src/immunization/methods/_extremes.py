@@ -5,12 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hessian_spectrum import largest_eigenpairs, smallest_eigenpairs
+from hessian_spectrum import ExtremeTracker
 from immunization.tasks import TaskBatch
-
-TOLERANCE = 1e-5
-"""Residual of an eigenpair inside a loop; the eigenvalue is then right to about 1e-10, far more
-than a step of a percent needs. Reported spectra are computed anew, and exactly."""
 
 
 class LargestTracker:
@@ -18,17 +14,12 @@ class LargestTracker:
 
     def __init__(self, task: TaskBatch) -> None:
         self.gram = task.gram()
-        self._block: Tensor | None = None
-        self._bound: Tensor | None = None
+        self._track = ExtremeTracker("largest")
 
     def __call__(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """H (B, D, D), σ_1 (B,) and v_1 (B, D) at θ."""
         hessian = theta.mT @ (self.gram @ theta)
-        pairs = largest_eigenpairs(
-            hessian, block=self._block, bound=self._bound, tolerance=TOLERANCE
-        )
-        # Steps move σ_1 by a percent or so; a bound that turns out too low costs time only.
-        self._block, self._bound = pairs.block, pairs.values * 1.02
+        pairs = self._track(hessian)
         return hessian, pairs.values, pairs.vectors
 
 
@@ -40,7 +31,7 @@ class SmallestTracker:
         self.ranks = task.ranks
         index = torch.arange(task.factor.shape[-1], device=task.factor.device)
         self._padding = (index >= task.ranks[:, None]).to(task.factor.dtype)
-        self._block: Tensor | None = None
+        self._track = ExtremeTracker("smallest")
 
     def __call__(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Fᵀθ (B, k, D), σ_k (B,) and v_k (B, D) at θ."""
@@ -49,7 +40,6 @@ class SmallestTracker:
         # Padded rows get the trace on the diagonal, out of the way of the smallest.
         trace = compressed.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True)
         compressed = compressed + torch.diag_embed(self._padding * trace)
-        pairs = smallest_eigenpairs(compressed, block=self._block, tolerance=TOLERANCE)
-        self._block = pairs.block
+        pairs = self._track(compressed)
         vector = (image.mT @ pairs.vectors[..., None]).squeeze(-1)
         return image, pairs.values, vector / vector.norm(dim=-1, keepdim=True)

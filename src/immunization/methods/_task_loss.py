@@ -24,6 +24,11 @@ def initial_probe(problem: Problem) -> Tensor:
     return (draw / problem.dimension**0.5).to(problem.primary.factor)
 
 
+def task_curvature(task: TaskBatch) -> Tensor:
+    """c² = σ_1(K)/N, shape (B,)."""
+    return task.singular_values[:, 0].square() / task.rows
+
+
 class TaskLoss(NamedTuple):
     """L(θ, ω) = ‖Xθω/c − y‖²/(2N), as K/c², Xᵀy/c, ‖y‖² and N.
 
@@ -40,7 +45,7 @@ class TaskLoss(NamedTuple):
     @classmethod
     def of(cls, task: TaskBatch) -> TaskLoss:
         """Loss of one role."""
-        curvature = task.singular_values[:, 0].square() / task.rows
+        curvature = task_curvature(task)
         return cls(
             task.gram() / curvature[:, None, None],
             task.moment() / curvature.sqrt()[:, None],

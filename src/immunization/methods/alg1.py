@@ -8,9 +8,9 @@ from torch import Tensor
 
 from hessian_spectrum import r_ill_gradient, r_well_gradient
 from immunization.methods._alg1_released import released
-from immunization.methods._balance import balanced, frobenius
+from immunization.methods._balance import frobenius
 from immunization.methods._extremes import LargestTracker, SmallestTracker
-from immunization.methods._task_loss import TaskLoss, initial_probe
+from immunization.methods._joint_step import JointAlgorithm, joint_of
 from immunization.tasks import Problem
 
 PARAMETERS = {
@@ -60,6 +60,8 @@ PARAMETERS = {
         "description": "profile released only: ridge of the harmful preconditioner, absolute.",
     },
 }
+MANY = 32
+"""Pairs from which on two groups of similar size, less padded, beat one batch."""
 DEFAULT_ETA = {"paper": 0.005, "released": 0.001, "corrected": 0.01}
 
 
@@ -109,21 +111,13 @@ def paper(
     Returns:
         θ, shape (B, D, D).
     """
+    joint = joint_of(problem)
     theta = problem.identity()
-    top, low = LargestTracker(problem.primary), SmallestTracker(problem.harmful)
-    loss = TaskLoss.of(problem.primary)
-    probe = initial_probe(problem)
-    basis_p, basis_h = problem.primary.basis, problem.harmful.basis
-    weights: tuple[Tensor, Tensor] | None = None
-    for _ in range(steps):
-        well, ill = _directions(theta, top, low)
-        well = 2 * basis_p @ (basis_p.mT @ well)
-        ill = 2 * basis_h @ (basis_h.mT @ ill)
-        by_theta, by_probe = loss.gradients(theta, probe)
-        if weights is None:
-            weights = balanced(lambda_p, well, theta), balanced(lambda_h, ill, theta)
-        theta = theta - eta * (by_theta + weights[0] * well + weights[1] * ill)
-        probe = probe - eta * by_probe
+    for pairs in joint.groups(2 if problem.size >= MANY else 1):
+        state = JointAlgorithm(problem, joint, pairs, eta=eta, lambda_p=lambda_p, lambda_h=lambda_h)
+        for _ in range(steps):
+            state.step()
+        theta[pairs] = state.extractor()
     return theta
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hessian_spectrum import largest_eigenpairs
+from hessian_spectrum import ExtremeTracker
 from immunization.methods._balance import balanced, clipped
-from immunization.methods._extremes import TOLERANCE, SmallestTracker
+from immunization.methods._extremes import SmallestTracker
 from immunization.tasks import Problem, TaskBatch
 
 PARAMETERS = {
@@ -51,16 +51,12 @@ class LogCondition:
 
     def __init__(self, task: TaskBatch) -> None:
         self._track = SmallestTracker(task)
-        self._block: Tensor | None = None
-        self._bound: Tensor | None = None
+        self._top = ExtremeTracker("largest")
 
     def __call__(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Value (B,) and ∇_θ = 2Kθ(v_1v_1ᵀ/σ_1 − v_kv_kᵀ/σ_k), shape (B, D, D)."""
         image, smallest, low = self._track(theta)
-        pairs = largest_eigenpairs(
-            image @ image.mT, block=self._block, bound=self._bound, tolerance=TOLERANCE
-        )
-        self._block, self._bound = pairs.block, pairs.values * 1.02
+        pairs = self._top(image @ image.mT)
         high = (image.mT @ pairs.vectors[..., None]).squeeze(-1)
         high = high / high.norm(dim=-1, keepdim=True)
         columns = torch.stack([high, low], dim=-1)

@@ -1,0 +1,235 @@
+"""A whole step of Algorithm 1, against its straightforward form, on the same pairs in one run.
+
+    python benchmarks/algorithm1_step.py digits
+    python benchmarks/algorithm1_step.py mnist --data FOLDER --pairs 8
+    python benchmarks/algorithm1_step.py mnist --data FOLDER --device cuda
+
+A step holds both extreme eigenpairs, both regularizers' gradients, the task loss and the update.
+The straightforward form does the same by autograd through ``eigvalsh``, one pair after another.
+Both start at θ = I and are compared after some steps, so that a fast wrong answer would show.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from timing import alternate, keep_freed_memory, ratio, record
+from torch import Tensor
+
+from hessian_spectrum import r_ill, r_well
+from immunization.download import Place
+from immunization.methods._joint_step import JointAlgorithm, joint_of
+from immunization.methods._task_loss import TaskLoss, initial_probe
+from immunization.registry import load
+from immunization.tasks import Problem, TaskBatch
+
+ETA = 0.005
+
+
+class Straightforward:
+    """Algorithm 1 line by line: autograd, ``eigvalsh``, an explicit pseudo-inverse."""
+
+    def __init__(self, problem: Problem, pair: int) -> None:
+        loss = TaskLoss.of(problem.primary)
+        self.gram_p, self.gram_h = problem.primary.gram()[pair], problem.harmful.gram()[pair]
+        self.inverse_p = pseudo_inverse(problem.primary, pair)
+        self.inverse_h = pseudo_inverse(problem.harmful, pair)
+        self.loss_gram, self.moment = loss.gram[pair], loss.moment[pair]
+        self.rows, self.rank = float(loss.rows[pair]), int(problem.harmful.ranks[pair])
+        self.theta = problem.identity()[pair]
+        self.probe = initial_probe(problem)[pair]
+        self.weights: tuple[Tensor, Tensor] | None = None
+
+    def step(self) -> None:
+        """One iteration."""
+        theta, probe = self.theta.requires_grad_(), self.probe.requires_grad_()
+        image = theta @ probe
+        loss = (image @ (self.loss_gram @ image) - 2 * image @ self.moment) / (2 * self.rows)
+        h_p, h_h = theta.mT @ self.gram_p @ theta, theta.mT @ self.gram_h @ theta
+        well = r_well(h_p, torch.linalg.eigvalsh(h_p)[-1])
+        ill = r_ill(h_h, torch.linalg.eigvalsh(h_h)[-self.rank], self.rank)
+        by_theta, by_probe = torch.autograd.grad(loss, (theta, probe))
+        (by_well,) = torch.autograd.grad(well, theta)
+        (by_ill,) = torch.autograd.grad(ill, theta)
+        with torch.no_grad():
+            by_well, by_ill = self.inverse_p @ by_well, self.inverse_h @ by_ill
+            if self.weights is None:
+                self.weights = theta.norm() / by_well.norm(), theta.norm() / by_ill.norm()
+            step = by_theta + self.weights[0] * by_well + self.weights[1] * by_ill
+            self.theta = (theta - ETA * step).detach()
+            self.probe = (probe - ETA * by_probe).detach()
+
+
+def pseudo_inverse(task: TaskBatch, pair: int) -> Tensor:
+    """K⁺ at the rank that was decided from the data."""
+    factor = task.range_factor(pair)
+    scaled = factor.basis / factor.singular_values
+    return scaled @ scaled.mT
+
+
+def problem_of(options: argparse.Namespace) -> Problem:
+    """The pairs that are timed."""
+    parameters: dict[str, Any] = {"task": "digit", "pairs": "all", "test_fraction": 0.25}
+    parameters |= {"rows_per_class": None, "pixels": "normalised"}
+    every = [[i, j] for i in range(10) for j in range(10) if i != j]
+    # Spread over the digits rather than the first few of them.
+    chosen = every if options.pairs >= 90 else every[:: 90 // options.pairs][: options.pairs]
+    parameters["pairs"] = chosen
+    place = Place(options.data, Path(".cache/data"))
+    source = load("datasets", options.dataset).load(parameters, place)
+    return source.build(options.dataset, parameters, [0]).problem(0, options.device)
+
+
+class Alone:
+    """Ours in this process."""
+
+    def __init__(self, problem: Problem, part: int = 0, parts: int = 1) -> None:
+        joint = joint_of(problem)
+        groups = joint.groups(parts)
+        self.states = [JointAlgorithm(problem, joint, groups[part], eta=ETA)]
+
+    def advance(self, steps: int) -> None:
+        """Take some steps."""
+        for state in self.states:
+            for _ in range(steps):
+                state.step()
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
+    def extractors(self, problem: Problem) -> Tensor:
+        """θ of the pairs that it holds; the others stay I."""
+        theta = problem.identity()
+        for state in self.states:
+            theta[state.pairs] = state.extractor()
+        return theta
+
+
+def work(link: Connection, options: argparse.Namespace, part: int, parts: int) -> None:
+    """A worker: builds its share of the pairs, then takes steps on command."""
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    problem = problem_of(options)
+    mine = Alone(problem, part, parts)
+    link.send("ready")
+    while (steps := link.recv()) is not None:
+        if steps == 0:
+            link.send(mine.extractors(problem).numpy())
+            continue
+        mine.advance(steps)
+        link.send("done")
+    link.close()
+
+
+class Team:
+    """Ours in one process a core, as the pipeline runs its jobs: no interpreter lock is shared."""
+
+    def __init__(self, options: argparse.Namespace, count: int) -> None:
+        context = get_context("spawn")
+        self.links = []
+        for part in range(count):
+            here, there = context.Pipe()
+            context.Process(target=work, args=(there, options, part, count), daemon=True).start()
+            self.links.append(here)
+        self._all("ready")
+
+    def _all(self, expected: str) -> None:
+        for link in self.links:
+            assert link.recv() == expected
+
+    def advance(self, steps: int) -> None:
+        """Take some steps in every worker."""
+        for link in self.links:
+            link.send(steps)
+        self._all("done")
+
+    def close(self) -> None:
+        """Let the workers go."""
+        for link in self.links:
+            link.send(None)
+
+    def extractors(self, problem: Problem) -> Tensor:
+        """θ of all pairs."""
+        theta = problem.identity()
+        eye = theta.clone()
+        for link in self.links:
+            link.send(0)
+            theta = theta + torch.from_numpy(link.recv()) - eye
+        return theta
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset", choices=["digits", "mnist"])
+    parser.add_argument("--data", type=Path, help="mirror with mnist/")
+    parser.add_argument("--pairs", type=int, default=90)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=40, help="steps of ours in a round")
+    parser.add_argument("--slow-steps", type=int, default=2, help="straightforward steps a round")
+    parser.add_argument("--threads", type=int, default=2, help="cores, for either form")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--straight-pairs", type=int, help="time the slow form on this many only")
+    options = parser.parse_args()
+    keep_freed_memory()
+    problem = problem_of(options)
+    workers = 1 if options.device == "cuda" else options.threads
+    torch.set_num_threads(1)
+    slow_pairs = options.straight_pairs or problem.size
+    straight = [Straightforward(problem, pair) for pair in range(slow_pairs)]
+    team: Team | Alone = Team(options, workers) if workers > 1 else Alone(problem)
+
+    def ours(steps: int = options.steps) -> None:
+        team.advance(steps)
+
+    def slow(threads: int, steps: int = options.slow_steps) -> None:
+        torch.set_num_threads(threads)
+        for one in straight:
+            for _ in range(steps):
+                one.step()
+        torch.set_num_threads(1)
+
+    # The same first steps, so that both are compared at the same point.
+    first = 3
+    ours(first)
+    slow(1, first)
+    theta = team.extractors(problem)
+    reference = torch.stack([one.theta for one in straight])
+    error = (theta[:slow_pairs] - reference).abs().amax((1, 2)) / reference.abs().amax((1, 2))
+
+    found = alternate(
+        {"ours": ours, "one thread": lambda: slow(1), "all threads": lambda: slow(options.threads)},
+        rounds=options.rounds,
+        device=options.device,
+    )
+    team.close()
+    scale = problem.size / slow_pairs / options.slow_steps
+    mine = [value / options.steps for value in found["ours"]]
+    best = min(("one thread", "all threads"), key=lambda name: statistics.median(found[name]))
+    theirs = [value * scale for value in found[best]]
+    figures = {
+        "dataset": options.dataset,
+        "pairs": problem.size,
+        "features": problem.dimension,
+        "processes": workers,
+        "device": options.device,
+        "ours_ms_a_step": 1e3 * statistics.median(mine),
+        "straightforward_ms_a_step": 1e3 * statistics.median(theirs),
+        "straightforward_ran_on": best,
+        "straightforward_pairs_timed": slow_pairs,
+        "ratio": ratio(theirs, mine),
+        "largest_relative_difference_of_theta": float(error.max()),
+    }
+    for name, value in figures.items():
+        print(f"{name:40} {value if not isinstance(value, float) else format(value, '.4g')}")
+    record(f"algorithm1_step.{options.dataset}.{options.device}", figures)
+
+
+if __name__ == "__main__":
+    main()

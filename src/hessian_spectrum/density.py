@@ -1,0 +1,196 @@
+"""Spectral density by stochastic Lanczos quadrature, and what follows from it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hessian_spectrum.lanczos import Progress, lanczos, start_vectors
+from hessian_spectrum.operators import SymmetricOperator
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A stochastic estimate.
+
+    Attributes:
+        value: the mean over samples.
+        standard_error: of that mean; NaN from a single sample, which tells nothing of its error.
+        samples: how many.
+    """
+
+    value: float
+    standard_error: float
+    samples: int
+
+    @classmethod
+    def of(cls, samples: Tensor) -> Estimate:
+        """From independent samples, shape (s,)."""
+        count = len(samples)
+        error = float(samples.std() / count**0.5) if count > 1 else math.nan
+        return cls(float(samples.mean()), error, count)
+
+
+@dataclass(frozen=True)
+class SpectralDensity:
+    """Gauss quadrature of the eigenvalue distribution, one rule for each start vector.
+
+    The rule of j nodes from start v integrates polynomials up to degree 2j − 1 exactly against
+    the weights (vᵀu_i)²; random v make that n⁻¹Σδ(λ − λ_i) on average. Source: Golub and Meurant
+    (1994); Ubaru, Chen and Saad (2017).
+
+    Attributes:
+        nodes: shape (s, j), ascending, float64.
+        weights: shape (s, j), rows sum to 1.
+        dimension: n.
+        largest: the largest Ritz value over all starts; a lower bound of λ_max, and usually λ_max
+            itself long before the density is done.
+        smallest: likewise an upper bound of λ_min.
+        largest_residual: ‖Hx − λx‖ of ``largest``: an eigenvalue lies that close to it.
+        smallest_residual: likewise.
+    """
+
+    nodes: Tensor
+    weights: Tensor
+    dimension: int
+    largest: float
+    smallest: float
+    largest_residual: float
+    smallest_residual: float
+
+    def moment(self, power: int) -> Estimate:
+        """tr(H^power), exact in expectation for power < 2j."""
+        return Estimate.of(self.dimension * (self.weights * self.nodes**power).sum(dim=1))
+
+    def trace(self) -> Estimate:
+        """tr(H): a Hutchinson estimate from the same products."""
+        return self.moment(1)
+
+    def count_above(self, threshold: float) -> Estimate:
+        """How many eigenvalues lie above a threshold.
+
+        A threshold inside a cluster of eigenvalues makes the rule's own error large, which the
+        standard error over starts shows only in part.
+        """
+        inside = (self.nodes > threshold).to(self.weights.dtype)
+        return Estimate.of(self.dimension * (self.weights * inside).sum(dim=1))
+
+    def log_determinant(self, *, damping: float = 0.0, threshold: float = 0.0) -> Estimate:
+        """log det(H + δI), or log pseudo-determinant: Σ log(λ + δ) over eigenvalues above a cut.
+
+        Args:
+            damping: δ.
+            threshold: eigenvalues at or under it count as zero and are left out; on a singular
+                matrix put it at the rank tolerance, such as D·eps·λ_max.
+
+        Raises:
+            ValueError: where an eigenvalue that counts is not positive after damping.
+        """
+        kept = self.nodes > threshold if threshold > 0 or damping == 0 else self.weights > 0
+        kept &= self.weights > 0
+        shifted = torch.where(kept, self.nodes + damping, torch.ones_like(self.nodes))
+        if bool((shifted <= 0).any()):
+            raise ValueError(
+                f"The smallest node is {float(self.nodes.min()):.3g}: log det needs a positive "
+                "definite matrix. Raise the damping, or give a threshold."
+            )
+        return Estimate.of(self.dimension * (self.weights * shifted.log()).sum(dim=1))
+
+    def evaluate(self, grid: Tensor, *, width: float | None = None) -> Tensor:
+        """Density at the points of a grid, each node a normal curve; integrates to 1.
+
+        Args:
+            grid: shape (g,).
+            width: standard deviation; default 1 % of the spectrum's extent, a matter of looks.
+
+        Returns:
+            Shape (g,).
+        """
+        extent = self.largest - self.smallest
+        if width is None:
+            width = 0.01 * extent if extent > 0 else max(abs(self.largest), 1.0) * 0.01
+        scaled = (grid[:, None, None] - self.nodes.to(grid)) / width
+        curves = torch.exp(-0.5 * scaled.square()) / (width * (2 * math.pi) ** 0.5)
+        return (curves * self.weights.to(grid)).sum(dim=-1).mean(dim=-1)
+
+
+def spectral_density(
+    operator: SymmetricOperator,
+    *,
+    generator: torch.Generator,
+    vectors: int = 1,
+    steps: int = 60,
+    progress: Progress | None = None,
+) -> SpectralDensity:
+    """Estimate the density of the eigenvalues of H.
+
+    Args:
+        operator: H.
+        generator: every draw comes from it.
+        vectors: start vectors s. For operators of a large n one is enough for a picture; take
+            several where a standard error is wanted.
+        steps: Lanczos steps j; 60 resolve the extremes and a smooth bulk. Memory: s·j vectors.
+        progress: told after each product.
+
+    Returns:
+        The density; its extremes cost nothing more.
+    """
+    start = start_vectors(operator, vectors, generator)
+    krylov = lanczos(operator, start, steps, progress=progress)
+    nodes, inner = krylov.ritz()
+    weights = inner[:, 0, :].square()
+    # Nodes past a breakdown have no weight; they must not pass for extremes.
+    real = weights > 0
+    place = torch.arange(len(nodes), device=nodes.device)
+    last = krylov.off[place, krylov.lengths.clamp(max=nodes.shape[1]) - 1]
+    tail = inner[place, krylov.lengths.clamp(max=nodes.shape[1]) - 1, :].abs() * last[:, None]
+
+    def extreme(sign: float) -> tuple[float, float]:
+        value = torch.where(real, sign * nodes, -torch.inf).flatten()
+        best = int(value.argmax())
+        return float(sign * value[best]), float(tail.flatten()[best])
+
+    (largest, above), (smallest, below) = extreme(1.0), extreme(-1.0)
+    return SpectralDensity(
+        nodes=nodes,
+        weights=weights,
+        dimension=operator.dimension,
+        largest=largest,
+        smallest=smallest,
+        largest_residual=above,
+        smallest_residual=below,
+    )
+
+
+def trace_estimate(
+    operator: SymmetricOperator,
+    *,
+    generator: torch.Generator,
+    samples: int = 30,
+    block: int = 10,
+    progress: Progress | None = None,
+) -> Estimate:
+    """tr(H) by Hutchinson's estimator with ±1 vectors, and its standard error.
+
+    On flat spectra nothing stochastic is better; where the operator knows its ``trace`` use that.
+    There is no stopping rule: one on the last change stops far too early.
+
+    Args:
+        operator: H.
+        generator: every draw comes from it.
+        samples: vectors; the error falls like their square root.
+        block: vectors a product.
+        progress: told after each product.
+    """
+    if samples < 1:
+        raise ValueError(f"A trace estimate needs at least one sample. Got {samples}.")
+    found = []
+    for begin in range(0, samples, block):
+        start = start_vectors(operator, min(block, samples - begin), generator, signs=True)
+        found.append((start * (operator @ start)).sum(dim=0).to(torch.float64))
+        if progress is not None:
+            progress(min(begin + block, samples), samples)
+    return Estimate.of(torch.cat(found).cpu())

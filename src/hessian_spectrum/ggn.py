@@ -1,0 +1,123 @@
+"""The exact non-zero spectrum of a network's GGN, through its factor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hessian_spectrum.factor import range_factor
+from hessian_spectrum.network import Loss, Reduction, parameter_names
+from hessian_spectrum.spectrum import Spectrum
+
+ENTRIES = 2**28
+"""Entries of the factor that are formed: 2 GiB in float64."""
+
+
+def ggn_factor(
+    model: nn.Module,
+    loss: Loss,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    parameters: Sequence[str] | None = None,
+    reduction: Reduction = "mean",
+    entries: int = ENTRIES,
+) -> Tensor:
+    """S with GGN = SᵀS: for each sample, (∇²loss)^{1/2} times its Jacobian.
+
+    Args:
+        model: answers each sample by itself (batch norm in eval mode).
+        loss: (outputs (n, C), targets) → scalar, convex in the outputs, a mean or sum over
+            samples.
+        batches: pairs (inputs, targets).
+        parameters: names or prefixes; see `network_hessian`.
+        reduction: what ``loss`` does over samples.
+        entries: most entries of S that are formed.
+
+    Returns:
+        S, shape (NC, P), float64 whatever the network's dtype.
+
+    Raises:
+        ValueError: where S would be too large, outputs are not (n, C), or the loss is not convex.
+    """
+    batches = list(batches)
+    names = parameter_names(model, parameters)
+    values = {name: value.detach() for name, value in model.named_parameters()}
+    chosen = {name: values[name] for name in names}
+    width = sum(value.numel() for value in chosen.values())
+    total = sum(len(targets) for _, targets in batches)
+
+    def one(chosen: dict[str, Tensor], sample: Tensor) -> Tensor:
+        merged = {**values, **chosen}
+        output: Tensor = torch.func.functional_call(model, merged, (sample.unsqueeze(0),))
+        return output.squeeze(0)
+
+    rows = []
+    for inputs, targets in batches:
+        with torch.no_grad():
+            outputs = torch.func.functional_call(model, values, (inputs,))
+        if outputs.ndim != 2:
+            raise ValueError(f"Outputs have shape (n, C). Got {tuple(outputs.shape)}.")
+        if total * outputs.shape[1] * width > entries:
+            raise ValueError(
+                f"The factor of this GGN has {total * outputs.shape[1]} × {width} entries, beyond "
+                f"the {entries} that are formed. Use fewer samples or parameters, or a density."
+            )
+        root = _root_of_loss(loss, outputs, targets)
+        if reduction == "mean":
+            root = root * (len(targets) / total) ** 0.5
+        jacobian = torch.func.vmap(torch.func.jacrev(one), in_dims=(None, 0))(chosen, inputs)
+        flat = torch.cat([jacobian[name].flatten(2) for name in names], dim=2).to(torch.float64)
+        rows.append((root @ flat).flatten(0, 1))
+    return torch.cat(rows)
+
+
+def _root_of_loss(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Square roots of the loss's Hessian in each sample's outputs, (n, C, C)."""
+    outputs = outputs.detach().to(torch.float64).requires_grad_()
+    if targets.dtype.is_floating_point:
+        targets = targets.to(torch.float64)
+    (gradient,) = torch.autograd.grad(loss(outputs, targets), outputs, create_graph=True)
+    columns = []
+    for index in range(outputs.shape[1]):
+        pick = torch.zeros_like(outputs)
+        pick[:, index] = 1
+        if not gradient.requires_grad:
+            columns.append(torch.zeros_like(outputs))
+            continue
+        (column,) = torch.autograd.grad(gradient, outputs, pick, retain_graph=True)
+        columns.append(column)
+    values, vectors = torch.linalg.eigh(torch.stack(columns, dim=-1))
+    if bool((values < -1e-10 * values.abs().amax()).any()):
+        raise ValueError("The loss is not convex in the network's outputs; its GGN is indefinite.")
+    return (vectors * values.clamp(min=0).sqrt().unsqueeze(-2)) @ vectors.mT
+
+
+def ggn_spectrum(
+    model: nn.Module,
+    loss: Loss,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    parameters: Sequence[str] | None = None,
+    reduction: Reduction = "mean",
+    tolerance: float | None = None,
+    entries: int = ENTRIES,
+) -> Spectrum:
+    """Every non-zero eigenvalue of the GGN, with its rank: at most NC of them.
+
+    By the singular values of `ggn_factor`, which takes its arguments. The dtype that limits the
+    rank is the network's.
+
+    Args:
+        tolerance: on singular values relative to the largest; default max(NC, P)·eps of the
+            network's dtype.
+    """
+    factor = ggn_factor(
+        model, loss, batches, parameters=parameters, reduction=reduction, entries=entries
+    )
+    if tolerance is None:
+        dtype = next(model.parameters()).dtype
+        tolerance = max(factor.shape) * torch.finfo(dtype).eps
+    found = range_factor(factor, tolerance=tolerance)
+    return Spectrum.of_factor(found, name=f"GGN of {type(model).__name__}")

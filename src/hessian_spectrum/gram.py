@@ -1,0 +1,273 @@
+"""Gram matrices and triangular factors of features that come in batches.
+
+Both take any number of rows in bounded memory: a batch is cast to float64 in slices of at most
+`SLICE` bytes. The Gram matrix is for inner loops; R of the QR factorisation, K = RᵀR, is for what
+is reported, because squaring halves the digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hessian_spectrum.factor import RangeFactor, factor_of_triangle
+from hessian_spectrum.rank import data_dtype
+
+SLICE = 32 * 2**20
+"""Bytes of float64 that one slice of a batch takes: large enough for matrix products at full
+speed, small beside the 200 MiB that a Gram matrix of 784 features may take."""
+
+
+BLOCKS = 4
+"""Column blocks of a symmetric product; more save little and make products thin."""
+
+
+class Gram(NamedTuple):
+    """A Gram matrix and what it was made from.
+
+    Attributes:
+        matrix: K = XᵀX, shape (D, D) or (S, D, D), float64, not divided by N.
+        rows: N, one data set's number of rows.
+        mean: shape (D,) or (S, D): the mean that was taken off, or None.
+        dtype: of the features, which limits what the matrix can tell.
+    """
+
+    matrix: Tensor
+    rows: int
+    mean: Tensor | None
+    dtype: torch.dtype
+
+
+class _Batches:
+    """Checks and slices batches; shared by both accumulators."""
+
+    def __init__(self, *, centered: bool) -> None:
+        self.centered = centered
+        self.rows = 0
+        self.mean: Tensor | None = None
+        self.dtype: torch.dtype | None = None
+        self._shape: tuple[int, ...] | None = None
+        self._batch = 0
+
+    def slices(self, features: Tensor) -> Iterator[Tensor]:
+        """Float64 slices of a batch, (S, n, D); a stack of one for a plain matrix."""
+        if features.ndim not in (2, 3):
+            raise ValueError(
+                "Features have shape (N, D), or (S, N, D) for a stack of data sets. Got "
+                f"{tuple(features.shape)}."
+            )
+        shape = (*features.shape[:-2], features.shape[-1])
+        if self._shape is None:
+            self._shape, self.dtype = shape, data_dtype(features)
+        elif shape != self._shape or data_dtype(features) != self.dtype:
+            raise ValueError(
+                f"All batches need the same number of features and dtype. Batch {self._batch} has "
+                f"{shape} and {features.dtype}, those before it {self._shape} and {self.dtype}."
+            )
+        stack = features if features.ndim == 3 else features.unsqueeze(0)
+        step = max(1, SLICE // (8 * stack.shape[0] * stack.shape[-1]))
+        for start in range(0, stack.shape[1], step):
+            part = stack[:, start : start + step].to(torch.float64)
+            # A sum is finite unless an entry is not (or it overflows, which is as bad).
+            if not bool(torch.isfinite(part.sum())):
+                bad = (~torch.isfinite(part)).nonzero()
+                where = "its sum overflows"
+                if len(bad):
+                    where = f"row {int(bad[0, 1]) + start}, column {int(bad[0, 2])} is not"
+                raise ValueError(f"Features must be finite. Batch {self._batch}: {where}.")
+            yield part
+        self._batch += 1
+
+    def center(self, part: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The slice less its own mean, and the row that joins it to what was there.
+
+        Source: Chan, Golub and LeVeque (1983): two centred groups join by √(n₁n₂/(n₁+n₂)) times
+        the difference of their means, so nothing cancels.
+        """
+        count = part.shape[1]
+        if not self.centered:
+            self.rows += count
+            return part, None
+        mean = part.mean(dim=1, keepdim=True)
+        bridge = None
+        if self.mean is None:
+            self.mean = mean
+        else:
+            gap = mean - self.mean
+            total = self.rows + count
+            bridge = gap * (self.rows * count / total) ** 0.5
+            self.mean = self.mean + gap * (count / total)
+        self.rows += count
+        return part - mean, bridge
+
+    def plain(self, stacked: Tensor) -> Tensor:
+        """Drop the stack of one that a plain matrix was given."""
+        return stacked[0] if self._shape is not None and len(self._shape) == 1 else stacked
+
+
+class GramAccumulator(_Batches):
+    """XᵀX in float64 from batches of features.
+
+    Args:
+        centered: take the mean over all rows off, as for a covariance (not divided by N).
+
+    >>> import torch
+    >>> gram = GramAccumulator()
+    >>> for batch in torch.eye(4).split(2):
+    ...     gram.update(batch)
+    >>> gram.result().matrix.diagonal()
+    tensor([1., 1., 1., 1.], dtype=torch.float64)
+    """
+
+    def __init__(self, *, centered: bool = False) -> None:
+        super().__init__(centered=centered)
+        self._matrix: Tensor | None = None
+
+    def update(self, features: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            features: shape (n, D), or (S, n, D) for a stack of S data sets at once; any float
+                dtype or integers, on any device; the same D, S and dtype at every call.
+
+        Raises:
+            ValueError: for another shape or dtype, or values that are not finite.
+        """
+        for raw in self.slices(features):
+            part, bridge = self.center(raw)
+            if self._matrix is None:
+                size = part.shape[-1]
+                self._matrix = part.new_zeros(part.shape[0], size, size)
+            add_gram(self._matrix, part)
+            if bridge is not None:
+                add_gram(self._matrix, bridge)
+
+    def result(self) -> Gram:
+        """The Gram matrix of all rows so far.
+
+        Raises:
+            ValueError: if there were none.
+        """
+        if self._matrix is None or self.dtype is None:
+            raise ValueError("A Gram matrix needs at least one row.")
+        mean = None if self.mean is None else self.plain(self.mean.squeeze(1))
+        whole = self._matrix.tril() + self._matrix.tril(-1).mT
+        return Gram(self.plain(whole), self.rows, mean, self.dtype)
+
+
+def add_gram(matrix: Tensor, part: Tensor) -> None:
+    """Add AᵀA to the lower triangle of each matrix of a stack.
+
+    In column blocks, from the diagonal down, which leaves out 3/8 of the operations.
+
+    Args:
+        matrix: shape (S, D, D); above the diagonal blocks it is not touched.
+        part: A, shape (S, n, D).
+    """
+    width = part.shape[-1]
+    step = -(-width // BLOCKS) if width >= 64 else width
+    for start in range(0, width, step):
+        end = min(start + step, width)
+        matrix[:, start:, start:end].baddbmm_(part[..., start:].mT, part[..., start:end])
+
+
+class TriangularFactor(_Batches):
+    """R of the QR factorisation of all rows, K = RᵀR, from batches (tall-skinny QR).
+
+    Args:
+        centered: as in `GramAccumulator`.
+    """
+
+    def __init__(self, *, centered: bool = False) -> None:
+        super().__init__(centered=centered)
+        self._triangle: Tensor | None = None
+
+    def update(self, features: Tensor) -> None:
+        """Add a batch, as `GramAccumulator.update`."""
+        for raw in self.slices(features):
+            part, bridge = self.center(raw)
+            parts = [part] if bridge is None else [part, bridge]
+            if self._triangle is not None:
+                parts.insert(0, self._triangle)
+            self._triangle = torch.linalg.qr(torch.cat(parts, dim=1), mode="r").R
+
+    def result(self) -> Tensor:
+        """R, shape (min(N, D), D), or with the stack in front."""
+        if self._triangle is None:
+            raise ValueError("A triangular factor needs at least one row.")
+        return self.plain(self._triangle)
+
+    def range_factor(self, *, tolerance: float | None = None) -> RangeFactor:
+        """The compressed range factor, its rank decided here; for one data set.
+
+        Args:
+            tolerance: see `hessian_spectrum.factor.range_factor`.
+        """
+        triangle = self.result()
+        if triangle.ndim != 2 or self.dtype is None:
+            raise ValueError(
+                "A range factor is of one data set; use `result()` for a stack of them."
+            )
+        return factor_of_triangle(triangle, rows=self.rows, dtype=self.dtype, tolerance=tolerance)
+
+
+def gram_matrix(features: Tensor | Iterable[Tensor], *, centered: bool = False) -> Tensor:
+    """XᵀX in float64, of a matrix, of a stack of them, or of an iterable of batches.
+
+    Args:
+        features: shape (N, D) or (S, N, D), or batches of those.
+        centered: take the mean off.
+
+    Returns:
+        K, shape (D, D) or (S, D, D).
+    """
+    gram = GramAccumulator(centered=centered)
+    for batch in [features] if isinstance(features, Tensor) else features:
+        gram.update(batch)
+    return gram.result().matrix
+
+
+def dual_gram(features: Tensor) -> Tensor:
+    """XXᵀ in float64, N×N: for N < D the smaller matrix with the same non-zero spectrum.
+
+    Args:
+        features: shape (..., N, D).
+    """
+    wide = features.to(torch.float64)
+    return wide @ wide.mT
+
+
+def probe_hessian(gram: Tensor, theta: Tensor) -> Tensor:
+    """H = θᵀKθ of a squared-loss probe on the extractor x ↦ xᵀθ, symmetric to the last bit.
+
+    The loss is ½‖Xθw − y‖²; divide by N for the mean. With C outputs the Hessian is I_C ⊗ H.
+
+    Args:
+        gram: K, shape (..., D, D).
+        theta: θ, shape (..., D, D').
+    """
+    hessian = theta.mT @ (gram @ theta)
+    return (hessian + hessian.mT) / 2
+
+
+def gram_eigenvalues(features: Tensor, *, theta: Tensor | None = None) -> Tensor:
+    """The whole spectrum of θᵀXᵀXθ, ascending, from the smaller of Gram matrix and dual.
+
+    The fast way, right to D·eps·σ_1; `RangeFactor` and `probe_spectrum` see deeper.
+
+    Args:
+        features: X, shape (N, D).
+        theta: θ, shape (D, D'); default the identity.
+
+    Returns:
+        Shape (min(N, D'),).
+    """
+    rows, width = features.shape[0], features.shape[1] if theta is None else theta.shape[1]
+    if rows < width:
+        wide = features.to(torch.float64)
+        return torch.linalg.eigvalsh(dual_gram(wide if theta is None else wide @ theta))
+    gram = gram_matrix(features)
+    return torch.linalg.eigvalsh(gram if theta is None else probe_hessian(gram, theta))
