@@ -44,6 +44,10 @@ def condition_number(eigenvalues: Tensor, rank: Tensor | int) -> Tensor:
 
     Source: Zheng et al., ICML 2025, Sec. 3; rank decided beforehand, see `hessian_spectrum.rank`.
 
+    >>> import torch
+    >>> condition_number(torch.tensor([0.0, 0.0, 2.0, 8.0]), rank=2).item()
+    4.0
+
     Args:
         eigenvalues: shape (..., m), ascending.
         rank: number k of non-zero eigenvalues, shape (...) or one number.
@@ -94,6 +98,11 @@ def released_condition(eigenvalues: Tensor, dimension: int) -> ReleasedCondition
 
     On a singular H the smallest such eigenvalue is 1e-6 plus round-off. This function uses the
     exact value 1e-6 there and says so; the released code gets the same up to its round-off.
+
+    >>> import torch
+    >>> value, floored = released_condition(torch.tensor([2.0, 8.0]), dimension=4)
+    >>> f"{value:.3g}", bool(floored)
+    ('8e+06', True)
 
     Args:
         eigenvalues: shape (..., m), ascending, not scaled; eigenvalues beyond these m are zero.

@@ -127,6 +127,16 @@ def spectral_density(
 ) -> SpectralDensity:
     """Estimate the density of the eigenvalues of H.
 
+    >>> import torch
+    >>> from hessian_spectrum import dense_operator
+    >>> h = dense_operator(torch.diag(torch.linspace(1, 2, 100, dtype=torch.float64)))
+    >>> density = spectral_density(h, generator=torch.Generator().manual_seed(0), vectors=10)
+    >>> round(density.largest, 6), round(density.smallest, 6)
+    (2.0, 1.0)
+    >>> estimate = density.trace()
+    >>> abs(estimate.value - 150) < 4 * estimate.standard_error
+    True
+
     Args:
         operator: H.
         generator: every draw comes from it.

@@ -41,6 +41,15 @@ def network_hessian(
     The gradient's graph is kept between products where there is one batch: a product is then one
     backward pass, half the price of a fresh double backward.
 
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Linear(2, 1, bias=False).double()
+    >>> x, y = torch.eye(2, dtype=torch.float64), torch.zeros(2, 1, dtype=torch.float64)
+    >>> h = network_hessian(model, nn.functional.mse_loss, [(x[:1], y[:1]), (x[1:], y[1:])])
+    >>> h.dense()
+    tensor([[1., 0.],
+            [0., 1.]], dtype=torch.float64)
+
     Args:
         model: in the mode that is meant (``model.eval()`` for dropout and batch norm).
         loss: (outputs, targets) → scalar, such as ``torch.nn.functional.cross_entropy``.

@@ -64,6 +64,16 @@ def softmax_probe_operator(
 ) -> SymmetricOperator:
     """H as an operator on vectors of length CD; a product costs 4NCD operations a vector.
 
+    >>> import torch
+    >>> x = torch.eye(2, dtype=torch.float64)
+    >>> p = torch.tensor([[0.5, 0.5], [0.9, 0.1]], dtype=torch.float64)
+    >>> h = softmax_probe_operator(x, p)
+    >>> h.dimension, round(h.trace, 6)
+    (4, 0.34)
+    >>> spectrum = softmax_probe_spectrum(x, p, generator=torch.Generator().manual_seed(0))
+    >>> spectrum.rank, round(spectrum.condition, 6)
+    (2, 2.777778)
+
     Args:
         features: X, shape (N, D).
         probabilities: p, shape (N, C), rows sum to 1.

@@ -76,6 +76,12 @@ class Spectrum:
     ) -> Spectrum:
         """Spectrum of XᵀX, from the features themselves.
 
+        >>> import torch
+        >>> x = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+        >>> spectrum = Spectrum.of_features(x)
+        >>> spectrum.rank, spectrum.condition
+        (2, 4.0)
+
         Args:
             features: X, shape (N, D).
             tolerance: on singular values; see `hessian_spectrum.range_factor`.
