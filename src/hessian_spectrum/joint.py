@@ -23,6 +23,9 @@ from torch import Tensor
 
 from hessian_spectrum.factor import RangeFactor
 
+FAINT = 1e-8
+"""The square root of eps: there what is left out and what round-off in W costs are the same."""
+
 
 @dataclass(frozen=True)
 class JointRange:
@@ -115,8 +118,11 @@ def joint_range(primary: Sequence[RangeFactor], harmful: Sequence[RangeFactor]) 
 
     Args:
         primary: factors of D_P, one a pair.
-        harmful: factors of D_H, of the same D. What of K_H lies outside range(K_P) by no more
-            than D_H's own rank tolerance counts as inside.
+        harmful: factors of D_H, of the same D. Directions in which K_H sticks out of range(K_P)
+            count from `FAINT` of its σ_1 on (a square root, as singular values do), or from a
+            thousandth of its smallest non-zero one where that is less. Fainter ones stay as they
+            are in θ: they would take the condition of W with them, and what a step of
+            Algorithm 1 does in them is less than `FAINT` of the step.
 
     Returns:
         The coordinates, in float64 on the factors' device.
@@ -164,7 +170,9 @@ def _one(primary: RangeFactor, harmful: RangeFactor) -> JointRange:
     if k_p < dimension:
         complement = torch.linalg.qr(basis, mode="complete").Q[:, k_p:]
         left, stray, _ = torch.linalg.svd(complement.mT @ harmful.matrix, full_matrices=False)
-        outside = stray > harmful.tolerance * harmful.singular_values[0]
+        values = harmful.singular_values
+        faint = torch.minimum(FAINT * values[0], 1e-3 * values[-1])
+        outside = stray > faint.clamp(min=harmful.tolerance * float(values[0]))
         basis = torch.cat([basis, complement @ left[:, outside]], dim=1)
     m = basis.shape[1]
     k_h = min(harmful.rank, m)

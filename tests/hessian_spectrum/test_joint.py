@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hessian_spectrum import generalized_spectrum, joint_range, range_factor
 
-from .matrices import features_of
+from .matrices import features_of, rotation
 
 
 def pair(generator, rank_p, rank_h, dimension=24, decades=3.0):
@@ -72,6 +72,23 @@ def test_hessians_are_read_off_the_one_product(generator):
             found = torch.linalg.eigvalsh(compressed[i])[-rank:]
             expected = torch.linalg.svdvals(both[role].matrix.mT @ theta[i]).square().flip(0)
             torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("faint", [1e-13, 1e-11, 3e-10])
+def test_a_faint_direction_outside_does_not_cost_digits(faint, generator):
+    """K_H sticks out by far less than its smallest eigenvalue (as MNIST's 1 does beside its 3)."""
+    q = rotation(12, generator)
+    p = range_factor(q[:, :10].mT)
+    rows = torch.randn(8, 10, dtype=torch.float64, generator=generator) @ q[:, :10].mT
+    sticking = faint * torch.randn(8, 1, dtype=torch.float64, generator=generator) * q[:, 11]
+    h = range_factor(rows + sticking, tolerance=1e-14)
+    joint = joint_range([p], [h])
+    assert int(joint.dimensions[0]) == 10
+    eye = torch.eye(12, dtype=torch.float64)
+    torch.testing.assert_close(joint.extractor(joint.coordinates())[0], eye, rtol=0, atol=1e-12)
+    # Where it is all that K_H has in a direction, it stays.
+    alone = range_factor(torch.cat([rows, faint * q[:, 11:].mT]), tolerance=1e-14)
+    assert int(joint_range([p], [alone]).dimensions[0]) == 11
 
 
 def test_groups_hold_every_pair_once_and_padding_shrinks(generator):

@@ -116,6 +116,15 @@ def test_the_paper_profile_is_algorithm_1_line_by_line(digit, pair):
     )
 
 
+def test_groups_of_similar_size_give_what_one_batch_gives(digit, monkeypatch):
+    problem = digit.problem(0)
+    whole = alg1.paper(problem, eta=0.005, steps=10)
+    monkeypatch.setattr(alg1, "MANY", 2)
+    torch.testing.assert_close(
+        alg1.paper(problem, eta=0.005, steps=10), whole, rtol=1e-6, atol=1e-9
+    )
+
+
 def test_the_corrected_profile_does_not_see_the_scale_of_the_data(source):
     plain = task_set(source)
     scaled = source.__class__(1000 * source.inputs, source.labels)

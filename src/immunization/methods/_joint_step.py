@@ -39,6 +39,11 @@ class JointLoss:
 class JointAlgorithm:
     """State of Algorithm 1 on a batch of pairs; call `step` for each iteration.
 
+    Attributes:
+        phi, probe: φ (b, m, m + 1) and ω (b, m + 1, 1) in joint coordinates.
+        pairs: places of the pairs in the problem.
+        extremes: σ_1(H_P) and σ_k(H_H) that the last step used, each of shape (b,).
+
     Args:
         problem: all pairs.
         joint: their joint coordinates (`joint_of`).
@@ -50,6 +55,7 @@ class JointAlgorithm:
 
     phi: Tensor
     probe: Tensor
+    extremes: tuple[Tensor, Tensor]
     _weights: tuple[Tensor, Tensor]
 
     def __init__(
@@ -128,14 +134,15 @@ class JointAlgorithm:
         diagonal.add_(self._unseen * diagonal.sum(-1, keepdim=True))
         low = self._low(harmful)
         top = self._top(torch.mul(product, self._scales[0], out=self._hessians[0]))
-        gap = square / (2 * self._ranks) - 0.5 * low.values.square()
+        # σ_k as a sum of squares, which has the digits that the formed matrix has lost.
+        right_h = self._roots[1] * low.vectors[..., None]
+        smallest = (right_h.mT @ self.phi).square().sum(dim=(1, 2))
+        self.extremes = top.values, smallest
+        gap = square / (2 * self._ranks) - 0.5 * smallest.square()
         by_p = 2 * by_p
         by_h = 2 * by_h / gap.square()[:, None, None]
 
-        right = torch.cat(
-            [self._roots[0] * top.vectors[..., None], self._roots[1] * low.vectors[..., None]],
-            dim=-1,
-        )
+        right = torch.cat([self._roots[0] * top.vectors[..., None], right_h], dim=-1)
         factor = torch.cat([by_p, by_h], dim=-1)
         left = (right.mT @ product).mT * factor
         flat_p = by_p / self._dimension * self.joint.primary[:, None, :]

@@ -1,0 +1,119 @@
+"""On a CUDA device everything gives what it gives on the CPU."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from hessian_spectrum import (
+    ExtremeTracker,
+    GramAccumulator,
+    TriangularFactor,
+    joint_range,
+    largest_eigenpairs,
+    network_ggn,
+    network_hessian,
+    operator_eigenpairs,
+    probe_extremes,
+    range_factor,
+    smallest_eigenpairs,
+    softmax_probe_operator,
+    softmax_probe_spectrum,
+    spectral_density,
+)
+
+from .matrices import features_of, matrix_of, spectra
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+def both(work):
+    """A computation on the CPU and on the GPU, brought back."""
+    return work("cpu"), work("cuda").cpu()
+
+
+def close(work, rtol=1e-9, atol=0.0):
+    torch.testing.assert_close(*both(work), rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("name", [n for n, v in spectra().items() if len(v) == 40])
+def test_extreme_eigenvalues(name, generator):
+    h = torch.stack([matrix_of(spectra()[name], generator) for _ in range(4)])
+    scale = float(spectra()[name][-1])
+    close(lambda d: largest_eigenpairs(h.to(d)).values, rtol=1e-8)
+    close(lambda d: smallest_eigenpairs(h.to(d)).values, rtol=1e-8, atol=1e-12 * scale)
+
+    def tracked(device):
+        tracker = ExtremeTracker("largest", tolerance=1e-8, certified=1e-8)
+        return torch.stack([tracker(h.to(device) * (1 + 0.01 * i)).values for i in range(4)])
+
+    close(tracked, rtol=1e-8)
+
+
+def test_gram_matrices_factors_and_joint_coordinates(generator):
+    x = torch.randn(500, 30, generator=generator)
+
+    def gram(device):
+        sums = GramAccumulator(centered=True)
+        for batch in x.to(device).split(77):
+            sums.update(batch)
+        return sums.result().matrix
+
+    def ends(device):
+        triangle = TriangularFactor()
+        triangle.update(x.to(device))
+        return triangle.range_factor().singular_values
+
+    close(gram, rtol=1e-11, atol=1e-9)
+    close(ends, rtol=1e-11)
+    y = features_of(torch.logspace(-6, 0, 20).double(), 25, generator)
+
+    def ratios(device):
+        joint = joint_range(
+            [range_factor(x[:, :20].double().to(device))], [range_factor(y.to(device))]
+        )
+        return (joint.harmful / joint.primary)[0]
+
+    close(ratios, rtol=1e-7)
+    close(lambda d: probe_extremes(y.to(d)[None], 20).smallest, rtol=1e-8)
+
+
+def test_softmax_probes(generator):
+    x = torch.randn(300, 10, dtype=torch.float64, generator=generator)
+    p = (x @ torch.randn(10, 4, dtype=torch.float64, generator=generator)).softmax(dim=1)
+    v = torch.randn(40, 3, dtype=torch.float64, generator=generator)
+    close(lambda d: softmax_probe_operator(x.to(d), p.to(d)) @ v.to(d), rtol=1e-10, atol=1e-13)
+    for dense in (0, 2048):
+
+        def ends(device, dense=dense):
+            found = softmax_probe_spectrum(
+                x.to(device), p.to(device),
+                generator=torch.Generator().manual_seed(0), dense=dense,
+            )  # fmt: skip
+            return torch.tensor([found.smallest, found.largest])
+
+        close(ends, rtol=1e-6)
+
+
+def test_networks(generator):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.Softplus(), nn.Flatten(), nn.Linear(108, 4)
+    ).double()
+    x = torch.randn(12, 1, 8, 8, dtype=torch.float64, generator=generator)
+    y = torch.randint(0, 4, (12,), generator=generator)
+
+    def quantities(device):
+        batches = [(x[:5].to(device), y[:5].to(device)), (x[5:].to(device), y[5:].to(device))]
+        placed = model.to(device)
+        draws = torch.Generator().manual_seed(0)
+        hessian = network_hessian(placed, F.cross_entropy, batches)
+        ggn = network_ggn(placed, F.cross_entropy, batches)
+        density = spectral_density(ggn, generator=draws, steps=10)
+        top = operator_eigenpairs(hessian, 2, generator=draws)
+        return torch.cat([top.values.cpu(), density.nodes[0].cpu()])
+
+    close(quantities, rtol=1e-7, atol=1e-10)
