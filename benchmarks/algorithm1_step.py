@@ -283,6 +283,8 @@ def main() -> None:
         "straightforward_ran_on": best,
         "straightforward_pairs_timed": slow_pairs,
         "ratio": ratio(theirs, mine),
+        "smallest_ratio_of_a_round": min(a / b for a, b in zip(theirs, mine, strict=True)),
+        "largest_ratio_of_a_round": max(a / b for a, b in zip(theirs, mine, strict=True)),
         "theta_after_3_steps_largest_error": float(error.max()),
         "theta_after_3_steps_median_error": float(error.median()),
         "straightforward_largest_error": float(slow_error.max()),

@@ -12,6 +12,7 @@ accuracy.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -101,7 +102,7 @@ def smallest_eigenpairs(
     if block is None:
         block = torch.eye(n, BLOCK, dtype=matrices.dtype, device=matrices.device)
         block = block.expand(count, -1, -1)
-    block = torch.cat([block[..., :-1], _fresh_column(n, matrices).expand(count, -1, -1)], dim=-1)
+    block = _refreshed(block)
     floor = torch.finfo(matrices.dtype).eps * norm
     values, block, _, residuals, done = _iterate(
         matrices, factor, _solved, block, floor, tolerance=tolerance, iterations=iterations
@@ -148,8 +149,6 @@ def largest_eigenpairs(
         lanczos: attempt the short way.
     """
     count = len(matrices)
-    if bound is None:
-        bound = torch.linalg.matrix_norm(matrices) * (1 + 1e-3)
     rest: Tensor | None = None
     if lanczos and block is not None and matrices.shape[-1] > 4 * BLOCK:
         found, sure = _dominant(matrices, block, tolerance=tolerance)
@@ -159,6 +158,8 @@ def largest_eigenpairs(
         if len(rest) == count:
             rest = None
     chosen = slice(None) if rest is None else rest
+    if bound is None:
+        bound = torch.linalg.matrix_norm(matrices) * (1 + 1e-3)
     pairs = smallest_eigenpairs(
         -matrices[chosen],
         block=None if block is None else block[chosen],
@@ -198,10 +199,18 @@ def _cholesky_qr(block: Tensor) -> tuple[Tensor, float]:
     return torch.linalg.solve_triangular(factor.mT, block, upper=True, left=False), spread
 
 
-def _fresh_column(n: int, like: Tensor) -> Tensor:
+@lru_cache(maxsize=64)
+def _fresh_column(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A fixed pseudo-random direction, so that no extreme can hide from a stale warm start."""
-    i = torch.arange(1, n + 1, dtype=torch.float64, device=like.device)
-    return (torch.sin(12.9898 * i) + torch.cos(78.233 * i * i / n)).unsqueeze(-1)
+    i = torch.arange(1, n + 1, dtype=torch.float64, device=device)
+    column = torch.sin(12.9898 * i) + torch.cos(78.233 * i * i / n)
+    return column.to(dtype).unsqueeze(-1)
+
+
+def _refreshed(block: Tensor) -> Tensor:
+    """A warm start with the fresh direction in place of its last column."""
+    fresh = _fresh_column(block.shape[-2], block.dtype, block.device)
+    return torch.cat([block[..., :-1], fresh.expand(len(block), -1, -1)], dim=-1)
 
 
 def _shifted(matrices: Tensor, shift: Tensor) -> Tensor:
@@ -283,12 +292,11 @@ def _dominant(matrices: Tensor, block: Tensor, *, tolerance: float) -> tuple[Eig
     With V the final block, Θ = VᵀAV and R = AV − VΘ, the rest of A has the Frobenius norm
     c² = ‖A‖_F² − ‖Θ‖_F² − 2‖R‖_F², so where c + ‖R‖_F < θ_1 nothing outside the block is larger.
     """
-    count, n, _ = matrices.shape
     norm = torch.linalg.matrix_norm(matrices)
     if not bool(torch.isfinite(norm).all()):
         raise NotFiniteError(int((~torch.isfinite(norm)).nonzero()[0]))
     floor = torch.finfo(matrices.dtype).eps * norm
-    block = torch.cat([block[..., :-1], _fresh_column(n, matrices).expand(count, -1, -1)], dim=-1)
+    block = _refreshed(block)
     values, block, image, residuals, done = _iterate(
         matrices, matrices, _times, block, floor, tolerance=tolerance, iterations=3, sign=-1.0
     )
@@ -299,7 +307,7 @@ def _dominant(matrices: Tensor, block: Tensor, *, tolerance: float) -> tuple[Eig
     eye = torch.eye(block.shape[-1], dtype=block.dtype, device=block.device)
     orthonormal = (block.mT @ block - eye).abs().amax(dim=(1, 2)) < 1e-9
     sure = done & orthonormal & (beside + error.sqrt() < values)
-    return Eigenpairs(values, block[..., 0].clone(), block, residuals, 0, count), sure
+    return Eigenpairs(values, block[..., 0].clone(), block, residuals, 0, len(block)), sure
 
 
 def _times(matrices: Tensor, block: Tensor) -> Tensor:

@@ -92,7 +92,7 @@ def lanczos(
     if not bool((norms > 0).all()):
         raise ValueError("A start vector of Lanczos must not be zero.")
     steps = min(steps, n)
-    basis = start.new_zeros(count, steps, n)
+    basis = start.new_empty(count, steps, n)
     basis[:, 0] = (start / norms).mT
     diagonal = torch.zeros(count, steps, dtype=torch.float64, device=start.device)
     off = torch.zeros_like(diagonal)

@@ -89,7 +89,10 @@ class ExtremeTracker:
         else:
             self._block = pairs.block
         self._vectors = pairs.vectors
-        if self._predicted is None or self._last is None:
+        if self.end == "largest" and pairs.dominated == len(value):
+            # Nothing was shifted, and nothing needs a prediction.
+            self._predicted = None
+        elif self._predicted is None or self._last is None:
             # A step of a few percent is common; a guard of 10 % mostly holds.
             self._predicted, self._guard = value, torch.full_like(value, 0.1)
             self._growth = torch.ones_like(value)

@@ -31,7 +31,7 @@ class JointLoss:
     def gradients(self, phi: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
         """Columns u (B, m, 1) with ∇_θL = QW·u·ωᵀ, and ∇_ωL, both in joint coordinates."""
         # Vectors stand in front of symmetric matrices: CPU libraries are faster that way.
-        pulled = self._weight * (phi * probe.mT).sum(dim=-1, keepdim=True)
+        pulled = self._weight * (probe.mT @ phi.mT).mT
         by_theta = (pulled.mT @ self._metric).mT - self._left
         return by_theta, ((pulled - self._right).mT @ phi).mT
 
