@@ -21,8 +21,35 @@ def test_the_readme_example_runs():
     assert float(limit) > 1
 
 
+def test_the_examples_of_the_guide_run():
+    text = (ROOT / "docs" / "hessian_spectrum.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 3
+    for code in blocks:
+        done = subprocess.run(
+            [sys.executable, "-W", "error::UserWarning", "-c", code],
+            env={"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    # What the comment promises of the softmax probe.
+    assert "# 64 of 80 dimensions" in blocks[1]
+
+
+def test_the_guide_names_everything_public():
+    import hessian_spectrum
+
+    guide = (ROOT / "docs" / "hessian_spectrum.md").read_text()
+    told = set(re.findall(r"\w+", guide))
+    assert set(hessian_spectrum.__all__) <= told, sorted(set(hessian_spectrum.__all__) - told)
+
+
 def test_every_local_link_of_the_documents_leads_somewhere():
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "config" / "README.md"]:
+    for path in [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+        ROOT / "benchmarks" / "README.md",
+        ROOT / "config" / "README.md",
+    ]:
         for link in re.findall(r"\]\((?!http)([^)#]+)", path.read_text()):
             assert (path.parent / link).exists(), (path.name, link)
 
