@@ -30,7 +30,6 @@ from hessian_eigenthings import (
     HessianOperator,
     hutchinson,
     lanczos,
-    power_iteration_one,
     spectral_density,
     supervised_loss,
 )
@@ -63,7 +62,6 @@ class Peer(NamedTuple):
     """One library's adapters, with the same signatures for each library."""
 
     operator: Callable[..., Product]
-    product: Callable[..., Tensor]
     top: Callable[..., Top]
     trace: Callable[..., float]
     density: Callable[..., Quadrature | None]
@@ -116,12 +114,6 @@ def _curvlinops_hessian(model: nn.Module, loss: nn.Module, batches: Batches) -> 
 def curvlinops_operator(model: nn.Module, loss: nn.Module, batches: Batches) -> Product:
     """Return a callable that multiplies a flat vector by the Hessian."""
     return _curvlinops_hessian(model, loss, batches).__matmul__
-
-
-def curvlinops_product(model: nn.Module, loss: nn.Module, batches: Batches, v: Tensor) -> Tensor:
-    """One product, the operator's construction included."""
-    with _quiet():
-        return curvlinops_operator(model, loss, batches)(v)
 
 
 def curvlinops_top(
@@ -227,12 +219,6 @@ def pyhessian_operator(model: nn.Module, loss: nn.Module, batches: Batches) -> P
     return functools.partial(_pyhessian_multiply, hessian)
 
 
-def pyhessian_product(model: nn.Module, loss: nn.Module, batches: Batches, v: Tensor) -> Tensor:
-    """One product, the gradient included."""
-    with _quiet(), _pyhessian_hessian(model, loss, batches) as hessian:
-        return _pyhessian_multiply(hessian, v)
-
-
 def pyhessian_top(
     model: nn.Module,
     loss: nn.Module,
@@ -316,12 +302,6 @@ def eigenthings_operator(model: nn.Module, loss: nn.Module, batches: Batches) ->
     return _eigenthings_hessian(model, loss, batches).matvec
 
 
-def eigenthings_product(model: nn.Module, loss: nn.Module, batches: Batches, v: Tensor) -> Tensor:
-    """One product, the operator's construction included."""
-    with _quiet():
-        return eigenthings_operator(model, loss, batches)(v)
-
-
 def eigenthings_top(
     model: nn.Module,
     loss: nn.Module,
@@ -347,26 +327,6 @@ def eigenthings_top(
             if converged or spent or steps == hessian.size:
                 return Top(result.eigenvalues[0].item(), hessian.products, converged)
             steps *= 2
-
-
-def eigenthings_top_power(
-    model: nn.Module,
-    loss: nn.Module,
-    batches: Batches,
-    tol: float = 1e-3,
-    seed: int = 0,
-    max_products: int = 1000,
-) -> Top:
-    """Eigenvalue of largest magnitude, with its sign, by the library's power iteration.
-
-    It stops once both the relative change and the relative residual are below ``tol``.
-    """
-    with _quiet(seed):
-        hessian = _eigenthings_hessian(model, loss, batches)
-        value, _, _, _, converged = power_iteration_one(
-            hessian, max_iter=max_products, tol=tol, seed=seed
-        )
-    return Top(value, hessian.products, converged)
 
 
 def eigenthings_trace(
@@ -397,17 +357,13 @@ def eigenthings_density(
 PEERS = {
     "curvlinops": Peer(
         curvlinops_operator,
-        curvlinops_product,
         curvlinops_top,
         curvlinops_trace,
         curvlinops_density,
     ),
-    "pyhessian": Peer(
-        pyhessian_operator, pyhessian_product, pyhessian_top, pyhessian_trace, pyhessian_density
-    ),
+    "pyhessian": Peer(pyhessian_operator, pyhessian_top, pyhessian_trace, pyhessian_density),
     "eigenthings": Peer(
         eigenthings_operator,
-        eigenthings_product,
         eigenthings_top,
         eigenthings_trace,
         eigenthings_density,
