@@ -17,7 +17,6 @@ import torch
 
 from hessian_spectrum.factor import range_factor
 from hessian_spectrum.gram import TriangularFactor
-from hessian_spectrum.rank import data_dtype, relative_tolerance
 from hessian_spectrum.spectrum import Spectrum
 from hessian_spectrum.storage import read_matrix, write_spectrum
 
@@ -106,8 +105,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         features = read_matrix(options.file, options.key)
         tolerance = options.tolerance
-        if tolerance is None:
-            tolerance = relative_tolerance(len(features), features.shape[1], data_dtype(features))
+        if tolerance is not None and not 0 <= tolerance < 1:
+            raise ValueError(f"--tolerance lies in 0 to 1. Got {tolerance:g}.")
         if options.centered:
             triangle = TriangularFactor(centered=True)
             triangle.update(features)

@@ -83,14 +83,16 @@ class SpectralDensity:
 
         Args:
             damping: δ.
-            threshold: eigenvalues at or under it count as zero and are left out; on a singular
-                matrix put it at the rank tolerance, such as D·eps·λ_max.
+            threshold: eigenvalues of at most this magnitude count as zero and are left out; on a
+                singular matrix put it at the rank tolerance, such as D·eps·λ_max. Default: none
+                are.
 
         Raises:
             ValueError: where an eigenvalue that counts is not positive after damping.
         """
-        kept = self.nodes > threshold if threshold > 0 or damping == 0 else self.weights > 0
-        kept &= self.weights > 0
+        kept = self.weights > 0
+        if threshold > 0:
+            kept &= self.nodes.abs() > threshold
         shifted = torch.where(kept, self.nodes + damping, torch.ones_like(self.nodes))
         if bool((shifted <= 0).any()):
             raise ValueError(
@@ -148,6 +150,10 @@ def spectral_density(
     Returns:
         The density; its extremes cost nothing more.
     """
+    if vectors < 1 or steps < 1:
+        raise ValueError(
+            f"A density needs at least one vector and one step. Got {vectors} and {steps}."
+        )
     start = start_vectors(operator, vectors, generator)
     krylov = lanczos(operator, start, steps, progress=progress)
     nodes, inner = krylov.ritz()
@@ -195,8 +201,11 @@ def trace_estimate(
         block: vectors a product.
         progress: told after each product.
     """
-    if samples < 1:
-        raise ValueError(f"A trace estimate needs at least one sample. Got {samples}.")
+    if samples < 1 or block < 1:
+        raise ValueError(
+            f"A trace estimate needs at least one sample, and one a block. Got {samples} and "
+            f"{block}."
+        )
     found = []
     for begin in range(0, samples, block):
         start = start_vectors(operator, min(block, samples - begin), generator, signs=True)

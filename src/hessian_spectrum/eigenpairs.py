@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from hessian_spectrum.lanczos import Progress, start_vectors
+from hessian_spectrum.lanczos import Progress, check_range, start_vectors
 from hessian_spectrum.operators import SymmetricOperator
 
 
@@ -73,7 +73,8 @@ def operator_eigenpairs(
         precondition: roughly H⁻¹ on a block of residuals, for the smallest end of a positive
             definite H.
         max_products: vectors that H may be applied to.
-        max_basis: vectors kept before a restart, twice that in memory; default 4·block + 40.
+        max_basis: vectors kept before a restart, twice that in memory; default 4·block + 40, at
+            least 4·block.
         progress: told after each product.
 
     Returns:
@@ -86,13 +87,17 @@ def operator_eigenpairs(
     n = operator.dimension
     if not 1 <= count <= n:
         raise ValueError(f"An operator of dimension {n} has 1 to {n} eigenpairs. Got {count}.")
+    if end not in ("largest", "smallest"):
+        raise ValueError(f"An end of a spectrum is 'smallest' or 'largest'. Got {end!r}.")
     width = min(n, count if block is None else max(block, count))
-    room = min(n, max_basis or 4 * width + 40)
+    # With less room than this a restart would leave nothing to grow.
+    room = min(n, max(max_basis or 4 * width + 40, 4 * width))
     sign = 1.0 if end == "smallest" else -1.0
     eps = torch.finfo(operator.dtype).eps
 
     basis = torch.linalg.qr(start_vectors(operator, width, generator)).Q
     image = sign * (operator @ basis)
+    check_range(image, operator)
     products = width
     while True:
         inner = (basis.mT @ image).to(torch.float64)

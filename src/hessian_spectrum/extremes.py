@@ -87,8 +87,7 @@ def smallest_eigenpairs(
         ValueError: for matrices that are not square.
         NotFiniteError: for matrices that are not finite.
     """
-    if matrices.ndim != 3 or matrices.shape[-1] != matrices.shape[-2]:
-        raise ValueError(f"Expected a batch of square matrices. Got {tuple(matrices.shape)}.")
+    _check_batch(matrices)
     count, n, _ = matrices.shape
     norm = torch.linalg.matrix_norm(matrices)
     if not bool(torch.isfinite(norm).all()):
@@ -148,9 +147,16 @@ def largest_eigenpairs(
         iterations: see `smallest_eigenpairs`.
         lanczos: attempt the short way.
     """
+    _check_batch(matrices)
     count = len(matrices)
     rest: Tensor | None = None
-    if lanczos and block is not None and matrices.shape[-1] > 4 * BLOCK:
+    if (
+        lanczos
+        and block is not None
+        and block.shape[-1] > 1
+        and count
+        and matrices.shape[-1] > 4 * BLOCK
+    ):
         found, sure = _dominant(matrices, block, tolerance=tolerance)
         if bool(sure.all()):
             return found
@@ -174,6 +180,13 @@ def largest_eigenpairs(
     for whole, part in zip(found[:4], pairs[:4], strict=True):
         whole[rest] = part
     return found._replace(exact=pairs.exact, dominated=count - len(rest))
+
+
+def _check_batch(matrices: Tensor) -> None:
+    if matrices.ndim != 3 or matrices.shape[-1] != matrices.shape[-2] or matrices.shape[-1] == 0:
+        raise ValueError(f"Expected a batch of square matrices. Got {tuple(matrices.shape)}.")
+    if matrices.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"Expected matrices of float64 or float32. Got {matrices.dtype}.")
 
 
 def orthonormalised(block: Tensor) -> Tensor:
@@ -290,7 +303,8 @@ def _dominant(matrices: Tensor, block: Tensor, *, tolerance: float) -> tuple[Eig
     """Largest pairs by a few Lanczos steps, and of which of them that is proven.
 
     With V the final block, Θ = VᵀAV and R = AV − VΘ, the rest of A has the Frobenius norm
-    c² = ‖A‖_F² − ‖Θ‖_F² − 2‖R‖_F², so where c + ‖R‖_F < θ_1 nothing outside the block is larger.
+    c² = ‖A‖_F² − ‖Θ‖_F² − 2‖R‖_F². All that is orthogonal to the first vector has eigenvalues of
+    at most max(θ_2, c) + ‖R‖_F, so where that is less than θ_1 nothing larger exists.
     """
     norm = torch.linalg.matrix_norm(matrices)
     if not bool(torch.isfinite(norm).all()):
@@ -306,7 +320,10 @@ def _dominant(matrices: Tensor, block: Tensor, *, tolerance: float) -> tuple[Eig
     beside = (norm.square() - inside - 2 * error).clamp(min=0).sqrt()
     eye = torch.eye(block.shape[-1], dtype=block.dtype, device=block.device)
     orthonormal = (block.mT @ block - eye).abs().amax(dim=(1, 2)) < 1e-9
-    sure = done & orthonormal & (beside + error.sqrt() < values)
+    bound = torch.maximum(beside, ritz[:, 1:].amax(dim=1)) + error.sqrt()
+    # Squares of numbers beyond 1e±140 leave the range of float64, and prove nothing.
+    inside_range = (norm > 1e-140) & (norm < 1e140)
+    sure = done & orthonormal & inside_range & (bound < values)
     return Eigenpairs(values, block[..., 0].clone(), block, residuals, 0, len(block)), sure
 
 

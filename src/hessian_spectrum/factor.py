@@ -103,7 +103,7 @@ def factor_of_triangle(
 
 
 def factor_of_gram(
-    gram: Tensor, *, dtype: torch.dtype = torch.float64, tolerance: float | None = None
+    gram: Tensor, *, dtype: torch.dtype | None = None, tolerance: float | None = None
 ) -> RangeFactor:
     """Range factor from K itself, for when the features are gone.
 
@@ -111,19 +111,19 @@ def factor_of_gram(
 
     Args:
         gram: K, shape (D, D), symmetric positive semi-definite.
-        dtype: of the data before any upcast.
+        dtype: of the data before any upcast; default that of ``gram``.
         tolerance: on **eigenvalues**, relative to σ_1; default `eigenvalue_tolerance`.
 
     Returns:
         The factor; its ``tolerance`` is on singular values, the square root of the given one.
 
     Raises:
-        ValueError: for a matrix that is zero, or has an eigenvalue under −tolerance·σ_1.
+        ValueError: for a matrix that is not symmetric, not finite or zero, or has an eigenvalue
+            under −tolerance·σ_1.
     """
-    if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
-        raise ValueError(f"A Gram matrix is square. Got {tuple(gram.shape)}.")
+    check_symmetric(gram, "A Gram matrix")
     if tolerance is None:
-        tolerance = eigenvalue_tolerance(len(gram), dtype)
+        tolerance = eigenvalue_tolerance(len(gram), dtype or data_dtype(gram))
     values, vectors = torch.linalg.eigh(gram.to(torch.float64))
     if bool(values[0] < -tolerance * values[-1].abs()):
         raise ValueError(
@@ -131,6 +131,18 @@ def factor_of_gram(
             f"largest of {float(values[-1]):.3g}."
         )
     return _cut(values.flip(0).clamp(min=0).sqrt(), vectors.flip(1), tolerance**0.5)
+
+
+def check_symmetric(matrix: Tensor, name: str) -> None:
+    """Refuse what is no finite, real, symmetric matrix (to √eps of its largest entry)."""
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) == 0:
+        raise ValueError(f"{name} is square. Got {tuple(matrix.shape)}.")
+    dtype = data_dtype(matrix)
+    if not bool(torch.isfinite(matrix).all()):
+        raise ValueError(f"{name} must be finite.")
+    largest = matrix.abs().max()
+    if bool((matrix - matrix.mT).abs().max() > torch.finfo(dtype).eps ** 0.5 * largest):
+        raise ValueError(f"{name} is symmetric. Entries differ from their mirror images.")
 
 
 def _cut(values: Tensor, vectors: Tensor, tolerance: float) -> RangeFactor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hessian_spectrum.factor import range_factor
-from hessian_spectrum.network import Loss, Reduction, parameter_names
+from hessian_spectrum.network import Loss, Network, Reduction
 from hessian_spectrum.spectrum import Spectrum
 
 ENTRIES = 2**28
@@ -41,12 +41,13 @@ def ggn_factor(
     Raises:
         ValueError: where S would be too large, outputs are not (n, C), or the loss is not convex.
     """
-    batches = list(batches)
-    names = parameter_names(model, parameters)
+    network = Network(model, loss, batches, parameters, reduction)
+    network.check()
+    batches, names = network.batches, network.names
     values = {name: value.detach() for name, value in model.named_parameters()}
     chosen = {name: values[name] for name in names}
     width = sum(value.numel() for value in chosen.values())
-    total = sum(len(targets) for _, targets in batches)
+    total = network.total
 
     def one(chosen: dict[str, Tensor], sample: Tensor) -> Tensor:
         merged = {**values, **chosen}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum.factor import RangeFactor, factor_of_triangle
-from hessian_spectrum.rank import data_dtype
+from hessian_spectrum.rank import data_dtype, relative_tolerance
 
 SLICE = 8 * 2**20
 """Bytes of float64 that one slice of a batch takes on a CPU, where a product of that size runs at
@@ -69,17 +69,21 @@ class _Batches:
             )
         stack = features if features.ndim == 3 else features.unsqueeze(0)
         room = SLICE if stack.device.type == "cpu" else 16 * SLICE
+        if stack.shape[0] == 0 or stack.shape[-1] == 0:
+            raise ValueError(f"Features need columns. Got shape {tuple(features.shape)}.")
         step = max(1, room // (8 * stack.shape[0] * stack.shape[-1]))
-        for start in range(0, stack.shape[1], step):
-            part = stack[:, start : start + step].to(torch.float64)
-            # A sum is finite unless an entry is not (or it overflows, which is as bad).
-            if not bool(torch.isfinite(part.sum())):
-                bad = (~torch.isfinite(part)).nonzero()
-                where = "its sum overflows"
-                if len(bad):
-                    where = f"row {int(bad[0, 1]) + start}, column {int(bad[0, 2])} is not"
-                raise ValueError(f"Features must be finite. Batch {self._batch}: {where}.")
-            yield part
+        # A sum is finite unless an entry is not (or it overflows, which is as bad). The whole
+        # batch is looked at first: one that is refused leaves nothing behind.
+        parts = stack.split(step, dim=1)
+        sums = [part.to(torch.float64).sum() for part in parts]
+        if not all(bool(torch.isfinite(value)) for value in sums):
+            bad = (~torch.isfinite(stack)).nonzero()
+            where = "its sum overflows"
+            if len(bad):
+                where = f"row {int(bad[0, 1])}, column {int(bad[0, 2])} is not"
+            raise ValueError(f"Features must be finite. Batch {self._batch}: {where}.")
+        for part in parts:
+            yield part.to(torch.float64)
         self._batch += 1
 
     def center(self, part: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -197,7 +201,7 @@ class TriangularFactor(_Batches):
             self._triangle = torch.linalg.qr(torch.cat(parts, dim=1), mode="r").R
 
     def result(self) -> Tensor:
-        """R, shape (min(N, D), D), or with the stack in front."""
+        """R, shape (r, D) with r ≤ D, or with the stack in front; upper triangular."""
         if self._triangle is None:
             raise ValueError("A triangular factor needs at least one row.")
         return self.plain(self._triangle)
@@ -206,13 +210,20 @@ class TriangularFactor(_Batches):
         """The compressed range factor, its rank decided here; for one data set.
 
         Args:
-            tolerance: see `hessian_spectrum.factor.range_factor`.
+            tolerance: see `hessian_spectrum.factor.range_factor`. Where a mean was taken off,
+                the default counts its size in: rounding of the data is relative to what they
+                were before.
         """
         triangle = self.result()
         if triangle.ndim != 2 or self.dtype is None:
             raise ValueError(
                 "A range factor is of one data set; use `result()` for a stack of them."
             )
+        if tolerance is None and self.mean is not None:
+            shift = float(self.mean.square().sum()) * self.rows
+            spread = float(triangle.square().sum())
+            tolerance = relative_tolerance(self.rows, triangle.shape[1], self.dtype)
+            tolerance *= (1 + shift / spread) ** 0.5 if spread > 0 else 1.0
         return factor_of_triangle(triangle, rows=self.rows, dtype=self.dtype, tolerance=tolerance)
 
 
@@ -268,7 +279,11 @@ def gram_eigenvalues(features: Tensor, *, theta: Tensor | None = None) -> Tensor
         Shape (min(N, D'),).
     """
     rows, width = features.shape[0], features.shape[1] if theta is None else theta.shape[1]
+    theta = None if theta is None else theta.to(torch.float64)
     if rows < width:
+        data_dtype(features)
+        if not bool(torch.isfinite(features).all()):
+            raise ValueError("Features must be finite.")
         wide = features.to(torch.float64)
         return torch.linalg.eigvalsh(dual_gram(wide if theta is None else wide @ theta))
     gram = gram_matrix(features)

@@ -87,6 +87,11 @@ def lanczos(
     Raises:
         ValueError: for a zero start vector, or a product that is not finite.
     """
+    if start.ndim != 2 or steps < 1:
+        raise ValueError(
+            f"Lanczos takes start vectors of shape (n, s) and at least one step. Got "
+            f"{tuple(start.shape)} and {steps}."
+        )
     n, count = start.shape
     norms = start.norm(dim=0)
     if not bool((norms > 0).all()):
@@ -103,6 +108,8 @@ def lanczos(
     done = 0
     for j in range(steps):
         image = (operator @ basis[:, j].mT).mT
+        if j == 0:
+            check_range(image, operator)
         alpha = (image * basis[:, j]).sum(dim=1)
         rest = image - alpha[:, None] * basis[:, j]
         if j:
@@ -127,6 +134,21 @@ def lanczos(
         if j + 1 < steps:
             basis[:, j + 1] = torch.where(alive[:, None], rest / beta.clamp_min(1e-300)[:, None], 0)
     return Krylov(diagonal[:, :done], off[:, :done], lengths, basis[:, :done])
+
+
+def check_range(image: Tensor, operator: SymmetricOperator) -> None:
+    """Refuse products whose squares leave the range of their dtype, and with them every norm.
+
+    Raises:
+        ValueError: saying so.
+    """
+    largest = float(image.abs().max())
+    info = torch.finfo(image.dtype)
+    if 0 < largest < 1e3 * info.tiny**0.5 or largest > 1e-3 * info.max**0.5:
+        raise ValueError(
+            f"The {operator.name} has products of size {largest:.3g}, whose squares leave the "
+            f"range of {image.dtype}. Scale it: condition numbers do not change."
+        )
 
 
 def _orthogonal_rest(image: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:

@@ -70,7 +70,7 @@ def network_hessian(
         NotDeterministicError: from the check.
         ValueError: for unknown names, no batches, or a loss that is no scalar.
     """
-    network = _Network(model, loss, batches, parameters, reduction)
+    network = Network(model, loss, batches, parameters, reduction)
     if check:
         network.check()
     keep = len(network.batches) == 1 if keep_graphs is None else keep_graphs
@@ -117,7 +117,7 @@ def network_ggn(
 
     See `network_hessian` for arguments and errors.
     """
-    network = _Network(model, loss, batches, parameters, reduction)
+    network = Network(model, loss, batches, parameters, reduction)
     if check:
         network.check()
     keep = len(network.batches) == 1 if keep_graphs is None else keep_graphs
@@ -193,7 +193,7 @@ def layer_names(model: nn.Module, depth: int = 1) -> list[str]:
     return list(dict.fromkeys(prefixes))
 
 
-class _Network:
+class Network:
     """What Hessian and GGN share: batches and their weights, the check, flat vectors."""
 
     def __init__(
@@ -218,6 +218,8 @@ class _Network:
         if len({value.dtype for value in self.chosen}) > 1:
             raise ValueError("All parameters need the same dtype.")
         self.rows = [len(targets) for _, targets in self.batches]
+        if 0 in self.rows:
+            raise ValueError(f"Batch {self.rows.index(0)} is empty.")
         self.total = sum(self.rows)
 
     def outputs_and_term(self, index: int) -> tuple[Tensor, Tensor]:

@@ -43,7 +43,13 @@ def eigenvalue_tolerance(dimension: int, dtype: torch.dtype) -> float:
 
 
 def data_dtype(features: Tensor) -> torch.dtype:
-    """The dtype whose eps limits what the data can tell; integers are exact, as float64."""
+    """The dtype whose eps limits what the data can tell; integers are exact, as float64.
+
+    Raises:
+        ValueError: for complex data.
+    """
+    if features.dtype.is_complex:
+        raise ValueError("Features and matrices are real. Got complex numbers.")
     return features.dtype if features.dtype.is_floating_point else torch.float64
 
 

@@ -86,6 +86,7 @@ def softmax_probe_operator(
         ValueError: for shapes that do not fit, or rows that are no probabilities.
     """
     _check(features, probabilities)
+    check_reduction(reduction)
     rows, width = features.shape
     classes = probabilities.shape[1]
     scale = 1 / rows if reduction == "mean" else 1.0
@@ -130,6 +131,7 @@ def softmax_probe_trace(
 ) -> float:
     """tr(H) = Σ_i (1 − ‖p_i‖²)‖x_i‖², over N for the mean; exact."""
     _check(features, probabilities)
+    check_reduction(reduction)
     x = features.to(torch.float64).square().sum(dim=1)
     p = probabilities.to(torch.float64)
     # 1 − ‖p‖² as (1 − p_max)(1 + p_max) − the other squares, which a sure probe needs.
@@ -183,10 +185,13 @@ def softmax_probe_spectrum(
     scale = 1 / rows if reduction == "mean" else 1.0
     compressed = factor.left * factor.singular_values
     p = probabilities.to(torch.float64)
+    p = p / p.sum(dim=1, keepdim=True)  # rows of a narrow dtype sum to 1 in that dtype only
     spread = torch.diag(p.sum(dim=0)) - p.mT @ p
     # Eigenvectors of the mean of diag p − ppᵀ; the first is the direction of equal classes.
     weights, rotation = torch.linalg.eigh(spread * scale)
     weights, rotation = weights[1:], rotation[:, 1:]
+    if not float(weights[-1]) > 0:
+        raise ValueError("The Hessian is zero: the probe is certain of every sample.")
     classes, width = len(weights), factor.rank
     whole = softmax_probe_operator(compressed, p, reduction=reduction)
 
@@ -241,20 +246,37 @@ def softmax_probe_spectrum(
     return SoftmaxProbeSpectrum(largest, smallest, operator.dimension, size, trace, cut, residual)
 
 
+def check_reduction(reduction: str) -> None:
+    """Refuse anything but the two names."""
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"A reduction is 'mean' or 'sum'. Got {reduction!r}.")
+
+
 def _check(features: Tensor, probabilities: Tensor) -> None:
     if features.ndim != 2 or probabilities.ndim != 2 or len(features) != len(probabilities):
         raise ValueError(
             "A softmax probe needs features (N, D) and probabilities (N, C). Got "
             f"{tuple(features.shape)} and {tuple(probabilities.shape)}."
         )
+    if len(features) == 0 or probabilities.shape[1] < 2:
+        raise ValueError(
+            f"A softmax probe needs at least one sample and two classes. Got {len(features)} and "
+            f"{probabilities.shape[1]}."
+        )
+    if not (features.dtype.is_floating_point and probabilities.dtype.is_floating_point):
+        raise ValueError(
+            f"Features and probabilities are floats. Got {features.dtype} and "
+            f"{probabilities.dtype}."
+        )
     sums = probabilities.sum(dim=1)
     eps = torch.finfo(probabilities.dtype).eps
     # Softmax in a narrow dtype is off by some eps; NaN fails the comparison too.
-    if not bool(((sums - 1).abs() <= 64 * eps * probabilities.shape[1]).all()) or bool(
-        (probabilities < 0).any()
-    ):
-        row = int((~((sums - 1).abs() <= 64 * eps * probabilities.shape[1])).int().argmax())
+    fits = (sums - 1).abs() <= 64 * eps * probabilities.shape[1]
+    fits &= (probabilities >= 0).all(dim=1)
+    if not bool(fits.all()):
+        row = int((~fits).int().argmax())
         raise ValueError(
             f"Rows of probabilities are non-negative and sum to 1. Row {row} sums to "
-            f"{float(sums[row]):.6g}."
+            f"{float(sums[row]):.6g}, and its smallest entry is "
+            f"{float(probabilities[row].min()):.3g}."
         )

@@ -14,9 +14,9 @@ from hessian_spectrum.condition import (
     released_condition,
     ridge_condition,
 )
-from hessian_spectrum.factor import RangeFactor, range_factor
+from hessian_spectrum.factor import RangeFactor, check_symmetric, range_factor
 from hessian_spectrum.operators import DENSE, SymmetricOperator
-from hessian_spectrum.rank import eigenvalue_tolerance
+from hessian_spectrum.rank import data_dtype, eigenvalue_tolerance
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,20 @@ class Spectrum:
 
     @classmethod
     def of_factor(cls, factor: RangeFactor, *, name: str = "Gram matrix") -> Spectrum:
-        """Spectrum of K = FFᵀ."""
+        """Spectrum of K = FFᵀ.
+
+        Raises:
+            ValueError: where squares of its singular values leave the range of float64.
+        """
+        eigenvalues = factor.singular_values.square().flip(0)
+        if not 1e-290 < float(eigenvalues[0]) <= float(eigenvalues[-1]) < 1e290:
+            raise ValueError(
+                f"Singular values from {float(factor.singular_values[-1]):.3g} to "
+                f"{float(factor.singular_values[0]):.3g} cannot be squared in float64. Scale the "
+                "features; κ does not change."
+            )
         return cls(
-            eigenvalues=factor.singular_values.square().flip(0),
+            eigenvalues=eigenvalues,
             dimension=factor.basis.shape[0],
             tolerance=factor.tolerance**2,
             name=name,
@@ -111,14 +122,11 @@ class Spectrum:
             name: for tables and plots.
 
         Raises:
-            ValueError: for a matrix that is not square, not finite, or zero.
+            ValueError: for a matrix that is not symmetric, not finite, or zero.
         """
-        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-            raise ValueError(f"A matrix with a spectrum is square. Got {tuple(matrix.shape)}.")
-        if not bool(torch.isfinite(matrix).all()):
-            raise ValueError("The matrix is not finite.")
+        check_symmetric(matrix, "A matrix with a spectrum")
         if tolerance is None:
-            tolerance = eigenvalue_tolerance(len(matrix), matrix.dtype)
+            tolerance = eigenvalue_tolerance(len(matrix), data_dtype(matrix))
         values = torch.linalg.eigvalsh(matrix.to(torch.float64))
         magnitudes = values.abs()
         kept = values[magnitudes > tolerance * magnitudes.max()]

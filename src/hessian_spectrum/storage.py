@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ def write_spectrum(path: Path | str, spectrum: Spectrum) -> None:
     """Write a spectrum: one row an eigenvalue, ascending."""
     _write(
         path,
-        {"eigenvalue": spectrum.eigenvalues.cpu().numpy()},
+        {"eigenvalue": spectrum.eigenvalues.detach().cpu().numpy()},
         {
             "kind": "spectrum",
             "dimension": spectrum.dimension,
@@ -142,13 +141,12 @@ def _write(path: Path | str, columns: dict[str, Any], about: dict[str, Any]) -> 
     path = Path(path)
     table = pa.table(columns).replace_schema_metadata({KEY: json.dumps(about)})
     # Whole or not at all: a reader never sees half a file.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        pq.write_table(table, name)
-        Path(name).replace(path)
+        pq.write_table(table, part)
+        part.replace(path)
     finally:
-        Path(name).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def _read(path: Path | str, kind: str) -> tuple[Any, dict[str, Any]]:
@@ -160,6 +158,6 @@ def _read(path: Path | str, kind: str) -> tuple[Any, dict[str, Any]]:
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: not a readable Parquet file ({error}).") from error
     about = json.loads((table.schema.metadata or {}).get(KEY, b"{}"))
-    if about.get("kind") != kind:
+    if not isinstance(about, dict) or about.get("kind") != kind:
         raise ValueError(f"{path}: holds no {kind} of hessian_spectrum.")
     return table, about

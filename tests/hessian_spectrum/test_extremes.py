@@ -74,6 +74,30 @@ def test_a_larger_eigenvalue_that_the_block_misses_is_found(generator):
     assert found.values[0] == pytest.approx(11.01, rel=1e-12)
 
 
+def test_a_coupling_beside_the_first_pair_is_not_taken_for_proof(generator):
+    """The block holds an eigenvector of 1 exactly; a larger one is spread over block and rest."""
+    for _ in range(200):
+        q = torch.linalg.qr(torch.randn(20, 20, dtype=torch.float64, generator=generator)).Q
+        values = torch.zeros(20, dtype=torch.float64)
+        values[0], values[1] = 1.0, 1.05 + 0.3 * float(torch.rand(1, generator=generator))
+        values[2:6] = 0.2 * torch.rand(4, generator=generator)
+        h = (q * values) @ q.mT
+        found = largest_eigenpairs(((h + h.mT) / 2)[None], block=q[:, [0, 2, 3, 4]][None])
+        assert float(found.values[0]) == pytest.approx(float(values[1]), rel=1e-9)
+
+
+def test_sizes_at_the_edges(generator):
+    none = torch.zeros(0, 20, 20, dtype=torch.float64)
+    assert largest_eigenpairs(none, block=none[..., :4]).values.shape == (0,)
+    h = matrix_of(torch.linspace(1, 2, 20).double(), generator)[None]
+    again = largest_eigenpairs(1e-170 * h, block=torch.eye(20, 4).double()[None])
+    assert float(again.values[0]) == pytest.approx(2e-170, rel=1e-9)
+    for bad in (torch.eye(5).double(), torch.zeros(2, 0, 0).double(), torch.eye(9).long()[None]):
+        for solve in (largest_eigenpairs, smallest_eigenpairs):
+            with pytest.raises(ValueError, match="Expected"):
+                solve(bad)
+
+
 def test_a_tracker_follows_a_path_and_survives_a_jump(generator):
     q = matrix_of(torch.linspace(-1, 1, 30, dtype=torch.float64), generator)
     """The vectors stay and the values cross, so that a warm start alone would follow the wrong

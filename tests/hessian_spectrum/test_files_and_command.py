@@ -58,6 +58,8 @@ def test_an_indefinite_matrix_has_a_spectrum_by_magnitude(generator):
         (torch.zeros(3, 3), "zero"),
         (torch.ones(2, 3), "square"),
         (torch.full((2, 2), float("inf")), "finite"),
+        (torch.tensor([[1.0, 5.0], [0.0, 1.0]]), "symmetric"),
+        (torch.zeros(0, 0), "square"),
     ):
         with pytest.raises(ValueError, match=message):
             Spectrum.of_matrix(bad)
@@ -83,6 +85,9 @@ def test_spectra_and_densities_come_back_from_parquet_to_the_last_bit(features, 
     assert back.largest == density.largest
     assert back.trace() == density.trace()
     assert [p.name for p in tmp_path.iterdir()] == ["s.parquet"]
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode
     with pytest.raises(ValueError, match="holds no spectrum"):
         read_spectrum(path)
     path.write_bytes(path.read_bytes()[:40])
@@ -165,6 +170,8 @@ def test_centring_and_scale_are_seen_on_the_command_line(features, tmp_path, cap
         ("v.npy", np.ones(3), "two dimensions"),
         ("n.npy", np.full((3, 2), np.nan), "Row 0, column 0 is not"),
         ("z.npy", np.zeros((3, 2)), "zero"),
+        ("c.npy", np.array([[1j, 1]]), "complex"),
+        ("t.npy", np.eye(2) * 1e-200, "Scale the features"),
         ("o.npy", np.array([[{}]]), "not a readable .npy file"),
     ],
 )

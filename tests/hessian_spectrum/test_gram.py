@@ -165,6 +165,46 @@ def test_bad_batches_are_named(accumulator):
         sums.update(torch.ones(3))
 
 
+def test_a_refused_batch_leaves_nothing_behind(monkeypatch):
+    import hessian_spectrum.gram as module
+
+    monkeypatch.setattr(module, "SLICE", 8 * 2 * 10)
+    bad = torch.ones(50, 2)
+    bad[40, 0] = float("inf")
+    for sums in (GramAccumulator(), TriangularFactor()):
+        sums.update(torch.ones(5, 2))
+        with pytest.raises(ValueError, match="row 40, column 0"):
+            sums.update(bad)
+        assert sums.rows == 5
+        sums.update(torch.ones(3, 2))
+        result = sums.result()
+        matrix = result.matrix if isinstance(sums, GramAccumulator) else result.mT @ result
+        torch.testing.assert_close(matrix, torch.full((2, 2), 8.0).double())
+
+
+def test_a_mean_that_swallows_the_digits_counts_in_the_rank(generator):
+    x = torch.randn(50, 3, dtype=torch.float64, generator=generator)
+    x[:, 1] = 1e6 + 0.1
+    triangle = TriangularFactor(centered=True)
+    triangle.update(x)
+    assert triangle.range_factor().rank == 2
+
+
+def test_complex_and_skew_input_is_refused():
+    unit = torch.tensor([[2, 1j], [-1j, 2]])
+    for work in (range_factor, gram_matrix, gram_eigenvalues, factor_of_gram):
+        with pytest.raises(ValueError, match="complex"):
+            work(unit)
+    with pytest.raises(ValueError, match="symmetric"):
+        factor_of_gram(torch.tensor([[1.0, 5.0], [0.0, 1.0]]))
+    with pytest.raises(ValueError, match="finite"):
+        gram_eigenvalues(torch.full((2, 5), float("nan")))
+    with pytest.raises(ValueError, match="columns"):
+        gram_matrix(torch.ones(4, 0))
+    single = torch.randn(5, 70)
+    assert factor_of_gram(single.mT @ single).rank == 5
+
+
 def test_a_range_factor_is_of_one_data_set():
     stack = TriangularFactor()
     stack.update(torch.ones(2, 5, 3))

@@ -233,12 +233,19 @@ def test_misuse_is_named(generator):
     frozen.requires_grad_(False)
     with pytest.raises(ValueError, match="requires a gradient"):
         network_hessian(frozen, F.cross_entropy, batches)
+    for build in (network_ggn, ggn_factor):
+        with pytest.raises(ValueError, match="Batch 0 is empty"):
+            build(model, F.cross_entropy, [(batches[0][0][:0], batches[0][1][:0]), *batches])
+        with pytest.raises(ValueError, match="requires a gradient"):
+            build(frozen, F.cross_entropy, batches)
+    with pytest.raises(NotDeterministicError, match="running_mean"):
+        ggn_spectrum(network().train(), F.cross_entropy, batches)
     with pytest.raises(ValueError, match="beyond the 10"):
         ggn_factor(model, F.cross_entropy, batches, entries=10)
     with pytest.raises(ValueError, match="not convex"):
         ggn_factor(model, lambda o, y: -F.cross_entropy(o, y), batches)
     with pytest.raises(ValueError, match=r"shape \(n, C\)"):
-        ggn_factor(_Cube(), F.mse_loss, batches)
+        ggn_factor(_Cube(), lambda o, _: o.square().mean(), batches)
     with pytest.raises(NotDeterministicError, match="not finite"):
         network_hessian(model, lambda o, y: o.sum() * float("nan"), batches)
 

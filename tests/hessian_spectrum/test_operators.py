@@ -180,9 +180,13 @@ def test_the_log_determinant_of_regular_and_of_singular_matrices(generator):
     estimate = density.log_determinant(threshold=1e-8)
     exact = float(singular[100:].log().sum())
     assert abs(estimate.value - exact) <= 4 * estimate.standard_error
+    with pytest.raises(ValueError, match="positive"):
+        density.log_determinant()
     indefinite = dense_operator(torch.diag(torch.linspace(-1, 1, 50).double()))
     with pytest.raises(ValueError, match="positive"):
         spectral_density(indefinite, generator=generator).log_determinant(damping=0.1)
+    with pytest.raises(ValueError, match="positive"):
+        spectral_density(indefinite, generator=generator).log_determinant(threshold=0.1)
 
 
 @given(st.integers(0, 999))
@@ -257,6 +261,16 @@ def test_misuse_is_named(generator):
     skew = SymmetricOperator(3, lambda v: torch.ones(3, 3).double().triu() @ v)
     with pytest.raises(ValueError, match="not symmetric"):
         skew.dense()
+    with pytest.raises(ValueError, match="'smallest' or 'largest'"):
+        operator_eigenpairs(operator, generator=generator, end="Smallest")
+    with pytest.raises(ValueError, match="at least one step"):
+        lanczos(operator, torch.ones(4, 1, dtype=torch.float64), 0)
+    with pytest.raises(ValueError, match="at least one vector"):
+        spectral_density(operator, generator=generator, vectors=0)
+    faint = dense_operator(torch.diag(torch.linspace(1, 2, 20) * 1e-25))
+    for work in (operator_eigenpairs, spectral_density):
+        with pytest.raises(ValueError, match="leave the range of"):
+            work(faint, generator=generator)
     broken = SymmetricOperator(20, lambda v: v * float("nan"))
     with pytest.raises(ValueError, match="not finite"):
         operator_eigenpairs(broken, generator=generator)

@@ -94,6 +94,8 @@ def test_a_sure_probe_loses_rank_and_says_so(generator):
     certain = F.one_hot(p.argmax(dim=1), 4).double()
     with pytest.raises(ValueError, match="certain of every sample"):
         softmax_probe_spectrum(x, certain, generator=generator)
+    with pytest.raises(ValueError, match="certain of every sample"):
+        softmax_probe_spectrum(x, certain, generator=generator, dense=0)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +110,23 @@ def test_what_are_no_probabilities_is_refused(change, message, generator):
     x, _, _, p = probe(generator)
     with pytest.raises(ValueError, match=message):
         softmax_probe_operator(x, change(p))
+
+
+def test_probabilities_may_come_in_float32(generator):
+    x, _, _, p = probe(generator)
+    found = softmax_probe_spectrum(x.float(), p.float(), generator=generator)
+    exact = softmax_probe_spectrum(x, p, generator=generator)
+    assert found.condition == pytest.approx(exact.condition, rel=1e-4)
+
+
+def test_a_misspelt_reduction_and_a_single_class_are_refused(generator):
+    x, _, _, p = probe(generator)
+    with pytest.raises(ValueError, match="'mean' or 'sum'"):
+        softmax_probe_operator(x, p, reduction="none")
+    with pytest.raises(ValueError, match="two classes"):
+        softmax_probe_operator(x, torch.ones(60, 1, dtype=torch.float64))
+    with pytest.raises(ValueError, match="floats"):
+        softmax_probe_operator(x, F.one_hot(p.argmax(dim=1), 4))
 
 
 def test_shapes_that_do_not_fit_are_refused(generator):
