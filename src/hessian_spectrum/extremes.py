@@ -87,7 +87,7 @@ def smallest_eigenpairs(
         ValueError: for matrices that are not square.
         NotFiniteError: for matrices that are not finite.
     """
-    _check_batch(matrices)
+    _check_batch(matrices, block)
     count, n, _ = matrices.shape
     norm = torch.linalg.matrix_norm(matrices)
     if not bool(torch.isfinite(norm).all()):
@@ -147,7 +147,7 @@ def largest_eigenpairs(
         iterations: see `smallest_eigenpairs`.
         lanczos: attempt the short way.
     """
-    _check_batch(matrices)
+    _check_batch(matrices, block)
     count = len(matrices)
     rest: Tensor | None = None
     if (
@@ -182,11 +182,18 @@ def largest_eigenpairs(
     return found._replace(exact=pairs.exact, dominated=count - len(rest))
 
 
-def _check_batch(matrices: Tensor) -> None:
+def _check_batch(matrices: Tensor, block: Tensor | None) -> None:
     if matrices.ndim != 3 or matrices.shape[-1] != matrices.shape[-2] or matrices.shape[-1] == 0:
         raise ValueError(f"Expected a batch of square matrices. Got {tuple(matrices.shape)}.")
     if matrices.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"Expected matrices of float64 or float32. Got {matrices.dtype}.")
+    if block is not None and (
+        block.ndim != 3 or block.shape[:2] != matrices.shape[:2] or block.dtype != matrices.dtype
+    ):
+        raise ValueError(
+            f"Expected a warm start for matrices of {tuple(matrices.shape)}, {matrices.dtype}. Got "
+            f"a block of {tuple(block.shape)}, {block.dtype}."
+        )
 
 
 def orthonormalised(block: Tensor) -> Tensor:

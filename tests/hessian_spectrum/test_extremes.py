@@ -96,6 +96,14 @@ def test_sizes_at_the_edges(generator):
         for solve in (largest_eigenpairs, smallest_eigenpairs):
             with pytest.raises(ValueError, match="Expected"):
                 solve(bad)
+    for block in (torch.zeros(2, 20, 4).double(), torch.zeros(1, 20, 4)):
+        for solve in (largest_eigenpairs, smallest_eigenpairs):
+            with pytest.raises(ValueError, match="Expected a warm start"):
+                solve(h, block=block)
+    tracker = ExtremeTracker("largest")
+    tracker(h)
+    with pytest.raises(ValueError, match="Expected a warm start"):
+        tracker(h[:, :18, :18])
 
 
 def test_a_tracker_follows_a_path_and_survives_a_jump(generator):
