@@ -40,11 +40,11 @@ def plot_spectrum(spectrum: Spectrum, *, ax: Axes | None = None) -> Axes:
     ax.axhline(RELEASED_FLOOR, color=ACCENT, lw=1, ls="--")
     ax.annotate(
         "floor of the released κ",
-        (1, RELEASED_FLOOR),
+        (0, RELEASED_FLOOR),
         xycoords=("axes fraction", "data"),
-        xytext=(-4, 3),
+        xytext=(4, -4),
         textcoords="offset points",
-        ha="right",
+        va="top",
         color=ACCENT,
         fontsize=8,
     )
