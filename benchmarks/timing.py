@@ -47,11 +47,19 @@ def seconds(work: Callable[[], object], device: str = "cpu") -> float:
 
 
 def alternate(
-    contenders: dict[str, Callable[[], object]], *, rounds: int, device: str = "cpu"
+    contenders: dict[str, Callable[[], object]],
+    *,
+    rounds: int,
+    device: str = "cpu",
+    prepare: Callable[[], object] = lambda: None,
 ) -> dict[str, list[float]]:
-    """Seconds of each contender in each round, all in turn, so that a slow phase hits all."""
+    """Seconds of each contender in each round, all in turn, so that a slow phase hits all.
+
+    ``prepare`` is called before each round, off the clock.
+    """
     found: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
+        prepare()
         for name, work in contenders.items():
             # Idle threads of the last contender spin for a while; they must not slow this one.
             time.sleep(0.5)
