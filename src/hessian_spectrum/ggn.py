@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from hessian_spectrum.factor import range_factor
-from hessian_spectrum.network import Loss, Network, Reduction
+from hessian_spectrum.network import Loss, Network
+from hessian_spectrum.operators import Reduction
 from hessian_spectrum.spectrum import Spectrum
 
 ENTRIES = 2**28

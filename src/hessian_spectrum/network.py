@@ -9,16 +9,14 @@ differently the second time is refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from hessian_spectrum.operators import SymmetricOperator
+from hessian_spectrum.operators import Reduction, SymmetricOperator, check_reduction
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Batches = Sequence[tuple[Tensor, Tensor]]
-Reduction = Literal["mean", "sum"]
 
 
 class NotDeterministicError(ValueError):
@@ -204,8 +202,7 @@ class Network:
         parameters: Sequence[str] | None,
         reduction: Reduction,
     ) -> None:
-        if reduction not in ("mean", "sum"):
-            raise ValueError(f"A reduction is 'mean' or 'sum'. Got {reduction!r}.")
+        check_reduction(reduction)
         self.model, self.loss, self.reduction = model, loss, reduction
         self.batches: Batches = list(batches)
         if not self.batches:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 CPU = torch.device("cpu")
+Reduction = Literal["mean", "sum"]
+"""What a loss does over samples."""
 DENSE = 2048
 """Up to this dimension a matrix is formed and decomposed: it takes a second, and gives all."""
 
@@ -66,6 +69,12 @@ class SymmetricOperator:
         if bool(skew > torch.finfo(self.dtype).eps ** 0.5 * matrix.abs().max()):
             raise ValueError(f"The {self.name} is not symmetric: entries differ by {skew:.3g}.")
         return (matrix + matrix.mT) / 2
+
+
+def check_reduction(reduction: str) -> None:
+    """Refuse anything but the two names."""
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"A reduction is 'mean' or 'sum'. Got {reduction!r}.")
 
 
 def dense_operator(matrix: Tensor) -> SymmetricOperator:

@@ -12,7 +12,6 @@ changes no probability), and so is what the features do not span: the non-zero s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,10 +19,14 @@ from torch import Tensor
 from hessian_spectrum.eigenpairs import operator_eigenpairs
 from hessian_spectrum.factor import range_factor
 from hessian_spectrum.lanczos import Progress
-from hessian_spectrum.operators import DENSE, SymmetricOperator
+from hessian_spectrum.operators import (
+    DENSE,
+    Reduction,
+    SymmetricOperator,
+    check_reduction,
+)
 from hessian_spectrum.rank import eigenvalue_tolerance, numerical_rank
 
-Reduction = Literal["mean", "sum"]
 ROWS = 2**22
 """Bytes of features that one slice of rows takes: they stay in a processor's cache between the
 two products that use them."""
@@ -244,12 +247,6 @@ def softmax_probe_spectrum(
         )
     residual = max(float(top.residuals[0]) / largest, float(low.residuals[0]) / smallest)
     return SoftmaxProbeSpectrum(largest, smallest, operator.dimension, size, trace, cut, residual)
-
-
-def check_reduction(reduction: str) -> None:
-    """Refuse anything but the two names."""
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f"A reduction is 'mean' or 'sum'. Got {reduction!r}.")
 
 
 def _check(features: Tensor, probabilities: Tensor) -> None:
