@@ -53,7 +53,10 @@ class _Batches:
         self._batch = 0
 
     def slices(self, features: Tensor) -> Iterator[Tensor]:
-        """Float64 slices of a batch, (S, n, D); a stack of one for a plain matrix."""
+        """Float64 slices of a batch, (S, n, D); a stack of one for a plain matrix.
+
+        A slice is overwritten when the next one is asked for.
+        """
         if features.ndim not in (2, 3):
             raise ValueError(
                 "Features have shape (N, D), or (S, N, D) for a stack of data sets. Got "
@@ -73,17 +76,27 @@ class _Batches:
             raise ValueError(f"Features need columns. Got shape {tuple(features.shape)}.")
         step = max(1, room // (8 * stack.shape[0] * stack.shape[-1]))
         # A sum is finite unless an entry is not (or it overflows, which is as bad). The whole
-        # batch is looked at first: one that is refused leaves nothing behind.
+        # batch is looked at first: one that is refused leaves nothing behind. Slices are cast
+        # into one buffer, and sums written to one tensor: small tensors that outlive a slice
+        # would keep an allocator from using its memory again.
         parts = stack.split(step, dim=1)
-        sums = [part.to(torch.float64).sum() for part in parts]
-        if not all(bool(torch.isfinite(value)) for value in sums):
+        cast = parts[0].dtype != torch.float64
+        buffer = torch.empty_like(parts[0], dtype=torch.float64) if cast else stack[:, :0]
+        sums = torch.zeros(len(parts), dtype=torch.float64, device=stack.device)
+
+        def wide(part: Tensor) -> Tensor:
+            return buffer[:, : part.shape[1]].copy_(part) if cast else part
+
+        for total, part in zip(sums.unbind(), parts, strict=True):
+            torch.sum(wide(part), dim=(0, 1, 2), out=total)
+        if not bool(torch.isfinite(sums).all()):
             bad = (~torch.isfinite(stack)).nonzero()
             where = "its sum overflows"
             if len(bad):
                 where = f"row {int(bad[0, 1])}, column {int(bad[0, 2])} is not"
             raise ValueError(f"Features must be finite. Batch {self._batch}: {where}.")
         for part in parts:
-            yield part.to(torch.float64)
+            yield wide(part)
         self._batch += 1
 
     def center(self, part: Tensor) -> tuple[Tensor, Tensor | None]:
