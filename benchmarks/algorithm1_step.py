@@ -229,6 +229,34 @@ class Team:
         return theta
 
 
+def floors(problem: Problem, size: int, device: str) -> dict[str, float]:
+    """What the matrix products of a step cost by themselves, and eigendecompositions, in ms.
+
+    Args:
+        problem: for the number of pairs and features.
+        size: m, of the joint range.
+        device: where.
+    """
+    small = torch.rand(problem.size, size, size, dtype=torch.float64, device=device)
+    large = torch.rand(problem.size, *[problem.dimension] * 2, dtype=torch.float64, device=device)
+    gram = large @ large.mT
+    out_small, out_large = torch.empty_like(small), torch.empty_like(large)
+    found = alternate(
+        {
+            "two_products_of_the_joint_range_ms": lambda: [
+                torch.bmm(small, small, out=out_small) for _ in range(2)
+            ],
+            "seven_products_of_all_features_ms": lambda: [
+                torch.bmm(large, large, out=out_large) for _ in range(7)
+            ],
+            "two_batched_eigh_ms": lambda: [torch.linalg.eigh(gram) for _ in range(2)],
+        },
+        rounds=3,
+        device=device,
+    )
+    return {name: 1e3 * statistics.median(values) for name, values in found.items()}
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -306,8 +334,14 @@ def main() -> None:
         "relative_error_of_largest_eigenvalue": errors[0],
         "relative_error_of_smallest_eigenvalue": errors[1],
     }
+    if options.device == "cuda":
+        size = int(joint_of(problem).dimensions.max())
+        figures |= floors(problem, size, options.device)
+        figures["fraction_of_two_products"] = (
+            figures["two_products_of_the_joint_range_ms"] / figures["ours_ms_a_step"]
+        )
     for name, value in figures.items():
-        print(f"{name:40} {value if not isinstance(value, float) else format(value, '.4g')}")
+        print(f"{name:42} {value if not isinstance(value, float) else format(value, '.4g')}")
     record(f"algorithm1_step.{options.dataset}.{options.device}", figures)
 
 

@@ -11,7 +11,6 @@ accuracy.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -43,7 +42,7 @@ class Eigenpairs(NamedTuple):
         block: shape (B, n, m), the warm start for the next call.
         residuals: ‖Av − λv‖, shape (B,).
         exact: how many of the B were finished by a full eigendecomposition.
-        dominated: how many largest pairs needed no factorisation.
+        dominated: how many largest pairs of a tracker needed no factorisation.
     """
 
     values: Tensor
@@ -87,7 +86,7 @@ def smallest_eigenpairs(
         ValueError: for matrices that are not square.
         NotFiniteError: for matrices that are not finite.
     """
-    _check_batch(matrices, block)
+    check_batch(matrices, block)
     count, n, _ = matrices.shape
     norm = torch.linalg.matrix_norm(matrices)
     if not bool(torch.isfinite(norm).all()):
@@ -103,8 +102,8 @@ def smallest_eigenpairs(
         block = block.expand(count, -1, -1)
     block = _refreshed(block)
     floor = torch.finfo(matrices.dtype).eps * norm
-    values, block, _, residuals, done = _iterate(
-        matrices, factor, _solved, block, floor, tolerance=tolerance, iterations=iterations
+    values, block, residuals, done = _iterate(
+        matrices, factor, block, floor, tolerance=tolerance, iterations=iterations
     )
     done &= below
     margin = torch.maximum(certified * values.abs(), 64 * floor)
@@ -129,60 +128,34 @@ def largest_eigenpairs(
     tolerance: float = 1e-8,
     certified: float = 1e-6,
     iterations: int = 8,
-    lanczos: bool = True,
 ) -> Eigenpairs:
-    """Largest eigenpair of each symmetric matrix of a batch.
-
-    Where a matrix has little left beside its largest eigenvectors, Lanczos steps from the warm
-    start find them, and the Frobenius norm proves that nothing larger exists. The others are
-    solved as the smallest of −A.
+    """Largest eigenpair of each symmetric matrix of a batch, as the smallest of −A.
 
     Args:
         matrices: shape (B, n, n).
-        block: warm start from an earlier call; without it there is no Lanczos attempt.
+        block: warm start from an earlier call.
         bound: shape (B,), hoped to lie just above the spectrum; default ‖A‖_F,
             which always is. See `smallest_eigenpairs` for the rest.
         tolerance: see `smallest_eigenpairs`.
         certified: see `smallest_eigenpairs`.
         iterations: see `smallest_eigenpairs`.
-        lanczos: attempt the short way.
     """
-    _check_batch(matrices, block)
-    count = len(matrices)
-    rest: Tensor | None = None
-    if (
-        lanczos
-        and block is not None
-        and block.shape[-1] > 1
-        and count
-        and matrices.shape[-1] > 4 * BLOCK
-    ):
-        found, sure = _dominant(matrices, block, tolerance=tolerance)
-        if bool(sure.all()):
-            return found
-        rest = (~sure).nonzero().squeeze(-1)
-        if len(rest) == count:
-            rest = None
-    chosen = slice(None) if rest is None else rest
+    check_batch(matrices, block)
     if bound is None:
         bound = torch.linalg.matrix_norm(matrices) * (1 + 1e-3)
     pairs = smallest_eigenpairs(
-        -matrices[chosen],
-        block=None if block is None else block[chosen],
-        shift=-bound[chosen],
+        -matrices,
+        block=block,
+        shift=-bound,
         tolerance=tolerance,
         certified=certified,
         iterations=iterations,
     )
-    pairs = pairs._replace(values=-pairs.values)
-    if rest is None:
-        return pairs
-    for whole, part in zip(found[:4], pairs[:4], strict=True):
-        whole[rest] = part
-    return found._replace(exact=pairs.exact, dominated=count - len(rest))
+    return pairs._replace(values=-pairs.values)
 
 
-def _check_batch(matrices: Tensor, block: Tensor | None) -> None:
+def check_batch(matrices: Tensor, block: Tensor | None) -> None:
+    """Refuse what is no batch of square matrices, or a warm start that does not fit it."""
     if matrices.ndim != 3 or matrices.shape[-1] != matrices.shape[-2] or matrices.shape[-1] == 0:
         raise ValueError(f"Expected a batch of square matrices. Got {tuple(matrices.shape)}.")
     if matrices.dtype not in (torch.float32, torch.float64):
@@ -220,7 +193,7 @@ def _cholesky_qr(block: Tensor) -> tuple[Tensor, float]:
 
 
 @lru_cache(maxsize=64)
-def _fresh_column(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def fresh_direction(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A fixed pseudo-random direction, so that no extreme can hide from a stale warm start."""
     i = torch.arange(1, n + 1, dtype=torch.float64, device=device)
     column = torch.sin(12.9898 * i) + torch.cos(78.233 * i * i / n)
@@ -229,7 +202,7 @@ def _fresh_column(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 def _refreshed(block: Tensor) -> Tensor:
     """A warm start with the fresh direction in place of its last column."""
-    fresh = _fresh_column(block.shape[-2], block.dtype, block.device)
+    fresh = fresh_direction(block.shape[-2], block.dtype, block.device)
     return torch.cat([block[..., :-1], fresh.expand(len(block), -1, -1)], dim=-1)
 
 
@@ -256,28 +229,24 @@ def _factor_below(matrices: Tensor, shift: Tensor, norm: Tensor) -> tuple[Tensor
 
 def _iterate(
     matrices: Tensor,
-    engine: Tensor,
-    advance: Callable[[Tensor, Tensor], Tensor],
+    factor: Tensor,
     block: Tensor,
     floor: Tensor,
     *,
     tolerance: float,
     iterations: int,
-    sign: float = 1.0,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Rayleigh–Ritz in a growing Krylov space of ``advance``; what is done leaves the batch."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rayleigh–Ritz in a growing Krylov space of the inverse; what is done leaves the batch."""
     count, n, width = block.shape
     values = matrices.new_zeros(count)
-    blocks = images = block
+    blocks = block
     residuals = matrices.new_full((count,), torch.inf)
     done = torch.zeros(count, dtype=torch.bool, device=matrices.device)
     places: Tensor | None = None
-    basis = newest = orthonormalised(advance(engine, block))
+    basis = newest = orthonormalised(_solved(factor, block))
     image = _times(matrices, basis)
     for left in reversed(range(iterations)):
         ritz, rotation = torch.linalg.eigh(basis.mT @ image)
-        if sign < 0:
-            ritz, rotation = ritz.flip(-1), rotation.flip(-1)
         rotation = rotation[..., :width]
         best, moved = basis @ rotation, image @ rotation
         value = ritz[:, 0]
@@ -286,52 +255,24 @@ def _iterate(
         # An exhausted Krylov space leaves columns of zeros, whose residual is zero as well.
         ok &= (best[..., 0].norm(dim=-1) - 1).abs() < 1e-6
         if places is None:
-            values, blocks, images = value.clone(), best, moved
+            values, blocks = value.clone(), best
             residuals, done = residual, ok
         else:
-            values[places], blocks[places], images[places] = value, best, moved
+            values[places], blocks[places] = value, best
             residuals[places], done[places] = residual, ok
         if left == 0 or bool(ok.all()) or basis.shape[-1] + width > n:
             break
         keep = (~ok).nonzero().squeeze(-1)
         places = keep if places is None else places[keep]
         if len(keep) < len(ok):
-            matrices, engine, floor = (x[keep] for x in (matrices, engine, floor))
+            matrices, factor, floor = (x[keep] for x in (matrices, factor, floor))
             basis, image, newest = (x[keep] for x in (basis, image, newest))
-        newest = advance(engine, newest)
+        newest = _solved(factor, newest)
         for _ in range(2):
             newest = orthonormalised(newest - basis @ (basis.mT @ newest))
         basis = torch.cat([basis, newest], dim=-1)
         image = torch.cat([image, _times(matrices, newest)], dim=-1)
-    return values, blocks, images, residuals, done
-
-
-def _dominant(matrices: Tensor, block: Tensor, *, tolerance: float) -> tuple[Eigenpairs, Tensor]:
-    """Largest pairs by a few Lanczos steps, and of which of them that is proven.
-
-    With V the final block, Θ = VᵀAV and R = AV − VΘ, the rest of A has the Frobenius norm
-    c² = ‖A‖_F² − ‖Θ‖_F² − 2‖R‖_F². All that is orthogonal to the first vector has eigenvalues of
-    at most max(θ_2, c) + ‖R‖_F, so where that is less than θ_1 nothing larger exists.
-    """
-    norm = torch.linalg.matrix_norm(matrices)
-    if not bool(torch.isfinite(norm).all()):
-        raise NotFiniteError(int((~torch.isfinite(norm)).nonzero()[0]))
-    floor = torch.finfo(matrices.dtype).eps * norm
-    block = _refreshed(block)
-    values, block, image, residuals, done = _iterate(
-        matrices, matrices, _times, block, floor, tolerance=tolerance, iterations=3, sign=-1.0
-    )
-    ritz = (block * image).sum(dim=1)
-    inside = ritz.square().sum(dim=1)
-    error = (image.square().sum(dim=(1, 2)) - inside).clamp(min=0)
-    beside = (norm.square() - inside - 2 * error).clamp(min=0).sqrt()
-    eye = torch.eye(block.shape[-1], dtype=block.dtype, device=block.device)
-    orthonormal = (block.mT @ block - eye).abs().amax(dim=(1, 2)) < 1e-9
-    bound = torch.maximum(beside, ritz[:, 1:].amax(dim=1)) + error.sqrt()
-    # Squares of numbers beyond 1e±140 leave the range of float64, and prove nothing.
-    inside_range = (norm > 1e-140) & (norm < 1e140)
-    sure = done & orthonormal & inside_range & (bound < values)
-    return Eigenpairs(values, block[..., 0].clone(), block, residuals, 0, len(block)), sure
+    return values, blocks, residuals, done
 
 
 def _times(matrices: Tensor, block: Tensor) -> Tensor:

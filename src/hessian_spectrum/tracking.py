@@ -1,4 +1,14 @@
-"""An extreme eigenpair followed along a sequence of slowly changing matrices."""
+"""An extreme eigenpair followed along a sequence of slowly changing matrices.
+
+Each call first tries the short way from what the last call left, for the whole batch at once, and
+hands over to `smallest_eigenpairs` and `largest_eigenpairs` those matrices whose pair fails its
+residual or its proof:
+
+- largest: a Rayleigh–Ritz step in a small Krylov space, proven by the Frobenius norm of what is
+  left of the matrix, or by a Cholesky factorisation just above the pair;
+- smallest: one Cholesky factorisation at a shift extrapolated to just below the eigenvalue, which
+  proves the pair as well, and one solve with it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +17,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hessian_spectrum.extremes import Eigenpairs, largest_eigenpairs, smallest_eigenpairs
+from hessian_spectrum.cholesky import Cholesky, cholesky_for
+from hessian_spectrum.extremes import (
+    BLOCK,
+    Eigenpairs,
+    NotFiniteError,
+    check_batch,
+    fresh_direction,
+    largest_eigenpairs,
+    smallest_eigenpairs,
+)
+from hessian_spectrum.replay import Replay
+from hessian_spectrum.ritz import largest_ritz_pairs, orthonormal_rows
 
 TOLERANCE = 1e-5
 """Residual of an eigenpair inside a loop; the eigenvalue is then right to about 1e-10, far more
@@ -17,16 +38,24 @@ CERTIFIED = 1e-3
 """Share of λ within which another eigenvalue may hide inside a loop: the factorisation that the
 iteration needs anyway then proves it, which halves the cost of a step."""
 
+WIDE = 128
+"""From this size on the largest pair is sought with twice as many vectors: a product with them
+costs the same, since it waits for the matrix, and more of the spectrum is proven small."""
+
+RETRY = 10
+"""Calls after which a largest pair is tried with a block less."""
+
+PATIENCE = 4
+"""Calls in a row that miss most pairs before the short way is given up."""
+
 
 class ExtremeTracker:
     """Extreme eigenpairs of a batch that moves a little from call to call.
 
-    The next eigenvalue is extrapolated from the last three, and the shift put just outside it, so
-    that one Cholesky factorisation and one or two solves do for a call. A prediction that turns
-    out wrong costs time, not accuracy.
-
     Args:
         end: which end of the spectrum.
+        scale: r, shape (B, n): follow the pairs of diag(r)·A·diag(r), which is formed only where a
+            factorisation needs it. Coordinates with r = 0 are left out of the smallest.
         tolerance: see `smallest_eigenpairs`.
         certified: see `smallest_eigenpairs`.
     """
@@ -35,6 +64,7 @@ class ExtremeTracker:
         self,
         end: Literal["smallest", "largest"],
         *,
+        scale: Tensor | None = None,
         tolerance: float = TOLERANCE,
         certified: float = CERTIFIED,
     ) -> None:
@@ -43,56 +73,247 @@ class ExtremeTracker:
         self.end = end
         self.tolerance = tolerance
         self.certified = certified
-        self._block: Tensor | None = None
+        self._scale: Tensor | None = None
+        self._used: slice | None = None
+        if scale is not None:
+            # What no matrix of the batch uses on either side is cut off.
+            places = (scale != 0).any(dim=0).nonzero()
+            low, high = (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 1)
+            self._used = slice(low, high)
+            self._shape = tuple(scale.shape)
+            self._scale = scale[:, self._used].contiguous()
+            self._unseen = (self._scale == 0).to(scale.dtype)
+            if end == "smallest":
+                self._outer = self._scale[:, :, None] * self._scale[:, None, :]
+        # Vectors are rows, (B, q, n): the products and solves of a CPU take them as they are.
+        self._rows: Tensor | None = None
+        self._fresh: Tensor
+        self._vectors: Tensor
         self._last: Tensor | None = None
         self._predicted: Tensor | None = None
-        self._guard: Tensor | None = None
+        self._guard: Tensor
         self._growth: Tensor
-        self._vectors: Tensor
-        self._lanczos = True
+        self._moved: Tensor | None = None
+        self._solver: Cholesky
+        self._first_solve = Replay(self._factor_and_solve)
+        self._failed = self._calls = 0
+        self._depth = 1
 
-    def __call__(self, matrices: Tensor) -> Eigenpairs:
-        """The pairs of matrices of shape (B, n, n), B and n the same at each call."""
+    def __call__(self, matrices: Tensor, *, norms: Tensor | None = None) -> Eigenpairs:
+        """The pairs of matrices of shape (B, n, n), B and n the same at each call.
+
+        Args:
+            matrices: A, symmetric.
+            norms: ‖diag(r)·A·diag(r)‖_F, shape (B,), where they are known already.
+        """
+        if self._used is None:
+            return self._follow(matrices, norms)
+        if matrices.ndim != 3 or tuple(matrices.shape[:2]) != self._shape:
+            raise ValueError(
+                f"Expected matrices for a scale of {self._shape}. Got {tuple(matrices.shape)}."
+            )
+        n, used = matrices.shape[-1], self._used
+        pairs = self._follow(matrices[:, used, used], norms)
+        around = (used.start, n - used.stop)
+        return pairs._replace(
+            vectors=torch.nn.functional.pad(pairs.vectors, around),
+            block=torch.nn.functional.pad(pairs.block, (0, 0, *around)),
+        )
+
+    def _follow(self, matrices: Tensor, norms: Tensor | None) -> Eigenpairs:
+        count, n = matrices.shape[0], matrices.shape[-1]
+        rows = self._rows
+        check_batch(matrices, None if rows is None else rows.mT)
+        if rows is None or self._failed == PATIENCE or n <= 4 * rows.shape[1] or count == 0:
+            pairs = self._whole(matrices, None)
+        else:
+            if norms is None:
+                norms = torch.linalg.matrix_norm(self._scaled(matrices))
+            attempt = self._by_ritz if self.end == "largest" else self._by_shift
+            try:
+                pairs, sure = attempt(matrices, rows, norms)
+            except RuntimeError:  # of a decomposition that met NaN
+                _check_finite(norms)
+                raise
+            wrong = int((~sure).sum())
+            # What the short way does not find time and again it seldom finds later.
+            self._failed = self._failed + 1 if 2 * wrong > count else 0
+            if wrong:
+                _check_finite(norms)
+                pairs = self._repaired(matrices, pairs, (~sure).nonzero().squeeze(-1))
+        self._learn(pairs, n)
+        return pairs
+
+    def _product(self, matrices: Tensor, rows: Tensor) -> Tensor:
+        if self._scale is None:
+            return rows @ matrices
+        scale = self._scale[:, None]
+        return ((rows * scale) @ matrices).mul_(scale)
+
+    def _scaled(self, matrices: Tensor, places: Tensor | None = None) -> Tensor:
+        """diag(r)·A·diag(r), of some of the batch; for the smallest with the trace where r = 0."""
+        chosen = matrices if places is None else matrices[places]
+        if self._scale is None:
+            return chosen
+        some = slice(None) if places is None else places
+        scale = self._scale[some]
+        scaled = (chosen * scale[:, None]).mul_(scale[:, :, None])
+        if self.end == "smallest":
+            diagonal = scaled.diagonal(dim1=-2, dim2=-1)
+            diagonal.add_(self._unseen[some] * diagonal.sum(-1, keepdim=True))
+        return scaled
+
+    def _whole(self, matrices: Tensor, places: Tensor | None) -> Eigenpairs:
+        """The careful way, for some of the batch."""
+        some = slice(None) if places is None else places
+        scaled = self._scaled(matrices, places)
+        block = None if self._rows is None else self._rows[some].mT
         edge = None
-        if self._predicted is not None and self._guard is not None:
-            room = self._guard * self._predicted.abs()
-            edge = self._predicted + (room if self.end == "largest" else -room)
+        if self._predicted is not None:
+            room = (self._guard * self._predicted.abs())[some]
+            edge = self._predicted[some] + (room if self.end == "largest" else -room)
         if self.end == "largest":
-            pairs = largest_eigenpairs(
-                matrices,
-                block=self._block,
+            return largest_eigenpairs(
+                scaled,
+                block=block,
                 bound=edge,
                 tolerance=self.tolerance,
                 certified=self.certified,
-                lanczos=self._lanczos,
             )
-            # What is not dominated once seldom becomes so: stop trying where most are not.
-            self._lanczos = self._block is None or 2 * pairs.dominated >= len(matrices)
-        else:
-            pairs = smallest_eigenpairs(
-                matrices,
-                block=self._block,
-                shift=edge,
-                tolerance=self.tolerance,
-                certified=self.certified,
-            )
-        self._learn(pairs)
-        return pairs
+        return smallest_eigenpairs(
+            scaled, block=block, shift=edge, tolerance=self.tolerance, certified=self.certified
+        )
 
-    def _learn(self, pairs: Eigenpairs) -> None:
+    def _repaired(self, matrices: Tensor, pairs: Eigenpairs, rest: Tensor) -> Eigenpairs:
+        """The pairs with those at some places found the careful way."""
+        if len(rest) == len(matrices):
+            return self._whole(matrices, None)
+        careful = self._whole(matrices, rest)
+        width = pairs.block.shape[-1]
+        block = careful.block[..., :width]
+        if block.shape[-1] < width:
+            missing = self._fresh[rest].mT.expand(-1, -1, width - block.shape[-1])
+            block = torch.cat([block, missing], dim=-1)
+        values, vectors, whole, residuals = (part.clone() for part in pairs[:4])
+        values[rest], vectors[rest] = careful.values, careful.vectors
+        whole[rest], residuals[rest] = block, careful.residuals
+        return Eigenpairs(
+            values, vectors, whole, residuals, careful.exact, max(0, pairs.dominated - len(rest))
+        )
+
+    def _by_shift(self, matrices: Tensor, rows: Tensor, norms: Tensor) -> tuple[Eigenpairs, Tensor]:
+        """Inverse iteration from one factorisation at the predicted shift."""
+        floor = torch.finfo(matrices.dtype).eps * norms
+        if self._predicted is None:
+            shift = torch.zeros_like(norms)
+        else:
+            room = torch.maximum(self._guard * self._predicted.abs(), 48 * floor)
+            shift = self._predicted - room
+        if self._moved is None:
+            self._moved, self._solver = torch.empty_like(matrices), cholesky_for(matrices)
+        values, residuals, rows, below = self._first_solve(matrices, rows, shift)
+        for more in (True, True, False):
+            done = residuals <= torch.maximum(self.tolerance * values.abs(), 8 * floor)
+            # What has no factor goes the careful way however small its residual becomes.
+            if not more or bool((done | ~below).all()):
+                break
+            values, residuals, rows = self._solve(matrices, rows)
+        done &= below
+        bound = values - torch.maximum(self.certified * values.abs(), 64 * floor)
+        pairs = Eigenpairs(values, rows[:, 0], rows.mT, residuals, 0)
+        return pairs, self._proven(matrices, done, done & (shift >= bound), bound)
+
+    def _factor_and_solve(
+        self, matrices: Tensor, rows: Tensor, shift: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The pair after one solve with A − s·I, the next rows, and where a factor exists."""
+        moved = self._moved
+        assert moved is not None
+        if self._scale is None:
+            moved.copy_(matrices)
+            moved.diagonal(dim1=-2, dim2=-1).sub_(shift[:, None])
+        else:
+            torch.mul(matrices, self._outer, out=moved)
+            diagonal = moved.diagonal(dim1=-2, dim2=-1)
+            trace = diagonal.sum(-1, keepdim=True)
+            diagonal.add_(torch.addcmul(-shift[:, None], self._unseen, trace))
+        below = self._solver.factor(moved)
+        return *self._solve(matrices, rows), below
+
+    def _solve(self, matrices: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        rows = orthonormal_rows(self._solver.solve(rows))
+        first = rows[:, :1]
+        pulled = self._product(matrices, first)
+        values = (first * pulled).sum(dim=(1, 2))
+        residuals = (pulled - values[:, None, None] * first).norm(dim=(1, 2))
+        return values, residuals, rows
+
+    def _by_ritz(self, matrices: Tensor, rows: Tensor, norms: Tensor) -> tuple[Eigenpairs, Tensor]:
+        """Rayleigh–Ritz in a small Krylov space, and a proof of what it finds."""
+        floor = torch.finfo(matrices.dtype).eps * norms
+        found = largest_ritz_pairs(
+            lambda some: self._product(matrices, some),
+            rows,
+            norms,
+            tolerance=self.tolerance,
+            certified=self.certified,
+            depth=self._depth,
+        )
+        # As many blocks as it took, but for a try with fewer now and then.
+        self._calls += 1
+        self._depth = max(1, found.depth - (self._calls % RETRY == 0))
+        values = found.values
+        above = values + torch.maximum(self.certified * values.abs(), 64 * floor)
+        sure = self._proven(matrices, found.converged, found.dominant, above)
+        dominated = int(found.dominant.sum())
+        best = found.rows
+        pairs = Eigenpairs(values, best[:, 0], best.mT, found.residuals, 0, dominated)
+        return pairs, sure
+
+    def _proven(self, matrices: Tensor, done: Tensor, proven: Tensor, bound: Tensor) -> Tensor:
+        """Where nothing lies beyond a bound; what is not proven yet, by a Cholesky factor."""
+        places = (done & ~proven).nonzero().squeeze(-1)
+        if len(places) == 0:
+            return proven
+        sign = -1.0 if self.end == "largest" else 1.0
+        moved = self._scaled(matrices, places).mul(sign)
+        moved.diagonal(dim1=-2, dim2=-1).sub_(sign * bound[places, None])
+        proven = proven.clone()
+        proven[places] = torch.linalg.cholesky_ex(moved).info == 0
+        return proven
+
+    def _learn(self, pairs: Eigenpairs, n: int) -> None:
+        """Prepare the next call: its start vectors, and where its eigenvalue will be."""
         value = pairs.values
-        if self._block is not None:
+        width = pairs.block.shape[-1]
+        if self._rows is None:
+            wide = 2 * BLOCK if self.end == "largest" and n >= WIDE else BLOCK
+            self._fresh = fresh_direction(n, value.dtype, value.device).mT.expand(len(value), 1, n)
+            if self._scale is not None:
+                self._fresh = self._fresh * (1 - self._unseen)[:, None]
+            more = self._fresh
+            if wide > width:
+                # Directions of coordinates, to be replaced by what the first calls find.
+                eye = torch.eye(wide - width, n, dtype=value.dtype, device=value.device)
+                more = torch.cat([eye.expand(len(value), -1, -1), more], dim=1)
+            self._rows = torch.cat([pairs.block.mT[:, : width - 1], more], dim=1)
+        else:
             # The wanted vector turns about as much as it did before, in the same direction.
             turned = (pairs.vectors * self._vectors).sum(dim=-1, keepdim=True).sign()
             ahead = 2 * pairs.vectors - turned * self._vectors
-            self._block = torch.cat([ahead[..., None], pairs.block[..., 1:]], dim=-1)
-        else:
-            self._block = pairs.block
+            # A fresh direction, so that no extreme can hide from a stale warm start.
+            kept = pairs.block.mT[:, 1 : self._rows.shape[1] - 1]
+            self._rows = torch.cat([ahead[:, None], kept, self._fresh], dim=1)
         self._vectors = pairs.vectors
-        if self.end == "largest" and pairs.dominated == len(value):
-            # Nothing was shifted, and nothing needs a prediction.
-            self._predicted = None
-        elif self._predicted is None or self._last is None:
+        if self.end == "largest" and self._failed == 0:
+            # Its short way needs no prediction, and half a guard of 10 % serves the other.
+            self._predicted, self._last, self._guard = value, None, torch.full_like(value, 0.1)
+        else:
+            self._predict(value)
+
+    def _predict(self, value: Tensor) -> None:
+        """Extrapolate the eigenvalue, and say how far to stay away from that."""
+        if self._predicted is None or self._last is None:
             # A step of a few percent is common; a guard of 10 % mostly holds.
             self._predicted, self._guard = value, torch.full_like(value, 0.1)
             self._growth = torch.ones_like(value)
@@ -102,6 +323,14 @@ class ExtremeTracker:
             # Growth changes smoothly itself: extrapolate log λ by a parabola.
             self._predicted = value * (growth.square() / self._growth)
             self._growth = growth
-            # Twice the last miss, at least half of what the certificate allows.
-            self._guard = (2 * missed + 0.5 * self.certified).nan_to_num(nan=0.5).clamp(max=0.5)
+            # Twice the last miss, at least half of what the certificate allows; a small miss is
+            # given no more than that, so that no second factorisation is needed.
+            guard = (2 * missed + 0.5 * self.certified).nan_to_num(nan=0.5).clamp(max=0.5)
+            inside = guard.clamp(max=0.9 * self.certified)
+            self._guard = torch.where(missed < 0.6 * self.certified, inside, guard)
         self._last = value
+
+
+def _check_finite(norms: Tensor) -> None:
+    if not bool(torch.isfinite(norms).all()):
+        raise NotFiniteError(int((~torch.isfinite(norms)).nonzero()[0]))

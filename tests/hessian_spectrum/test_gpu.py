@@ -21,6 +21,7 @@ from hessian_spectrum import (
     softmax_probe_spectrum,
     spectral_density,
 )
+from hessian_spectrum.cholesky import BlockCholesky, cholesky_for
 
 from .matrices import features_of, matrix_of, spectra
 
@@ -51,6 +52,40 @@ def test_extreme_eigenvalues(name, generator):
         return torch.stack([tracker(h.to(device) * (1 + 0.01 * i)).values for i in range(4)])
 
     close(tracked, rtol=1e-8)
+
+
+def test_blocked_factors_equal_dense_ones(generator):
+    x = torch.randn(5, 300, 400, dtype=torch.float64, generator=generator)
+    a = x @ x.mT
+    rows = torch.randn(5, 4, 300, dtype=torch.float64, generator=generator)
+    cholesky = cholesky_for(a.cuda())
+    assert isinstance(cholesky, BlockCholesky)
+    assert cholesky.factor(a.cuda()).tolist() == [True] * 5
+    expected = torch.linalg.solve(a, rows.mT).mT
+    torch.testing.assert_close(cholesky.solve(rows.cuda()).cpu(), expected, rtol=1e-9, atol=1e-12)
+    a[3, 200, 200] = -1.0
+    assert cholesky.factor(a.cuda()).tolist() == [True, True, True, False, True]
+
+
+@pytest.mark.parametrize("end", ["smallest", "largest"])
+def test_a_tracker_of_large_matrices(end, generator):
+    """Past the size from which factors come in blocks and the work is replayed as a graph."""
+    q = torch.linalg.qr(torch.randn(300, 300, dtype=torch.float64, generator=generator)).Q
+    h = (q * torch.logspace(-6, 0, 300).double()) @ q.mT
+    scale = torch.rand(2, 300, dtype=torch.float64, generator=generator) + 0.5
+    scale[0, -3:] = 0
+    tracker = ExtremeTracker(end, tolerance=1e-8, certified=1e-8, scale=scale.cuda())
+    batch = torch.empty(2, 300, 300, dtype=torch.float64, device="cuda")
+    for step in range(8):
+        # The same memory, then other memory in between.
+        batch.copy_(torch.stack([h * (1 + 0.02 * step), h + 0.01 * step * torch.eye(300)]))
+        found = tracker(batch.clone() if step == 5 else batch)
+        dense = scale[:, None] * batch.cpu() * scale[..., None]
+        dense[0, -3:] = dense[0, :, -3:] = 0
+        values = torch.linalg.eigvalsh(dense)
+        place = torch.tensor([3, 0]) if end == "smallest" else torch.tensor([299, 299])
+        exact = values.gather(1, place[:, None])[:, 0]
+        torch.testing.assert_close(found.values.cpu(), exact, rtol=1e-8, atol=0)
 
 
 def test_gram_matrices_factors_and_joint_coordinates(generator):

@@ -1,8 +1,9 @@
 """Algorithm 1 as printed, in coordinates where K_P and K_H are both diagonal.
 
-A step takes two matrix products of the joint range's size (see `hessian_spectrum.joint`): φφᵀ,
-from which both Hessians are read off, and the row operation that moves φ. It is exact: the same θ
-as by Algorithm 1 line by line, up to round-off (tested).
+A step takes two matrix products of the joint range's size (see `hessian_spectrum.joint`). The state
+is one square matrix S = [φ; ωᵀ]: SSᵀ holds φφᵀ, from which both Hessians are read off, and φω, from
+which the task loss has its gradients; the whole update is S ← MS. It is exact: the same θ as by
+Algorithm 1 line by line, up to round-off (tested).
 """
 
 from __future__ import annotations
@@ -13,34 +14,16 @@ from torch import Tensor
 from hessian_spectrum import ExtremeTracker, JointRange, joint_range
 from immunization.methods._balance import balanced
 from immunization.methods._task_loss import initial_probe, task_curvature
-from immunization.tasks import Problem, TaskBatch
+from immunization.tasks import Problem
 
-
-class JointLoss:
-    """The task loss of D_P in the joint coordinates; `TaskLoss` says what it is."""
-
-    def __init__(self, joint: JointRange, task: TaskBatch, pairs: Tensor) -> None:
-        rows = task.rows[pairs, None, None]
-        curvature = task_curvature(task)[pairs, None, None]
-        moment = joint.basis.mT @ task.moment()[pairs, :, None] / (rows * curvature.sqrt())
-        self._weight = joint.primary[..., None] / curvature / rows
-        self._metric = joint.inverse @ joint.inverse.mT
-        self._left = joint.inverse @ moment
-        self._right = joint.transform.mT @ moment
-
-    def gradients(self, phi: Tensor, probe: Tensor) -> tuple[Tensor, Tensor]:
-        """Columns u (B, m, 1) with ∇_θL = QW·u·ωᵀ, and ∇_ωL, both in joint coordinates."""
-        # Vectors stand in front of symmetric matrices: CPU libraries are faster that way.
-        pulled = self._weight * (probe.mT @ phi.mT).mT
-        by_theta = (pulled.mT @ self._metric).mT - self._left
-        return by_theta, ((pulled - self._right).mT @ phi).mT
+ALIGNED = 8
+"""Numbers of rows and columns that matrix units take without a remainder."""
 
 
 class JointAlgorithm:
     """State of Algorithm 1 on a batch of pairs; call `step` for each iteration.
 
     Attributes:
-        phi, probe: φ (b, m, m + 1) and ω (b, m + 1, 1) in joint coordinates.
         pairs: places of the pairs in the problem.
         extremes: σ_1(H_P) and σ_k(H_H) that the last step used, each of shape (b,).
 
@@ -53,10 +36,11 @@ class JointAlgorithm:
         lambda_h: λ_H, likewise.
     """
 
-    phi: Tensor
-    probe: Tensor
+    pairs: Tensor
     extremes: tuple[Tensor, Tensor]
-    _weights: tuple[Tensor, Tensor]
+    _state: Tensor
+    _spare: Tensor
+    _weights: Tensor
 
     def __init__(
         self,
@@ -68,95 +52,160 @@ class JointAlgorithm:
         lambda_p: float | None = None,
         lambda_h: float | None = None,
     ) -> None:
-        self.eta = eta
-        self.joint = joint = joint.select(pairs)
         self.pairs = pairs
+        self._joint = joint = joint.select(pairs)
+        self._eta = eta
         self._ranks = problem.harmful.ranks[pairs].to(joint.basis.dtype)
         self._dimension = problem.dimension
-        self._roots = joint.primary.sqrt()[..., None], joint.harmful.sqrt()[..., None]
-        self._scales = tuple(root * root.mT for root in self._roots)
-        # Written anew at each step: fresh memory costs more than what is computed into it.
-        self._product = torch.empty_like(self._scales[0])
-        self._hessians = torch.empty_like(self._product), torch.empty_like(self._product)
-        self._unseen = (joint.harmful <= 0).to(joint.basis.dtype)
-        self._top, self._low = ExtremeTracker("largest"), ExtremeTracker("smallest")
-        self._blind = _blind_sides(joint)
+        size = joint.primary.shape[-1]
+        # φ stands in the first m rows, ωᵀ in the last; rows of zeros between them only align.
+        self._size = -(-(size + 1) // ALIGNED) * ALIGNED
+        # √p and √h as rows, and both spectra.
+        self._seen = torch.stack([self._padded(joint.primary), self._padded(joint.harmful)], dim=1)
+        self._roots = self._seen.sqrt()
+        self._low = ExtremeTracker("smallest", scale=self._roots[:, 1])
+        self._top = ExtremeTracker("largest", scale=self._roots[:, 0])
+        self._blind = self._blind_sides()
         self._start(initial_probe(problem)[pairs, :, None])
-        self._loss = JointLoss(joint, problem.primary, pairs)
+        self._set_loss(problem)
         self._weigh(lambda_p, lambda_h)
 
     def step(self) -> None:
         """One iteration: both extreme eigenpairs, both gradients, the task loss, the update."""
-        product = torch.bmm(self.phi, self.phi.mT, out=self._product)
-        move = self._moves(product, self._weights[0], self._weights[1])
-        by_theta, by_probe = self._loss.gradients(self.phi, self.probe)
-        phi = torch.baddbmm(self.phi, move, self.phi, alpha=-self.eta)
-        self.phi = phi.addcmul_(by_theta, self.probe.mT, value=-self.eta)
-        self.probe = self.probe - self.eta * by_probe
+        product = torch.bmm(self._state, self._state.mT, out=self._product)
+        image = product[:, : self._loss_from.shape[-1], -1:]
+        pulled = self._loss_weight * image
+        by_theta = self._metric @ pulled - self._loss_left
+        by_probe = pulled.mT - self._loss_from
+        move = self._moves(product, self._weights)
+        move.diagonal(dim1=-2, dim2=-1).add_(1.0)
+        width = image.shape[1]
+        torch.mul(by_probe, -self._eta, out=move[:, -1:, :width])
+        torch.mul(by_theta, -self._eta, out=move[:, :width, -1:])
+        moved = torch.bmm(move, self._state, out=self._spare)
+        self._state, self._spare = moved, self._state
+
+    @property
+    def phi(self) -> Tensor:
+        """φ in joint coordinates, shape (b, m, m + 1)."""
+        size = self._joint.primary.shape[-1]
+        return self._state[:, :size, : size + 1]
 
     def extractor(self) -> Tensor:
         """θ, shape (b, D, D)."""
-        return self.joint.extractor(self.phi, self.right)
+        return self._joint.extractor(self.phi, self._right)
+
+    def _padded(self, tensor: Tensor, axes: int = 1) -> Tensor:
+        """Zeros after the last entries of the last axes, up to the size of the state."""
+        pad = []
+        for axis in range(1, axes + 1):
+            pad += [0, self._size - tensor.shape[-axis]]
+        return torch.nn.functional.pad(tensor, pad)
 
     def _start(self, probe: Tensor) -> None:
         """θ = I and the initial probe in these coordinates."""
-        joint = self.joint
+        joint = self._joint
         # The probe is drawn in all of R^D; one more column on the right holds what is not in Q.
         outside = probe - joint.basis @ (joint.basis.mT @ probe)
         length = outside.norm(dim=-2, keepdim=True)
         seen = length > 1e-12 * probe.norm(dim=-2, keepdim=True)
         outside = torch.where(seen, outside / length, torch.zeros_like(outside))
-        self.right = torch.cat([joint.basis, outside], dim=-1)
-        self.phi = joint.coordinates(self.right)
-        self.probe = self.right.mT @ probe
+        self._right = torch.cat([joint.basis, outside], dim=-1)
+        self._state = self._padded(joint.coordinates(self._right), axes=2)
+        self._state[:, -1, : self._right.shape[-1]] = (self._right.mT @ probe).squeeze(-1)
+        # Written anew at each step: fresh memory costs more than what is computed into it.
+        self._spare, self._product = torch.empty_like(self._state), torch.empty_like(self._state)
+        self._squares = torch.empty_like(self._state)
+
+    def _set_loss(self, problem: Problem) -> None:
+        """What the task loss of D_P takes (`TaskLoss` says what it is).
+
+        ∇_θL = QW·uωᵀ with u = W⁻¹W⁻ᵀ(w∘φω) − W⁻¹z, and ∇_ωL = φᵀ(w∘φω − Wᵀz), where w is p and z
+        is QᵀX_Pᵀy, both over N and in units of the curvature.
+        """
+        joint, task = self._joint, problem.primary
+        rows = task.rows[self.pairs, None, None]
+        curvature = task_curvature(task)[self.pairs, None, None]
+        moment = joint.basis.mT @ task.moment()[self.pairs, :, None] / (rows * curvature.sqrt())
+        self._loss_weight = joint.primary[..., None] / curvature / rows
+        self._metric = joint.inverse @ joint.inverse.mT
+        self._loss_left = joint.inverse @ moment
+        self._loss_from = moment.mT @ joint.transform
 
     def _weigh(self, lambda_p: float | None, lambda_h: float | None) -> None:
         """Fix λ_P and λ_H, from both gradients at θ = I in the original coordinates."""
-        product = self.phi @ self.phi.mT
-        one = torch.ones_like(product[:, :1, :1])
+        size = self._joint.primary.shape[-1]
         start = self.extractor()
+        one = torch.ones(len(self.pairs), 1, 1, dtype=start.dtype, device=start.device)
         weights = []
-        for given, on in ((lambda_p, (one, 0 * one)), (lambda_h, (0 * one, one))):
-            gradient = self.joint.transform @ (self._moves(product.clone(), *on) @ self.phi)
+        for given, on in ((lambda_p, [one, 0 * one]), (lambda_h, [0 * one, one])):
+            move = self._moves(self._state @ self._state.mT, torch.cat(on, dim=1)) / -self._eta
+            gradient = self._joint.transform @ (move[:, :size, :size] @ self.phi)
             weights.append(balanced(given, gradient, start))
-        self._weights = weights[0], weights[1]
+        self._weights = torch.cat(weights, dim=1)
 
-    def _moves(self, product: Tensor, by_p: Tensor, by_h: Tensor) -> Tensor:
-        """L with λ_PK_P⁺∇R_well + λ_HK_H⁺∇R_ill = Lφ, (B, m, m); overwrites ``product``.
+    def _moves(self, product: Tensor, weights: Tensor) -> Tensor:
+        """−η(λ_PK_P⁺∇R_well + λ_HK_H⁺∇R_ill) = Lφ: L, (b, n, n); overwrites ``product``.
 
-        Without projectors L = φφᵀ(√p·g(√p·g)ᵀ − diag(p)/D) for R_well, g the largest eigenvector
-        of √p·φφᵀ·√p, and likewise for R_ill.
+        Without projectors it is −2ηφφᵀ(√p·g(√p·g)ᵀ·σ_1... − diag(p)/D) for R_well, g the largest
+        eigenvector of √p·φφᵀ·√p, and likewise for R_ill.
+
+        Args:
+            product: SSᵀ.
+            weights: λ_P and λ_H, shape (b, 2, 1).
         """
-        harmful = torch.mul(product, self._scales[1], out=self._hessians[1])
-        square = torch.linalg.matrix_norm(harmful).square()
-        # What K_H does not see gets the trace on the diagonal, out of the way of the smallest.
-        diagonal = harmful.diagonal(dim1=-2, dim2=-1)
-        diagonal.add_(self._unseen * diagonal.sum(-1, keepdim=True))
-        low = self._low(harmful)
-        top = self._top(torch.mul(product, self._scales[0], out=self._hessians[0]))
+        squares = torch.mul(product, product, out=self._squares)
+        square = ((self._seen @ squares) * self._seen).sum(dim=-1)
+        norms = square.sqrt()
+        low = self._low(product, norms=norms[:, 1])
+        top = self._top(product, norms=norms[:, 0])
+        right = self._roots * torch.stack([top.vectors, low.vectors], dim=1)
         # σ_k as a sum of squares, which has the digits that the formed matrix has lost.
-        right_h = self._roots[1] * low.vectors[..., None]
-        smallest = (right_h.mT @ self.phi).square().sum(dim=(1, 2))
+        smallest = (right[:, 1:] @ self._state).square().sum(dim=(1, 2))
         self.extremes = top.values, smallest
-        gap = square / (2 * self._ranks) - 0.5 * smallest.square()
-        by_p = 2 * by_p
-        by_h = 2 * by_h / gap.square()[:, None, None]
+        gap = square[:, 1] / (2 * self._ranks) - 0.5 * smallest.square()
+        factor = 2 * self._eta * weights
+        factor[:, 1] /= gap.square()[:, None]
+        flat = factor * self._seen
+        flat[:, 0] /= self._dimension
+        flat[:, 1] /= self._ranks[:, None]
+        left = (right @ product) * factor
+        blind = None if self._blind is None else self._blind @ product
+        move = product.mul_(flat.sum(dim=1, keepdim=True)).baddbmm_(left.mT, right, alpha=-1)
+        if blind is not None:
+            # Both projectors take from the rows that their matrix does not see.
+            pulled = (blind @ right.mT) * factor.mT
+            cut = self._blind_rows[0].stop
+            for side, rows in enumerate(self._blind_rows):
+                part = blind[:, :cut] if side == 0 else blind[:, cut:]
+                inner = pulled[:, :cut, :1] if side == 0 else pulled[:, cut:, 1:]
+                one = slice(side, side + 1)
+                move[:, rows] += torch.addcmul(inner * right[:, one], part, flat[:, one], value=-1)
+        return move
 
-        right = torch.cat([self._roots[0] * top.vectors[..., None], right_h], dim=-1)
-        factor = torch.cat([by_p, by_h], dim=-1)
-        left = (right.mT @ product).mT * factor
-        flat_p = by_p / self._dimension * self.joint.primary[:, None, :]
-        flat_h = by_h / self._ranks[:, None, None] * self.joint.harmful[:, None, :]
-        if self._blind is not None:
-            # ZᵀW·L of each side, to be taken away by its projector I − ZZᵀ.
-            unseen, rows, cut = self._blind
-            seen = rows @ product
-            inner = rows @ left
-            part_p = inner[:, :cut, :1] * right[..., :1].mT - seen[:, :cut] * flat_p
-            part_h = inner[:, cut:, 1:] * right[..., 1:].mT - seen[:, cut:] * flat_h
-            left = torch.cat([left, unseen], dim=-1)
-            right = torch.cat([right, part_p.mT, part_h.mT], dim=-1)
-        return product.mul_(flat_p + flat_h).baddbmm_(left, right.mT, beta=-1)
+    def _blind_sides(self) -> Tensor | None:
+        """Rows of W⁻¹ZZᵀW, (b, z, n), of both projectors I − ZZᵀ onto the ranges.
+
+        Z spans the columns of W where p (or h) is zero, so that all other rows are zero. p is
+        zero in the first coordinates, h in the last.
+        """
+        joint = self._joint
+        size = joint.primary.shape[-1]
+        zero_p, zero_h = joint.primary <= 0, joint.harmful <= 0
+        places = torch.arange(size, device=zero_p.device)
+        inside = places < joint.dimensions.to(places)[:, None]
+        last = int((zero_p & inside).sum(dim=1).max())
+        first = int((~zero_h).sum(dim=1).min())
+        self._blind_rows = slice(0, last), slice(min(first, size), size)
+        parts = []
+        for blind, zero, rows in (
+            (joint.blind_primary, zero_p, self._blind_rows[0]),
+            (joint.blind_harmful, zero_h, self._blind_rows[1]),
+        ):
+            projector = joint.inverse[:, rows] @ (blind @ (blind.mT @ joint.transform))
+            parts.append(projector * zero[:, rows, None])
+        both = torch.cat(parts, dim=1)
+        return self._padded(both) if both.shape[1] else None
 
 
 def joint_of(problem: Problem) -> JointRange:
@@ -166,11 +215,3 @@ def joint_of(problem: Problem) -> JointRange:
         [problem.primary.range_factor(i) for i in pairs],
         [problem.harmful.range_factor(i) for i in pairs],
     )
-
-
-def _blind_sides(joint: JointRange) -> tuple[Tensor, Tensor, int] | None:
-    """−W⁻¹Z (B, m, z) and ZᵀW (B, z, m) of both projectors, and how many are of K_P."""
-    both = torch.cat([joint.blind_primary, joint.blind_harmful], dim=-1)
-    if both.shape[-1] == 0:
-        return None
-    return -joint.inverse @ both, both.mT @ joint.transform, joint.blind_primary.shape[-1]

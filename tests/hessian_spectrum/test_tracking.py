@@ -1,0 +1,176 @@
+"""Extreme eigenpairs along a sequence of matrices, against full eigendecompositions."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hessian_spectrum import ExtremeTracker
+from hessian_spectrum.extremes import NotFiniteError
+from hessian_spectrum.ritz import largest_ritz_pairs, orthonormal_rows
+
+from .matrices import matrix_of, spectra
+
+SPECTRA = spectra()
+
+
+def tight(end, **options):
+    return ExtremeTracker(end, tolerance=1e-8, certified=1e-8, **options)
+
+
+def test_a_tracker_follows_a_path_and_survives_a_jump(generator):
+    q = matrix_of(torch.linspace(-1, 1, 30, dtype=torch.float64), generator)
+    """The vectors stay and the values cross, so that a warm start alone would follow the wrong
+    one."""
+    trackers = [
+        ExtremeTracker(end, tolerance=1e-8, certified=1e-8) for end in ("smallest", "largest")
+    ]
+    loose = ExtremeTracker("smallest")
+    for t in [*torch.linspace(0, 1, 15), 40.0, 40.1]:
+        a = torch.eye(30, dtype=torch.float64) + 0.02 * t * q
+        h = torch.stack([a @ a.mT, 3 * a.mT @ torch.diag(torch.logspace(0, -3, 30).double()) @ a])
+        dense = torch.linalg.eigvalsh(h)
+        for tracker, column in zip(trackers, (0, -1), strict=True):
+            torch.testing.assert_close(tracker(h).values, dense[:, column], rtol=1e-8, atol=0)
+        # In a loop what is proven is a thousandth.
+        torch.testing.assert_close(loose(h).values, dense[:, 0], rtol=1e-3, atol=0)
+
+
+def test_an_unknown_end_is_refused():
+    with pytest.raises(ValueError, match="'smallest' or 'largest'"):
+        ExtremeTracker("middle")
+
+
+def test_a_dominant_pair_needs_no_factorisation_and_a_flat_spectrum_is_not_taken_for_one(generator):
+    names = ("dominated", "identity", "tiny")
+    h = torch.stack([matrix_of(SPECTRA[n], generator) for n in names])
+    tracker = tight("largest")
+    expected = torch.stack([SPECTRA[n][-1] for n in names])
+    for _ in range(4):
+        found = tracker(h)
+        torch.testing.assert_close(found.values, expected, rtol=1e-12, atol=0)
+    assert found.dominated == 1
+
+
+def test_a_coupling_beside_the_first_pair_is_not_taken_for_proof(generator):
+    """The start holds an eigenvector of 1 exactly; a larger one is spread over start and rest."""
+    missed = 0
+    for _ in range(200):
+        q = torch.linalg.qr(torch.randn(40, 40, dtype=torch.float64, generator=generator)).Q
+        values = torch.zeros(40, dtype=torch.float64)
+        values[0], values[1] = 1.0, 1.05 + 0.3 * float(torch.rand(1, generator=generator))
+        values[2:6] = 0.2 * torch.rand(4, generator=generator)
+        h = (q * values) @ q.mT
+        found = largest_ritz_pairs(
+            lambda rows, h=h: rows @ h,
+            q[:, [0, 2, 3, 4]].mT[None],
+            torch.linalg.matrix_norm(h)[None],
+            tolerance=1e-8,
+            certified=1e-8,
+        )
+        right = abs(float(found.values[0] / values[1]) - 1) < 1e-9
+        assert right or not bool(found.dominant[0])
+        missed += not right
+    assert missed > 100  # or this would test nothing
+
+
+@given(
+    st.lists(st.floats(-3, 3), min_size=24, max_size=24),
+    st.integers(0, 2**31),
+    st.floats(1e-8, 1.0),
+)
+def test_what_is_called_dominant_is_never_exceeded(exponents, seed, spread):
+    """Whatever the start vectors, the proof by norms is sound."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.tensor(exponents, dtype=torch.float64)
+    h = matrix_of(values.exp(), generator)
+    start = torch.linalg.eigh(h).eigenvectors[:, -5:-1]
+    start = start + spread * torch.randn(24, 4, dtype=torch.float64, generator=generator)
+    found = largest_ritz_pairs(
+        lambda rows: rows @ h,
+        start.mT[None],
+        torch.linalg.matrix_norm(h)[None],
+        tolerance=1e-5,
+        certified=1e-3,
+    )
+    exact = float(torch.linalg.eigvalsh(h)[-1])
+    if bool(found.dominant[0]):
+        assert exact <= float(found.values[0]) * (1 + 1.001e-3)
+
+
+@pytest.mark.parametrize("end", ["smallest", "largest"])
+@pytest.mark.parametrize("size", [30, 140])
+def test_a_scale_means_the_scaled_matrix_and_zeros_leave_coordinates_out(end, size, generator):
+    """Of different number and place in each matrix; the first two and the last are in none."""
+    scale = torch.rand(3, size, dtype=torch.float64, generator=generator) + 0.1
+    scale[:, :2] = scale[:, -1:] = 0
+    scale[0, 5:9] = scale[1, -7:] = 0
+    q = matrix_of(torch.linspace(0.5, 2, size).double(), generator)
+    tracker = tight(end, scale=scale)
+    for t in torch.linspace(0, 1, 7).tolist():
+        a = torch.eye(size, dtype=torch.float64) + 0.1 * t * q
+        h = torch.stack([a @ a.mT, a.mT @ q @ a, q])
+        found = tracker(h, norms=torch.linalg.matrix_norm(scale[:, None] * h * scale[..., None]))
+        for i in range(3):
+            seen = scale[i] > 0
+            part = (scale[i, :, None] * h[i] * scale[i])[seen][:, seen]
+            values, vectors = torch.linalg.eigh(part)
+            place = 0 if end == "smallest" else -1
+            assert float(found.values[i]) == pytest.approx(float(values[place]), rel=1e-9)
+            whole = torch.zeros(size, dtype=torch.float64)
+            whole[seen] = vectors[:, place]
+            assert abs(float(whole @ found.vectors[i])) == pytest.approx(1, abs=1e-9)
+        assert found.vectors.shape == (3, size)
+        assert found.block.shape[:2] == (3, size)
+
+
+def test_no_full_decomposition_is_needed_along_a_smooth_path(generator):
+    """With matrices as large as those of MNIST the short ways must do."""
+    q = matrix_of(torch.logspace(-8, 0, 150).double(), generator)
+    turn = torch.randn(150, 150, dtype=torch.float64, generator=generator)
+    turn = 0.02 * (turn - turn.mT) / 150**0.5
+    for end in ("smallest", "largest"):
+        tracker = ExtremeTracker(end)
+        for step in range(12):
+            r = torch.linalg.matrix_exp(step * turn)
+            found = tracker((r @ q @ r.mT * (1 - 0.02 * step))[None])
+            wanted = (1e-8 if end == "smallest" else 1.0) * (1 - 0.02 * step)
+            assert float(found.values[0]) == pytest.approx(wanted, rel=1e-6)
+            assert step == 0 or found.exact == 0
+        assert end == "smallest" or found.dominated == 1
+
+
+def test_what_is_missed_again_and_again_is_no_longer_tried(generator):
+    """A flat top keeps a Krylov space from converging: the careful way then takes over."""
+    tracker = tight("largest")
+    for step in range(8):
+        values = torch.linspace(0.9, 1, 60).double() * (1 + 0.01 * step)
+        found = tracker(matrix_of(values, generator)[None])
+        assert float(found.values[0]) == pytest.approx(1 + 0.01 * step, rel=1e-8)
+
+
+def test_matrices_that_do_not_fit_or_are_not_finite_are_refused(generator):
+    h = matrix_of(torch.linspace(1, 2, 20).double(), generator)[None]
+    for end in ("smallest", "largest"):
+        tracker = ExtremeTracker(end)
+        tracker(h)
+        with pytest.raises(ValueError, match="Expected a warm start"):
+            tracker(h[:, :18, :18])
+        for bad in (float("nan"), float("inf")):
+            with pytest.raises(NotFiniteError, match="Matrix 0"):
+                tracker(h * bad)
+        with pytest.raises(ValueError, match="for a scale of"):
+            ExtremeTracker(end, scale=torch.ones(1, 19).double())(h)
+
+
+def test_rows_that_depend_on_others_come_out_short_and_the_rest_orthonormal(generator):
+    rows = torch.randn(2, 3, 12, dtype=torch.float64, generator=generator)
+    beside = orthonormal_rows(torch.randn(2, 2, 12, dtype=torch.float64, generator=generator))
+    basis = orthonormal_rows(rows, beside=beside)
+    eye = torch.eye(3, dtype=torch.float64).expand(2, -1, -1)
+    torch.testing.assert_close(basis @ basis.mT, eye, rtol=0, atol=1e-10)
+    assert (basis @ beside.mT).abs().max() < 1e-12
+    twice = orthonormal_rows(torch.cat([rows[:, :1], rows[:, :1]], dim=1))
+    lengths = twice.norm(dim=-1)
+    torch.testing.assert_close(lengths[:, 0], torch.ones(2).double(), rtol=0, atol=1e-12)
+    assert (lengths[:, 1] < 1e-6).all()
