@@ -14,38 +14,42 @@ class Replay:
     """A computation without host synchronisation, captured as a CUDA graph at its second call.
 
     Launching a kernel costs the host some five microseconds, more than many a kernel takes. On a
-    CPU, and for a large input that has moved, the work is simply done.
+    CPU, and where an input that must not move has moved, the work is simply done.
 
     Args:
-        work: takes one large tensor and some small ones of fixed shapes, and returns tensors.
-            Whatever else it reads must keep its place in memory.
+        work: takes tensors of fixed shapes and returns tensors. Whatever else it reads or writes
+            must keep its place in memory.
+        fixed: how many of its first inputs are read where they are, and must not move; the others
+            are copied.
     """
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, *, fixed: int = 0) -> None:
         self._work = work
+        self._fixed = fixed
         self._warm = False
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._place: tuple[int, torch.Size, tuple[int, ...]]
+        self._places: list[tuple[int, torch.Size, tuple[int, ...]]]
         self._inputs: tuple[Tensor, ...]
         self._outputs: tuple[Tensor, ...]
 
-    def __call__(self, large: Tensor, *small: Tensor) -> tuple[Tensor, ...]:
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The results, in memory of their own."""
-        if not large.is_cuda or torch.cuda.is_current_stream_capturing():
-            return self._work(large, *small)
-        place = large.data_ptr(), large.shape, large.stride()
+        if not inputs[0].is_cuda:
+            return self._work(*inputs)
+        large, small = inputs[: self._fixed], inputs[self._fixed :]
+        places = [(tensor.data_ptr(), tensor.shape, tensor.stride()) for tensor in large]
         if self._graph is None:
             if not self._warm:
                 # Handles and workspaces are made by a first, plain call.
                 self._warm = True
-                return self._work(large, *small)
-            self._place = place
+                return self._work(*inputs)
+            self._places = places
             self._inputs = tuple(tensor.clone() for tensor in small)
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-                self._outputs = self._work(large, *self._inputs)
-        elif place != self._place:
-            return self._work(large, *small)
+                self._outputs = self._work(*large, *self._inputs)
+        elif places != self._places:
+            return self._work(*inputs)
         for ours, given in zip(self._inputs, small, strict=True):
             ours.copy_(given)
         self._graph.replay()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from hessian_spectrum.replay import Replay
 
 BLOCKS = 4
 """Krylov blocks at most."""
@@ -32,60 +35,102 @@ class RitzPairs(NamedTuple):
     depth: int
 
 
-def largest_ritz_pairs(
-    product: Callable[[Tensor], Tensor],
-    rows: Tensor,
-    norms: Tensor,
-    *,
-    tolerance: float,
-    certified: float,
-    depth: int = 1,
-) -> RitzPairs:
+class LargestRitz:
     """Rayleigh–Ritz in a growing block Krylov space, until every residual is small enough.
 
     Args:
-        product: A on rows, (B, q, n) → (B, q, n), A symmetric.
-        rows: start vectors, (B, q, n).
-        norms: ‖A‖_F, shape (B,).
+        product: (matrices, rows) ↦ A on rows, (B, q, n) → (B, q, n), A symmetric.
         tolerance: accept where ‖Av − θv‖ ≤ tolerance·|θ|, or 8·eps·‖A‖_F.
         certified: share of θ by which another eigenvalue may exceed it unproven.
-        depth: blocks to take before the first look.
     """
-    width, n = rows.shape[1:]
-    floor = torch.finfo(rows.dtype).eps * norms
-    basis = orthonormal_rows(rows)
-    rest = image = product(basis)
-    for number in range(1, BLOCKS):
+
+    def __init__(
+        self,
+        product: Callable[[Tensor, Tensor], Tensor],
+        *,
+        tolerance: float,
+        certified: float,
+    ) -> None:
+        self._product = product
+        self._tolerance = tolerance
+        self._certified = certified
+        self._starts = {
+            depth: Replay(partial(self._start, depth=depth), fixed=1) for depth in range(1, BLOCKS)
+        }
+        self._reads = {depth: Replay(self._read) for depth in range(1, BLOCKS)}
+
+    def __call__(
+        self, matrices: Tensor, rows: Tensor, norms: Tensor, *, depth: int = 1
+    ) -> RitzPairs:
+        """The pairs.
+
+        Args:
+            matrices: A, or what ``product`` makes it from.
+            rows: start vectors, (B, q, n).
+            norms: ‖A‖_F, shape (B,).
+            depth: blocks to take before the first look.
+        """
+        width, n = rows.shape[1:]
+        most = max(1, min(BLOCKS, n // width) - 1)
+        depth = min(depth, most)
+        basis, image, inner = self._starts[depth](matrices, rows)
+        while True:
+            ritz, rotation = torch.linalg.eigh(inner)
+            read = self._reads[depth](basis, image, ritz, rotation, norms, rows)
+            values, residuals, best, done, dominant, rest = read
+            if depth == most or bool(done.all()):
+                return RitzPairs(
+                    values, residuals, best, done & dominant[0], done & dominant.all(0), depth
+                )
+            basis, image, _ = self._grown(matrices, basis, image, rest)
+            inner = image @ basis.mT
+            depth += 1
+
+    def _start(self, matrices: Tensor, rows: Tensor, *, depth: int) -> tuple[Tensor, ...]:
+        basis = orthonormal_rows(rows)
+        rest = image = self._product(matrices, basis)
+        for _ in range(depth):
+            basis, image, rest = self._grown(matrices, basis, image, rest)
+        return basis, image, image @ basis.mT
+
+    def _grown(
+        self, matrices: Tensor, basis: Tensor, image: Tensor, rest: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Basis and image with one more block, and the image of that."""
         # Twice, as images of a cold start all lean towards the first pair.
         new = orthonormal_rows(orthonormal_rows(rest, beside=basis))
-        rest = product(new)
-        basis = torch.cat([basis, new], dim=1)
-        image = torch.cat([image, rest], dim=1)
-        last = number + 1 == BLOCKS or (number + 2) * width > n
-        if number < depth and not last:
-            continue
-        ritz, rotation = torch.linalg.eigh(image @ basis.mT)
+        more = self._product(matrices, new)
+        return torch.cat([basis, new], dim=1), torch.cat([image, more], dim=1), more
+
+    def _read(
+        self,
+        basis: Tensor,
+        image: Tensor,
+        ritz: Tensor,
+        rotation: Tensor,
+        norms: Tensor,
+        rows: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Ritz pairs, where they are accepted, where their basis is sound and they are proven."""
+        width = rows.shape[1]
+        floor = torch.finfo(rows.dtype).eps * norms
         rotation = rotation[..., -width:].flip(-1).mT
         ritz = ritz[:, -width:].flip(-1)
         best = rotation @ basis
         rest = rotation @ image - ritz[..., None] * best
         lengths = rest.norm(dim=-1)
-        values, residuals = ritz[:, 0], lengths[:, 0]
-        done = residuals <= torch.maximum(tolerance * values.abs(), 8 * floor)
-        if last or bool(done.all()):
-            break
-    # A basis that lost its orthogonality shows in the Ritz vectors. Less than a thousandth of what
-    # is certified does no harm.
-    eye = torch.eye(width, dtype=best.dtype, device=best.device)
-    slip = (best @ best.mT - eye).abs().amax(dim=(1, 2))
-    done &= slip < max(1e-9, 1e-3 * certified)
-    dominant = done & _dominant(norms, ritz, lengths, certified)
-    # The Rayleigh quotient of the vector as it is.
-    first = best[:, 0]
-    energy = first.square().sum(dim=-1)
-    values = (first * rest[:, 0]).sum(dim=-1) / energy + values
-    best = best / best.norm(dim=-1, keepdim=True).clamp_min(1e-300)
-    return RitzPairs(values, residuals, best, done, dominant, number)
+        # A basis that lost its orthogonality shows in the Ritz vectors. Less than a thousandth of
+        # what is certified does no harm.
+        eye = torch.eye(width, dtype=best.dtype, device=best.device)
+        slip = (best @ best.mT - eye).abs().amax(dim=(1, 2))
+        sound = slip < max(1e-9, 1e-3 * self._certified)
+        dominant = _dominant(norms, ritz, lengths, self._certified)
+        # The Rayleigh quotient of the vector as it is.
+        first = best[:, 0]
+        values = (first * rest[:, 0]).sum(dim=-1) / first.square().sum(dim=-1) + ritz[:, 0]
+        best = best / best.norm(dim=-1, keepdim=True).clamp_min(1e-300)
+        done = lengths[:, 0] <= torch.maximum(self._tolerance * values.abs(), 8 * floor)
+        return values, lengths[:, 0], best, done, torch.stack([sound, dominant]), rest
 
 
 def _dominant(norms: Tensor, ritz: Tensor, lengths: Tensor, certified: float) -> Tensor:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hessian_spectrum import ExtremeTracker
 from hessian_spectrum.extremes import NotFiniteError
-from hessian_spectrum.ritz import largest_ritz_pairs, orthonormal_rows
+from hessian_spectrum.ritz import LargestRitz, orthonormal_rows
 
 from .matrices import matrix_of, spectra
 
@@ -61,13 +61,9 @@ def test_a_coupling_beside_the_first_pair_is_not_taken_for_proof(generator):
         values[0], values[1] = 1.0, 1.05 + 0.3 * float(torch.rand(1, generator=generator))
         values[2:6] = 0.2 * torch.rand(4, generator=generator)
         h = (q * values) @ q.mT
-        found = largest_ritz_pairs(
-            lambda rows, h=h: rows @ h,
-            q[:, [0, 2, 3, 4]].mT[None],
-            torch.linalg.matrix_norm(h)[None],
-            tolerance=1e-8,
-            certified=1e-8,
-        )
+        solve = LargestRitz(lambda a, rows: rows @ a, tolerance=1e-8, certified=1e-8)
+        start = q[:, [0, 2, 3, 4]].mT[None]
+        found = solve(h[None], start, torch.linalg.matrix_norm(h)[None])
         right = abs(float(found.values[0] / values[1]) - 1) < 1e-9
         assert right or not bool(found.dominant[0])
         missed += not right
@@ -86,13 +82,8 @@ def test_what_is_called_dominant_is_never_exceeded(exponents, seed, spread):
     h = matrix_of(values.exp(), generator)
     start = torch.linalg.eigh(h).eigenvectors[:, -5:-1]
     start = start + spread * torch.randn(24, 4, dtype=torch.float64, generator=generator)
-    found = largest_ritz_pairs(
-        lambda rows: rows @ h,
-        start.mT[None],
-        torch.linalg.matrix_norm(h)[None],
-        tolerance=1e-5,
-        certified=1e-3,
-    )
+    solve = LargestRitz(lambda a, rows: rows @ a, tolerance=1e-5, certified=1e-3)
+    found = solve(h[None], start.mT[None], torch.linalg.matrix_norm(h)[None])
     exact = float(torch.linalg.eigvalsh(h)[-1])
     if bool(found.dominant[0]):
         assert exact <= float(found.values[0]) * (1 + 1.001e-3)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum import ExtremeTracker, JointRange, joint_range
+from hessian_spectrum.replay import Replay
 from immunization.methods._balance import balanced
 from immunization.methods._task_loss import initial_probe, task_curvature
 from immunization.tasks import Problem
@@ -73,17 +74,27 @@ class JointAlgorithm:
     def step(self) -> None:
         """One iteration: both extreme eigenpairs, both gradients, the task loss, the update."""
         product = torch.bmm(self._state, self._state.mT, out=self._product)
-        image = product[:, : self._loss_from.shape[-1], -1:]
-        pulled = self._loss_weight * image
+        largest, vectors, square = self._extremes(product)
+        # Each of the two states has an update of its own, which writes the other.
+        (smallest,) = self._updates[0](product, self._state, self._spare, vectors, square)
+        self.extremes = largest, smallest
+        self._state, self._spare = self._spare, self._state
+        self._updates.reverse()
+
+    def _update(
+        self, product: Tensor, state: Tensor, spare: Tensor, vectors: Tensor, square: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Write MS into the spare state; returns σ_k(H_H)."""
+        size = self._joint.primary.shape[-1]
+        pulled = self._loss_weight * product[:, :size, -1:]
         by_theta = self._metric @ pulled - self._loss_left
         by_probe = pulled.mT - self._loss_from
-        move = self._moves(product, self._weights)
+        move, smallest = self._moves(product, state, vectors, square, self._weights)
         move.diagonal(dim1=-2, dim2=-1).add_(1.0)
-        width = image.shape[1]
-        torch.mul(by_probe, -self._eta, out=move[:, -1:, :width])
-        torch.mul(by_theta, -self._eta, out=move[:, :width, -1:])
-        moved = torch.bmm(move, self._state, out=self._spare)
-        self._state, self._spare = moved, self._state
+        torch.mul(by_probe, -self._eta, out=move[:, -1:, :size])
+        torch.mul(by_theta, -self._eta, out=move[:, :size, -1:])
+        torch.bmm(move, state, out=spare)
+        return (smallest,)
 
     @property
     def phi(self) -> Tensor:
@@ -116,6 +127,7 @@ class JointAlgorithm:
         # Written anew at each step: fresh memory costs more than what is computed into it.
         self._spare, self._product = torch.empty_like(self._state), torch.empty_like(self._state)
         self._squares = torch.empty_like(self._state)
+        self._updates = [Replay(self._update, fixed=3) for _ in range(2)]
 
     def _set_loss(self, problem: Problem) -> None:
         """What the task loss of D_P takes (`TaskLoss` says what it is).
@@ -139,30 +151,40 @@ class JointAlgorithm:
         one = torch.ones(len(self.pairs), 1, 1, dtype=start.dtype, device=start.device)
         weights = []
         for given, on in ((lambda_p, [one, 0 * one]), (lambda_h, [0 * one, one])):
-            move = self._moves(self._state @ self._state.mT, torch.cat(on, dim=1)) / -self._eta
-            gradient = self._joint.transform @ (move[:, :size, :size] @ self.phi)
+            product = self._state @ self._state.mT
+            _, vectors, square = self._extremes(product)
+            move, _ = self._moves(product, self._state, vectors, square, torch.cat(on, dim=1))
+            gradient = self._joint.transform @ (move[:, :size, :size] @ self.phi) / -self._eta
             weights.append(balanced(given, gradient, start))
         self._weights = torch.cat(weights, dim=1)
 
-    def _moves(self, product: Tensor, weights: Tensor) -> Tensor:
-        """−η(λ_PK_P⁺∇R_well + λ_HK_H⁺∇R_ill) = Lφ: L, (b, n, n); overwrites ``product``.
-
-        Without projectors it is −2ηφφᵀ(√p·g(√p·g)ᵀ·σ_1... − diag(p)/D) for R_well, g the largest
-        eigenvector of √p·φφᵀ·√p, and likewise for R_ill.
-
-        Args:
-            product: SSᵀ.
-            weights: λ_P and λ_H, shape (b, 2, 1).
-        """
+    def _extremes(self, product: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """σ_1(H_P), √p∘g and √h∘v of both extreme eigenvectors (b, 2, n), and ‖H_P‖², ‖H_H‖²."""
         squares = torch.mul(product, product, out=self._squares)
         square = ((self._seen @ squares) * self._seen).sum(dim=-1)
         norms = square.sqrt()
         low = self._low(product, norms=norms[:, 1])
         top = self._top(product, norms=norms[:, 0])
-        right = self._roots * torch.stack([top.vectors, low.vectors], dim=1)
+        vectors = self._roots * torch.stack([top.vectors, low.vectors], dim=1)
+        return top.values, vectors, square
+
+    def _moves(
+        self, product: Tensor, state: Tensor, right: Tensor, square: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """−η(λ_PK_P⁺∇R_well + λ_HK_H⁺∇R_ill) = Lφ: L, (b, n, n), and σ_k(H_H).
+
+        Without projectors R_well gives L = −2ηλ_Pφφᵀ(√p∘g(√p∘g)ᵀ − diag(p)/D), with g the largest
+        eigenvector of √p·φφᵀ·√p, and R_ill likewise.
+
+        Args:
+            product: SSᵀ; overwritten.
+            state: S.
+            right: both vectors of `_extremes`.
+            square: ‖H_P‖² and ‖H_H‖², shape (b, 2).
+            weights: λ_P and λ_H, shape (b, 2, 1).
+        """
         # σ_k as a sum of squares, which has the digits that the formed matrix has lost.
-        smallest = (right[:, 1:] @ self._state).square().sum(dim=(1, 2))
-        self.extremes = top.values, smallest
+        smallest = (right[:, 1:] @ state).square().sum(dim=(1, 2))
         gap = square[:, 1] / (2 * self._ranks) - 0.5 * smallest.square()
         factor = 2 * self._eta * weights
         factor[:, 1] /= gap.square()[:, None]
@@ -181,7 +203,7 @@ class JointAlgorithm:
                 inner = pulled[:, :cut, :1] if side == 0 else pulled[:, cut:, 1:]
                 one = slice(side, side + 1)
                 move[:, rows] += torch.addcmul(inner * right[:, one], part, flat[:, one], value=-1)
-        return move
+        return move, smallest
 
     def _blind_sides(self) -> Tensor | None:
         """Rows of W⁻¹ZZᵀW, (b, z, n), of both projectors I − ZZᵀ onto the ranges.
