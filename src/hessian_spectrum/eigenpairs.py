@@ -143,6 +143,8 @@ def _orthonormal_rest(block: Tensor, basis: Tensor) -> Tensor:
     block = block / block.norm(dim=0).clamp_min(torch.finfo(block.dtype).tiny)
     for _ in range(2):
         block = block - basis @ (basis.mT @ block)
-        left, values, _ = torch.linalg.svd(block, full_matrices=False)
-        block = left[:, values > 100 * torch.finfo(block.dtype).eps]
+        # By way of QR: on a GPU libraries refuse an SVD with millions of rows.
+        tall, triangle = torch.linalg.qr(block)
+        left, values, _ = torch.linalg.svd(triangle)
+        block = tall @ left[:, values > 100 * torch.finfo(block.dtype).eps]
     return block

@@ -11,8 +11,12 @@ from torch import Tensor
 
 from hessian_spectrum.replay import Replay
 
-BLOCKS = 4
-"""Krylov blocks at most."""
+GROWTHS = 4
+"""Krylov blocks at most that are added to the start."""
+
+ROWS = 32
+"""Vectors kept at once: up to that size GPU libraries decompose small matrices as a batch, past
+it one after another."""
 
 
 class RitzPairs(NamedTuple):
@@ -24,7 +28,7 @@ class RitzPairs(NamedTuple):
         rows: the q leading Ritz vectors, (B, q, n), v first.
         converged: where v is accepted on its residual, shape (B,).
         dominant: where it is, and nothing exceeds θ by more than was to be certified.
-        depth: Krylov blocks beside the first that were taken.
+        depth: Krylov blocks that were added.
     """
 
     values: Tensor
@@ -54,10 +58,8 @@ class LargestRitz:
         self._product = product
         self._tolerance = tolerance
         self._certified = certified
-        self._starts = {
-            depth: Replay(partial(self._start, depth=depth), fixed=1) for depth in range(1, BLOCKS)
-        }
-        self._reads = {depth: Replay(self._read) for depth in range(1, BLOCKS)}
+        self._starts: dict[int, Replay] = {}
+        self._reads: dict[int, Replay] = {}
 
     def __call__(
         self, matrices: Tensor, rows: Tensor, norms: Tensor, *, depth: int = 1
@@ -71,17 +73,21 @@ class LargestRitz:
             depth: blocks to take before the first look.
         """
         width, n = rows.shape[1:]
-        most = max(1, min(BLOCKS, n // width) - 1)
-        depth = min(depth, most)
+        depth = max(1, min(depth, min(ROWS, n) // width - 1))
+        if depth not in self._starts:
+            self._starts[depth] = Replay(partial(self._start, depth=depth), fixed=1)
         basis, image, inner = self._starts[depth](matrices, rows)
         while True:
             ritz, rotation = torch.linalg.eigh(inner)
-            read = self._reads[depth](basis, image, ritz, rotation, norms, rows)
-            values, residuals, best, done, dominant, rest = read
-            if depth == most or bool(done.all()):
-                return RitzPairs(
-                    values, residuals, best, done & dominant[0], done & dominant.all(0), depth
-                )
+            if basis.shape[1] not in self._reads:
+                self._reads[basis.shape[1]] = Replay(self._read)
+            read = self._reads[basis.shape[1]](basis, image, ritz, rotation, norms, rows)
+            values, residuals, best, done, (sound, dominant), rest = read
+            if depth >= GROWTHS or bool(done.all()) or 3 * width > n:
+                done = done & sound
+                return RitzPairs(values, residuals, best, done, done & dominant, depth)
+            if basis.shape[1] + width > min(ROWS, n):
+                basis, image = best, self._product(matrices, best)
             basis, image, _ = self._grown(matrices, basis, image, rest)
             inner = image @ basis.mT
             depth += 1

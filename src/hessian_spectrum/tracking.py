@@ -39,9 +39,10 @@ CERTIFIED = 1e-3
 iteration needs anyway then proves it, which halves the cost of a step."""
 
 WIDE = 128
-"""From this size on the largest pair is sought with three times as many vectors: a product with
-them costs the same, since it waits for the matrix, and fewer of them prove less: with 8, 6 of 15
-MNIST pairs needed a factorisation after 200 steps, with 12 none."""
+WIDTH = 10
+"""From this size on the largest pair is sought with that many vectors: a product with them costs no
+more than with 4, since it waits for the matrix, and fewer prove less: with 8, 6 of 15 MNIST pairs
+needed a factorisation after 200 steps, with 10 none. Three blocks of them fit in `ritz.ROWS`."""
 
 RETRY = 10
 """Calls after which a largest pair is tried with a block less."""
@@ -282,7 +283,7 @@ class ExtremeTracker:
         value = pairs.values
         width = pairs.block.shape[-1]
         if self._rows is None:
-            wide = 3 * BLOCK if self.end == "largest" and n >= WIDE else BLOCK
+            wide = WIDTH if self.end == "largest" and n >= WIDE else BLOCK
             self._fresh = fresh_direction(n, value.dtype, value.device).mT.expand(len(value), 1, n)
             if self._scale is not None:
                 self._fresh = self._fresh * (1 - self._unseen)[:, None]
