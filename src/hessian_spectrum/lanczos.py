@@ -52,11 +52,21 @@ def start_vectors(
         generator: every draw comes from it; on the CPU, so that devices draw alike.
         signs: ±1 entries (Rademacher) in place of normal ones: of least variance for traces.
     """
-    shape = (operator.dimension, count)
+    size = operator.dimension
     if signs:
-        draw = torch.randint(0, 2, shape, generator=generator, device=generator.device)
-        return (2 * draw - 1).to(operator.dtype).to(operator.device)
-    draw = torch.randn(shape, generator=generator, device=generator.device)
+        # Thirty-two signs a number: drawing is slow on a CPU, and so is the way to a GPU.
+        words = torch.randint(
+            -(2**31),
+            2**31,
+            (count, -(-size // 32)),
+            dtype=torch.int32,
+            generator=generator,
+            device=generator.device,
+        ).to(operator.device)
+        bits = torch.arange(32, dtype=torch.int32, device=operator.device)
+        drawn = (words[..., None] >> bits).bitwise_and_(1).reshape(count, -1)[:, :size]
+        return drawn.to(operator.dtype).mul_(2).sub_(1).mT
+    draw = torch.randn((size, count), generator=generator, device=generator.device)
     draw = draw * (operator.dimension**0.5 / draw.norm(dim=0))
     return draw.to(operator.dtype).to(operator.device)
 

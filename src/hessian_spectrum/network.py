@@ -90,9 +90,10 @@ def network_hessian(
         moving = [i for i, part in enumerate(found) if part.requires_grad]
         if not moving:
             return torch.zeros_like(vectors)
+        parts = network.split(vectors)
         return network.pull(
             [found[i] for i in moving],
-            [network.split(vectors)[i] for i in moving],
+            [parts[i] for i in moving],
             keep=keep,
             vectorise=vectorise,
         )
@@ -140,7 +141,8 @@ def network_ggn(
         moving = [i for i, part in enumerate(pulled) if part.requires_grad]
         if not moving:
             return torch.zeros_like(vector)
-        parts = [network.split(vector)[i].squeeze(0) for i in moving]
+        whole = network.split(vector)
+        parts = [whole[i].squeeze(0) for i in moving]
         (pushed,) = torch.autograd.grad([pulled[i] for i in moving], dual, parts, retain_graph=True)
         if not by_outputs.requires_grad:
             return torch.zeros_like(vector)

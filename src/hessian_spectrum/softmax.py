@@ -29,7 +29,7 @@ from hessian_spectrum.rank import eigenvalue_tolerance, numerical_rank
 
 ROWS = 2**22
 """Bytes of features that one slice of rows takes: they stay in a processor's cache between the
-two products that use them."""
+two products that use them. A GPU takes 64 times as many."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ def softmax_probe_operator(
     rows, width = features.shape
     classes = probabilities.shape[1]
     scale = 1 / rows if reduction == "mean" else 1.0
-    step = max(16, ROWS // (width * features.element_size()))
+    room = 64 * ROWS if features.is_cuda else ROWS
+    step = max(16, room // (width * features.element_size()))
     flipped = probabilities.to(features.dtype).mT.contiguous()
     likeliest = flipped.argmax(dim=0, keepdim=True)
     slices = list(
