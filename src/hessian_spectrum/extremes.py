@@ -11,8 +11,9 @@ accuracy.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ class NotFiniteError(ValueError):
     """
 
     def __init__(self, index: int) -> None:
-        super().__init__(f"Matrix {index} of the batch is not finite.")
+        super().__init__(f"Matrix {index} of the batch is not finite, or its norm overflows.")
         self.index = index
 
 
@@ -89,8 +90,15 @@ def smallest_eigenpairs(
     check_batch(matrices, block)
     count, n, _ = matrices.shape
     norm = torch.linalg.matrix_norm(matrices)
-    if not bool(torch.isfinite(norm).all()):
-        raise NotFiniteError(int((~torch.isfinite(norm)).nonzero()[0]))
+    if not bool(norm_in_range(norm).all()):
+        return _rescaled(
+            matrices,
+            block=block,
+            shift=shift,
+            tolerance=tolerance,
+            certified=certified,
+            iterations=iterations,
+        )
     if n <= 2 * BLOCK or count == 0:
         return _exact(matrices, min(BLOCK, n))
     if shift is None:
@@ -143,6 +151,9 @@ def largest_eigenpairs(
     check_batch(matrices, block)
     if bound is None:
         bound = torch.linalg.matrix_norm(matrices) * (1 + 1e-3)
+        # Out of range a norm bounds nothing; rows do.
+        rows = matrices.abs().sum(dim=-1).amax(dim=-1) * (1 + 1e-3)
+        bound = torch.where(norm_in_range(bound), bound, rows)
     pairs = smallest_eigenpairs(
         -matrices,
         block=block,
@@ -152,6 +163,39 @@ def largest_eigenpairs(
         iterations=iterations,
     )
     return pairs._replace(values=-pairs.values)
+
+
+def norm_in_range(norms: Tensor) -> Tensor:
+    """Where squares of a matrix's entries, and of small residuals, keep their digits."""
+    info = torch.finfo(norms.dtype)
+    return (norms > info.tiny**0.45) & (norms < info.max**0.45)
+
+
+def _rescaled(
+    matrices: Tensor, *, block: Tensor | None, shift: Tensor | None, **options: Any
+) -> Eigenpairs:
+    """`smallest_eigenpairs` of each matrix over the power of two at its largest entry."""
+    peak = matrices.abs().amax(dim=(1, 2))
+    if not bool(torch.isfinite(peak).all()):
+        raise NotFiniteError(int((~torch.isfinite(peak)).nonzero()[0]))
+    zero, ones = peak == 0, torch.ones_like(peak)
+    exponent = torch.where(zero, ones, peak).frexp().exponent.to(peak)
+    exponent = exponent.clamp(-0.99 * _exponents(peak), 0.99 * _exponents(peak))
+    down, up = torch.exp2(-exponent), torch.exp2(exponent)
+    # A zero matrix becomes the identity, whose eigenpairs are as good.
+    identity = torch.diag_embed(zero.to(ones)[:, None].expand(-1, matrices.shape[-1]))
+    raised = matrices * down[:, None, None] + identity
+    if shift is not None:
+        shift = torch.where(zero, torch.zeros_like(shift), shift * down)
+    pairs = smallest_eigenpairs(raised, block=block, shift=shift, **options)
+    values = torch.where(zero, torch.zeros_like(peak), pairs.values * up)
+    residuals = torch.where(zero, torch.zeros_like(peak), pairs.residuals * up)
+    return pairs._replace(values=values, residuals=residuals)
+
+
+def _exponents(values: Tensor) -> float:
+    """The largest power of two that a dtype holds."""
+    return math.log2(torch.finfo(values.dtype).max)
 
 
 def check_batch(matrices: Tensor, block: Tensor | None) -> None:
@@ -193,10 +237,10 @@ def _cholesky_qr(block: Tensor) -> tuple[Tensor, float]:
 
 
 @lru_cache(maxsize=64)
-def fresh_direction(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A fixed pseudo-random direction, so that no extreme can hide from a stale warm start."""
+def fresh_direction(n: int, dtype: torch.dtype, device: torch.device, number: int = 1) -> Tensor:
+    """Fixed pseudo-random directions, so that no extreme can hide from a stale warm start."""
     i = torch.arange(1, n + 1, dtype=torch.float64, device=device)
-    column = torch.sin(12.9898 * i) + torch.cos(78.233 * i * i / n)
+    column = torch.sin(12.9898 * number * i) + torch.cos(78.233 * i * i / n + number)
     return column.to(dtype).unsqueeze(-1)
 
 

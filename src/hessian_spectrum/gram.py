@@ -80,15 +80,17 @@ class _Batches:
         # into one buffer, and sums written to one tensor: small tensors that outlive a slice
         # would keep an allocator from using its memory again.
         parts = stack.split(step, dim=1)
-        cast = parts[0].dtype != torch.float64
+        cast = parts[0].dtype != torch.float64 and not features.requires_grad
         buffer = torch.empty_like(parts[0], dtype=torch.float64) if cast else stack[:, :0]
         sums = torch.zeros(len(parts), dtype=torch.float64, device=stack.device)
 
         def wide(part: Tensor) -> Tensor:
-            return buffer[:, : part.shape[1]].copy_(part) if cast else part
+            if not cast:
+                return part.to(torch.float64)  # itself, unless autograd needs the cast
+            return buffer[:, : part.shape[1]].copy_(part)
 
         for total, part in zip(sums.unbind(), parts, strict=True):
-            torch.sum(wide(part), dim=(0, 1, 2), out=total)
+            torch.sum(wide(part.detach()), dim=(0, 1, 2), out=total)
         if not bool(torch.isfinite(sums).all()):
             bad = (~torch.isfinite(stack)).nonzero()
             where = "its sum overflows"

@@ -43,14 +43,19 @@ class Replay:
                 # Handles and workspaces are made by a first, plain call.
                 self._warm = True
                 return self._work(*inputs)
-            self._places = places
-            self._inputs = tuple(tensor.clone() for tensor in small)
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-                self._outputs = self._work(*large, *self._inputs)
+            graph = torch.cuda.CUDAGraph()
+            copies = tuple(tensor.clone() for tensor in small)
+            # What is captured is the stream of the device that is current.
+            with (
+                torch.cuda.device(inputs[0].device),
+                torch.cuda.graph(graph, capture_error_mode="thread_local"),
+            ):
+                self._outputs = self._work(*large, *copies)
+            self._graph, self._places, self._inputs = graph, places, copies
         elif places != self._places:
             return self._work(*inputs)
         for ours, given in zip(self._inputs, small, strict=True):
             ours.copy_(given)
-        self._graph.replay()
+        with torch.cuda.device(inputs[0].device):
+            self._graph.replay()
         return tuple(tensor.clone() for tensor in self._outputs)

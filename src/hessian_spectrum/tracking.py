@@ -25,6 +25,7 @@ from hessian_spectrum.extremes import (
     check_batch,
     fresh_direction,
     largest_eigenpairs,
+    norm_in_range,
     smallest_eigenpairs,
 )
 from hessian_spectrum.replay import Replay
@@ -56,10 +57,13 @@ class ExtremeTracker:
 
     Args:
         end: which end of the spectrum.
-        scale: r, shape (B, n): follow the pairs of diag(r)·A·diag(r), which is formed only where a
-            factorisation needs it. Coordinates with r = 0 are left out of the smallest.
+        scale: r, shape (B, n): follow the pairs of diag(r)·A·diag(r) on the coordinates with
+            r ≠ 0. It is formed only where a factorisation needs it, or its norm is not given.
         tolerance: see `smallest_eigenpairs`.
         certified: see `smallest_eigenpairs`.
+
+    Raises:
+        ValueError: for another end, or a scale that is no (B, n).
     """
 
     def __init__(
@@ -78,13 +82,15 @@ class ExtremeTracker:
         self._scale: Tensor | None = None
         self._used: slice | None = None
         if scale is not None:
+            if scale.ndim != 2:
+                raise ValueError(f"A scale has shape (B, n). Got {tuple(scale.shape)}.")
             # What no matrix of the batch uses on either side is cut off.
             places = (scale != 0).any(dim=0).nonzero()
             low, high = (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 1)
             self._used = slice(low, high)
-            self._shape = tuple(scale.shape)
+            self._shape = (*scale.shape, scale.shape[1])
             self._scale = scale[:, self._used].contiguous()
-            self._unseen = (self._scale == 0).to(scale.dtype)
+            self._seen = (self._scale != 0).to(scale.dtype)
             if end == "smallest":
                 self._outer = self._scale[:, :, None] * self._scale[:, None, :]
         # Vectors are rows, (B, q, n): the products and solves of a CPU take them as they are.
@@ -103,17 +109,27 @@ class ExtremeTracker:
         self._depth = 1
 
     def __call__(self, matrices: Tensor, *, norms: Tensor | None = None) -> Eigenpairs:
-        """The pairs of matrices of shape (B, n, n), B and n the same at each call.
+        """The pairs of matrices of shape (B, n, n), of one shape and dtype at each call.
 
         Args:
-            matrices: A, symmetric.
+            matrices: A, symmetric, float64 (float32 goes the careful way). No gradient flows.
             norms: ‖diag(r)·A·diag(r)‖_F, shape (B,), where they are known already.
+
+        Raises:
+            ValueError: for another shape or dtype.
+            NotFiniteError: for a matrix that is not finite.
         """
-        if self._used is None:
-            return self._follow(matrices, norms)
-        if matrices.ndim != 3 or tuple(matrices.shape[:2]) != self._shape:
+        matrices = matrices.detach()
+        if norms is not None and norms.shape != matrices.shape[:1]:
             raise ValueError(
-                f"Expected matrices for a scale of {self._shape}. Got {tuple(matrices.shape)}."
+                f"Expected norms for {len(matrices)} matrices. Got {tuple(norms.shape)}."
+            )
+        if self._used is None or self._scale is None:
+            return self._follow(matrices, norms)
+        if tuple(matrices.shape) != self._shape or matrices.dtype != self._scale.dtype:
+            raise ValueError(
+                f"The scale is for matrices of {self._shape}, {self._scale.dtype}. Got "
+                f"{tuple(matrices.shape)}, {matrices.dtype}."
             )
         n, used = matrices.shape[-1], self._used
         pairs = self._follow(matrices[:, used, used], norms)
@@ -124,26 +140,38 @@ class ExtremeTracker:
         )
 
     def _follow(self, matrices: Tensor, norms: Tensor | None) -> Eigenpairs:
-        count, n = matrices.shape[0], matrices.shape[-1]
+        check_batch(matrices, None)
+        count, n = matrices.shape[:2]
         rows = self._rows
-        check_batch(matrices, None if rows is None else rows.mT)
-        if rows is None or self._failed == PATIENCE or n <= 4 * rows.shape[1] or count == 0:
-            pairs = self._whole(matrices, None)
+        if rows is not None and (rows[:, 0].shape != (count, n) or rows.dtype != matrices.dtype):
+            raise ValueError(
+                f"A tracker follows matrices of one shape and dtype, until now "
+                f"{(len(rows), rows.shape[-1], rows.shape[-1])}, {rows.dtype}. Got "
+                f"{tuple(matrices.shape)}, {matrices.dtype}."
+            )
+        if norms is None:
+            norms = torch.linalg.matrix_norm(self._formed(matrices))
+        if (
+            rows is None
+            or self._failed == PATIENCE
+            or n <= 4 * rows.shape[1]
+            or count == 0
+            or matrices.dtype != torch.float64
+        ):
+            pairs = self._whole(matrices, norms, None)
         else:
-            if norms is None:
-                norms = torch.linalg.matrix_norm(self._scaled(matrices))
             attempt = self._by_ritz if self.end == "largest" else self._by_shift
             try:
                 pairs, sure = attempt(matrices, rows, norms)
             except RuntimeError:  # of a decomposition that met NaN
                 _check_finite(norms)
                 raise
+            sure = sure & norm_in_range(norms)
             wrong = int((~sure).sum())
             # What the short way does not find time and again it seldom finds later.
             self._failed = self._failed + 1 if 2 * wrong > count else 0
             if wrong:
-                _check_finite(norms)
-                pairs = self._repaired(matrices, pairs, (~sure).nonzero().squeeze(-1))
+                pairs = self._repaired(matrices, norms, pairs, (~sure).nonzero().squeeze(-1))
         self._learn(pairs, n)
         return pairs
 
@@ -153,23 +181,28 @@ class ExtremeTracker:
         scale = self._scale[:, None]
         return ((rows * scale) @ matrices).mul_(scale)
 
-    def _scaled(self, matrices: Tensor, places: Tensor | None = None) -> Tensor:
-        """diag(r)·A·diag(r), of some of the batch; for the smallest with the trace where r = 0."""
+    def _formed(
+        self, matrices: Tensor, norms: Tensor | None = None, places: Tensor | None = None
+    ) -> Tensor:
+        """diag(r)·A·diag(r), of some of the batch.
+
+        With the norms, coordinates with r = 0 get twice the norm on the diagonal, out of the way.
+        """
         chosen = matrices if places is None else matrices[places]
         if self._scale is None:
             return chosen
         some = slice(None) if places is None else places
         scale = self._scale[some]
-        scaled = (chosen * scale[:, None]).mul_(scale[:, :, None])
-        if self.end == "smallest":
-            diagonal = scaled.diagonal(dim1=-2, dim2=-1)
-            diagonal.add_(self._unseen[some] * diagonal.sum(-1, keepdim=True))
-        return scaled
+        formed = (chosen * scale[:, None]).mul_(scale[:, :, None])
+        if norms is not None:
+            away = 2 * norms[some] if self.end == "smallest" else -2 * norms[some]
+            formed.diagonal(dim1=-2, dim2=-1).add_((1 - self._seen[some]) * away[:, None])
+        return formed
 
-    def _whole(self, matrices: Tensor, places: Tensor | None) -> Eigenpairs:
+    def _whole(self, matrices: Tensor, norms: Tensor, places: Tensor | None) -> Eigenpairs:
         """The careful way, for some of the batch."""
         some = slice(None) if places is None else places
-        scaled = self._scaled(matrices, places)
+        formed = self._formed(matrices, norms, places)
         block = None if self._rows is None else self._rows[some].mT
         edge = None
         if self._predicted is not None:
@@ -177,44 +210,43 @@ class ExtremeTracker:
             edge = self._predicted[some] + (room if self.end == "largest" else -room)
         if self.end == "largest":
             return largest_eigenpairs(
-                scaled,
+                formed,
                 block=block,
                 bound=edge,
                 tolerance=self.tolerance,
                 certified=self.certified,
             )
         return smallest_eigenpairs(
-            scaled, block=block, shift=edge, tolerance=self.tolerance, certified=self.certified
+            formed, block=block, shift=edge, tolerance=self.tolerance, certified=self.certified
         )
 
-    def _repaired(self, matrices: Tensor, pairs: Eigenpairs, rest: Tensor) -> Eigenpairs:
+    def _repaired(
+        self, matrices: Tensor, norms: Tensor, pairs: Eigenpairs, rest: Tensor
+    ) -> Eigenpairs:
         """The pairs with those at some places found the careful way."""
         if len(rest) == len(matrices):
-            return self._whole(matrices, None)
-        careful = self._whole(matrices, rest)
-        width = pairs.block.shape[-1]
-        block = careful.block[..., :width]
-        if block.shape[-1] < width:
-            missing = self._fresh[rest].mT.expand(-1, -1, width - block.shape[-1])
-            block = torch.cat([block, missing], dim=-1)
-        values, vectors, whole, residuals = (part.clone() for part in pairs[:4])
+            return self._whole(matrices, norms, None)
+        try:
+            careful = self._whole(matrices, norms, rest)
+        except NotFiniteError as error:
+            raise NotFiniteError(int(rest[error.index])) from error
+        values, vectors, block, residuals = (part.clone() for part in pairs[:4])
         values[rest], vectors[rest] = careful.values, careful.vectors
-        whole[rest], residuals[rest] = block, careful.residuals
+        block[rest], residuals[rest] = careful.block[..., : block.shape[-1]], careful.residuals
         return Eigenpairs(
-            values, vectors, whole, residuals, careful.exact, max(0, pairs.dominated - len(rest))
+            values, vectors, block, residuals, careful.exact, max(0, pairs.dominated - len(rest))
         )
 
     def _by_shift(self, matrices: Tensor, rows: Tensor, norms: Tensor) -> tuple[Eigenpairs, Tensor]:
         """Inverse iteration from one factorisation at the predicted shift."""
         floor = torch.finfo(matrices.dtype).eps * norms
-        if self._predicted is None:
-            shift = torch.zeros_like(norms)
-        else:
-            room = torch.maximum(self._guard * self._predicted.abs(), 48 * floor)
-            shift = self._predicted - room
+        assert self._predicted is not None
+        room = torch.maximum(self._guard * self._predicted.abs(), 48 * floor)
+        shift = self._predicted - room
         if self._moved is None:
-            self._moved, self._solver = torch.empty_like(matrices), cholesky_for(matrices)
-        values, residuals, rows, below = self._first_solve(matrices, rows, shift)
+            with torch.inference_mode(False):
+                self._moved, self._solver = torch.empty_like(matrices), cholesky_for(matrices)
+        values, residuals, rows, below = self._first_solve(matrices, rows, shift, 2 * norms)
         for more in (True, True, False):
             done = residuals <= torch.maximum(self.tolerance * values.abs(), 8 * floor)
             # What has no factor goes the careful way however small its residual becomes.
@@ -224,10 +256,11 @@ class ExtremeTracker:
         done &= below
         bound = values - torch.maximum(self.certified * values.abs(), 64 * floor)
         pairs = Eigenpairs(values, rows[:, 0], rows.mT, residuals, 0)
-        return pairs, self._proven(matrices, done, done & (shift >= bound), bound)
+        proven = done & (shift >= bound)
+        return pairs, self._proven(matrices, norms, done, proven, bound)
 
     def _factor_and_solve(
-        self, matrices: Tensor, rows: Tensor, shift: Tensor
+        self, matrices: Tensor, rows: Tensor, shift: Tensor, away: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The pair after one solve with A − s·I, the next rows, and where a factor exists."""
         moved = self._moved
@@ -237,9 +270,8 @@ class ExtremeTracker:
             moved.diagonal(dim1=-2, dim2=-1).sub_(shift[:, None])
         else:
             torch.mul(matrices, self._outer, out=moved)
-            diagonal = moved.diagonal(dim1=-2, dim2=-1)
-            trace = diagonal.sum(-1, keepdim=True)
-            diagonal.add_(torch.addcmul(-shift[:, None], self._unseen, trace))
+            added = (1 - self._seen) * away[:, None] - shift[:, None]
+            moved.diagonal(dim1=-2, dim2=-1).add_(added)
         below = self._solver.factor(moved)
         return *self._solve(matrices, rows), below
 
@@ -260,19 +292,21 @@ class ExtremeTracker:
         self._depth = max(1, found.depth - (self._calls % RETRY == 0))
         values = found.values
         above = values + torch.maximum(self.certified * values.abs(), 64 * floor)
-        sure = self._proven(matrices, found.converged, found.dominant, above)
+        sure = self._proven(matrices, norms, found.converged, found.dominant, above)
         dominated = int(found.dominant.sum())
         best = found.rows
         pairs = Eigenpairs(values, best[:, 0], best.mT, found.residuals, 0, dominated)
         return pairs, sure
 
-    def _proven(self, matrices: Tensor, done: Tensor, proven: Tensor, bound: Tensor) -> Tensor:
+    def _proven(
+        self, matrices: Tensor, norms: Tensor, done: Tensor, proven: Tensor, bound: Tensor
+    ) -> Tensor:
         """Where nothing lies beyond a bound; what is not proven yet, by a Cholesky factor."""
         places = (done & ~proven).nonzero().squeeze(-1)
         if len(places) == 0:
             return proven
         sign = -1.0 if self.end == "largest" else 1.0
-        moved = self._scaled(matrices, places).mul(sign)
+        moved = self._formed(matrices, norms, places).mul(sign)
         moved.diagonal(dim1=-2, dim2=-1).sub_(sign * bound[places, None])
         proven = proven.clone()
         proven[places] = torch.linalg.cholesky_ex(moved).info == 0
@@ -284,14 +318,17 @@ class ExtremeTracker:
         width = pairs.block.shape[-1]
         if self._rows is None:
             wide = WIDTH if self.end == "largest" and n >= WIDE else BLOCK
-            self._fresh = fresh_direction(n, value.dtype, value.device).mT.expand(len(value), 1, n)
+            # Beside what was found, directions to be replaced by what the next calls find.
+            more = torch.cat(
+                [
+                    fresh_direction(n, value.dtype, value.device, number)
+                    for number in range(1, max(2, wide - width + 2))
+                ],
+                dim=1,
+            ).mT.expand(len(value), -1, -1)
             if self._scale is not None:
-                self._fresh = self._fresh * (1 - self._unseen)[:, None]
-            more = self._fresh
-            if wide > width:
-                # Directions of coordinates, to be replaced by what the first calls find.
-                eye = torch.eye(wide - width, n, dtype=value.dtype, device=value.device)
-                more = torch.cat([eye.expand(len(value), -1, -1), more], dim=1)
+                more = more * self._seen[:, None]
+            self._fresh = more[:, -1:]
             self._rows = torch.cat([pairs.block.mT[:, : width - 1], more], dim=1)
         else:
             # The wanted vector turns about as much as it did before, in the same direction.

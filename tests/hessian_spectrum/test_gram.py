@@ -206,6 +206,13 @@ def test_complex_and_skew_input_is_refused():
     assert factor_of_gram(single.mT @ single).rank == 5
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_gram_matrix_of_features_can_be_differentiated(dtype, generator):
+    x = torch.randn(30, 5, dtype=dtype, generator=generator, requires_grad=True)
+    gram_matrix(x).trace().backward()
+    torch.testing.assert_close(x.grad, 2 * x.detach())
+
+
 def test_a_range_factor_is_of_one_data_set():
     stack = TriangularFactor()
     stack.update(torch.ones(2, 5, 3))

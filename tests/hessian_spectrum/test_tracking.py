@@ -145,13 +145,19 @@ def test_matrices_that_do_not_fit_or_are_not_finite_are_refused(generator):
     for end in ("smallest", "largest"):
         tracker = ExtremeTracker(end)
         tracker(h)
-        with pytest.raises(ValueError, match="Expected a warm start"):
-            tracker(h[:, :18, :18])
+        for other in (h[:, :18, :18], h.float(), h.repeat(2, 1, 1)):
+            with pytest.raises(ValueError, match="of one shape and dtype"):
+                tracker(other)
+        with pytest.raises(ValueError, match="norms for 1 matrices"):
+            tracker(h, norms=torch.ones(2).double())
         for bad in (float("nan"), float("inf")):
             with pytest.raises(NotFiniteError, match="Matrix 0"):
                 tracker(h * bad)
-        with pytest.raises(ValueError, match="for a scale of"):
-            ExtremeTracker(end, scale=torch.ones(1, 19).double())(h)
+        for other in (h, torch.ones(1, 19, 25).double(), h[:, :19, :19].float()):
+            with pytest.raises(ValueError, match="The scale is for matrices of"):
+                ExtremeTracker(end, scale=torch.ones(1, 19).double())(other)
+        with pytest.raises(ValueError, match="A scale has shape"):
+            ExtremeTracker(end, scale=torch.ones(19).double())
 
 
 def test_rows_that_depend_on_others_come_out_short_and_the_rest_orthonormal(generator):
@@ -165,3 +171,82 @@ def test_rows_that_depend_on_others_come_out_short_and_the_rest_orthonormal(gene
     lengths = twice.norm(dim=-1)
     torch.testing.assert_close(lengths[:, 0], torch.ones(2).double(), rtol=0, atol=1e-12)
     assert (lengths[:, 1] < 1e-6).all()
+
+
+@pytest.mark.parametrize("size", [1e-250, 1e-170, 1e-150, 1e-120, 1e120, 1e150, 1e160, 1e250])
+@pytest.mark.parametrize("end", ["smallest", "largest"])
+def test_matrices_whose_squares_leave_the_range_of_float64(end, size, generator):
+    """Norms over- or underflow: neither a zero vector nor a zero residual may pass for a pair."""
+    h = matrix_of(torch.linspace(1, 2, 40).double(), generator)[None]
+    tracker = ExtremeTracker(end)
+    wanted = 1.0 if end == "smallest" else 2.0
+    for step in range(5):
+        scaled = h * (1 + 0.01 * step) * size
+        found = tracker(scaled)
+        assert float(found.values[0]) == pytest.approx(wanted * (1 + 0.01 * step) * size, rel=1e-8)
+        v = found.vectors[0] / found.vectors[0].norm()
+        image = (scaled[0] / size) @ v
+        assert (image - (v @ image) * v).norm() < 1e-4
+
+
+def test_a_jump_out_of_range_is_solved_or_named(generator):
+    h = matrix_of(torch.linspace(1, 2, 40).double(), generator).repeat(2, 1, 1)
+    for end, wanted in (("smallest", 1.0), ("largest", 2.0)):
+        tracker = ExtremeTracker(end)
+        for factor in (1.0, 1e160, 1e-160):
+            scales = torch.tensor([1.0, factor], dtype=torch.float64)
+            found = tracker(h * scales[:, None, None])
+            torch.testing.assert_close(found.values, wanted * scales, rtol=1e-8, atol=0)
+        h[1, 3, 3] = float("inf")
+        with pytest.raises(NotFiniteError, match="Matrix 1"):
+            tracker(h)
+        h = matrix_of(torch.linspace(1, 2, 40).double(), generator).repeat(2, 1, 1)
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "identity", "zero", "one", "dense"])
+def test_float32_is_followed_too(kind, generator):
+    h = {
+        "diagonal": torch.diag(torch.linspace(0.1, 1, 40)),
+        "identity": torch.eye(40),
+        "zero": torch.zeros(40, 40),
+        "one": torch.ones(40, 40),
+        "dense": matrix_of(torch.linspace(0.1, 1, 40), generator).float(),
+    }[kind]
+    for end, place in (("smallest", 0), ("largest", -1)):
+        tracker = ExtremeTracker(end)
+        for factor in (1.0, 1.01, 1.02):
+            exact = torch.linalg.eigvalsh((h * factor).double())[place]
+            found = tracker(h[None] * factor)
+            assert found.values.dtype == torch.float32
+            assert float(found.values[0]) == pytest.approx(float(exact), rel=1e-4, abs=1e-4)
+
+
+def test_what_a_scale_leaves_out_is_out_of_the_way_whatever_the_spectrum(generator):
+    """One coordinate in sight, and negative matrices: a trace would not be out of their way."""
+    scale = torch.ones(3, 24, dtype=torch.float64)
+    scale[0] = 0
+    scale[0, 5] = 1
+    scale[1, 3:6] = scale[2, -2:] = 0
+    values = torch.linspace(1, 2, 24).double()
+    for sign in (1.0, -1.0):
+        h = torch.stack([sign * torch.diag(values), matrix_of(sign * values, generator)])[[0, 0, 1]]
+        for end, place in (("smallest", 0), ("largest", -1)):
+            tracker = tight(end, scale=scale)
+            for factor in (1.0, 1.01, 1.02):
+                found = tracker(h * factor)
+                for i in range(3):
+                    seen = scale[i] > 0
+                    exact = torch.linalg.eigvalsh((h[i] * factor)[seen][:, seen])[place]
+                    assert float(found.values[i]) == pytest.approx(float(exact), rel=1e-9)
+                    assert float(found.vectors[i][~seen].abs().sum()) < 1e-9
+
+
+def test_gradients_do_not_flow_and_inference_mode_leaves_nothing_behind(generator):
+    h = matrix_of(torch.linspace(1, 2, 40).double(), generator)[None].requires_grad_()
+    for end in ("smallest", "largest"):
+        tracker = ExtremeTracker(end)
+        with torch.inference_mode():
+            for _ in range(3):
+                tracker(h)
+        for _ in range(3):
+            assert not tracker(h).values.requires_grad

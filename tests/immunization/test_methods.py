@@ -1,11 +1,15 @@
 """Methods: closed forms against autograd and literal transcriptions, and what they promise."""
 
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 
-from hessian_spectrum import r_ill, r_well
+from hessian_spectrum import ExtremeTracker, JointRange, NotFiniteError, r_ill, r_well
+from immunization.datasets._labelled import Labelled
 from immunization.evaluate import limits, optimality, reference_condition, report_role
-from immunization.methods import alg1, imma, optimum
+from immunization.methods import _joint_step, alg1, imma, optimum
 from immunization.methods._alg1_released import Adam, left_preconditioned
 from immunization.methods._balance import clipped
 from immunization.methods._extremes import LargestTracker, SmallestTracker
@@ -85,7 +89,7 @@ def literal_algorithm_1(problem, pair, eta, steps):
     )
     rank = int(problem.harmful.ranks[pair])
     scale = torch.linalg.matrix_norm(gram_p, 2) / len(y)
-    theta = torch.eye(9, dtype=torch.float64)
+    theta = torch.eye(problem.dimension, dtype=torch.float64)
     probe = initial_probe(problem)[pair].clone()
     weights = None
     for _ in range(steps):
@@ -114,6 +118,42 @@ def test_the_paper_profile_is_algorithm_1_line_by_line(digit, pair):
     torch.testing.assert_close(
         ours, literal_algorithm_1(problem, pair, 0.005, 8), rtol=0, atol=1e-7
     )
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """Matrices large enough to be followed by warm starts: classes that see different columns,
+    and one of fewer rows than columns."""
+    random = np.random.default_rng(3)
+    labels = np.repeat(np.arange(3), [100, 100, 30])
+    inputs = random.normal(size=(230, 40)) * np.linspace(0.2, 2, 40)
+    inputs[labels == 0, :3] = 0
+    inputs[labels == 1, -2:] = 0
+    return task_set(Labelled(inputs, labels))
+
+
+@pytest.mark.parametrize("pair", range(6))
+@pytest.mark.parametrize(("tolerance", "error"), [(None, 1e-5), (1e-12, 1e-11)])
+def test_what_separates_the_paper_profile_from_its_lines_is_the_tolerance_of_eigenpairs(
+    wide, pair, tolerance, error, monkeypatch
+):
+    if tolerance is not None:
+        tight = partial(ExtremeTracker, tolerance=tolerance, certified=1e-8)
+        monkeypatch.setattr(_joint_step, "ExtremeTracker", tight)
+    problem = wide.problem(0)
+    ours = alg1.paper(problem, eta=0.005, steps=20)[pair]
+    literal = literal_algorithm_1(problem, pair, 0.005, 20)
+    assert (literal - torch.eye(40, dtype=torch.float64)).abs().max() > 0.01
+    torch.testing.assert_close(ours, literal, rtol=0, atol=error)
+
+
+def test_a_pair_that_diverges_is_named_by_its_place_in_the_problem(wide, monkeypatch):
+    for groups in ([range(6)], [[1, 2, 0], [3, 4, 5]]):
+        parts = [torch.tensor(list(group)) for group in groups]
+        monkeypatch.setattr(JointRange, "groups", lambda self, count, parts=parts: parts)
+        with pytest.raises(NotFiniteError) as caught:
+            alg1.paper(wide.problem(0), eta=0.2, steps=300)
+        assert caught.value.index == 2
 
 
 def test_groups_of_similar_size_give_what_one_batch_gives(digit, monkeypatch):

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hessian_spectrum import r_ill_gradient, r_well_gradient
+from hessian_spectrum import NotFiniteError, r_ill_gradient, r_well_gradient
 from immunization.methods._alg1_released import released
 from immunization.methods._balance import frobenius
 from immunization.methods._extremes import LargestTracker, SmallestTracker
@@ -114,9 +114,15 @@ def paper(
     joint = joint_of(problem)
     theta = problem.identity()
     for pairs in joint.groups(2 if problem.size >= MANY else 1):
-        state = JointAlgorithm(problem, joint, pairs, eta=eta, lambda_p=lambda_p, lambda_h=lambda_h)
-        for _ in range(steps):
-            state.step()
+        try:
+            state = JointAlgorithm(
+                problem, joint, pairs, eta=eta, lambda_p=lambda_p, lambda_h=lambda_h
+            )
+            for _ in range(steps):
+                state.step()
+        except NotFiniteError as error:
+            # Its place in the group is not that in the problem.
+            raise NotFiniteError(int(pairs[error.index])) from error
         theta[pairs] = state.extractor()
     return theta
 
