@@ -24,7 +24,7 @@ def test_the_readme_example_runs():
 def test_the_examples_of_the_guide_run():
     text = (ROOT / "docs" / "hessian_spectrum.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for code in blocks:
         done = subprocess.run(
             [sys.executable, "-W", "error::UserWarning", "-c", code],

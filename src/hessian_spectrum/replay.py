@@ -45,10 +45,12 @@ class Replay:
                 return self._work(*inputs)
             graph = torch.cuda.CUDAGraph()
             copies = tuple(tensor.clone() for tensor in small)
-            # What is captured is the stream of the device that is current.
+            # Left alone, torch captures a stream of the first device that it ever captured on.
+            device = inputs[0].device
+            stream = torch.cuda.Stream(device)
             with (
-                torch.cuda.device(inputs[0].device),
-                torch.cuda.graph(graph, capture_error_mode="thread_local"),
+                torch.cuda.device(device),
+                torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
             ):
                 self._outputs = self._work(*large, *copies)
             self._graph, self._places, self._inputs = graph, places, copies

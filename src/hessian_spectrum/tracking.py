@@ -163,14 +163,15 @@ class ExtremeTracker:
             attempt = self._by_ritz if self.end == "largest" else self._by_shift
             try:
                 pairs, sure = attempt(matrices, rows, norms)
-            except RuntimeError:  # of a decomposition that met NaN
-                _check_finite(norms)
-                raise
-            sure = sure & norm_in_range(norms)
+                sure = sure & norm_in_range(norms)
+            except RuntimeError:  # of a small decomposition, as when it meets NaN
+                sure = torch.zeros_like(norms, dtype=torch.bool)
             wrong = int((~sure).sum())
             # What the short way does not find time and again it seldom finds later.
             self._failed = self._failed + 1 if 2 * wrong > count else 0
-            if wrong:
+            if wrong == count:
+                pairs = self._whole(matrices, norms, None)
+            elif wrong:
                 pairs = self._repaired(matrices, norms, pairs, (~sure).nonzero().squeeze(-1))
         self._learn(pairs, n)
         return pairs
@@ -224,8 +225,6 @@ class ExtremeTracker:
         self, matrices: Tensor, norms: Tensor, pairs: Eigenpairs, rest: Tensor
     ) -> Eigenpairs:
         """The pairs with those at some places found the careful way."""
-        if len(rest) == len(matrices):
-            return self._whole(matrices, norms, None)
         try:
             careful = self._whole(matrices, norms, rest)
         except NotFiniteError as error:
@@ -362,8 +361,3 @@ class ExtremeTracker:
             inside = guard.clamp(max=0.9 * self.certified)
             self._guard = torch.where(missed < 0.6 * self.certified, inside, guard)
         self._last = value
-
-
-def _check_finite(norms: Tensor) -> None:
-    if not bool(torch.isfinite(norms).all()):
-        raise NotFiniteError(int((~torch.isfinite(norms)).nonzero()[0]))

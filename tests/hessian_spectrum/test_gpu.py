@@ -67,15 +67,20 @@ def test_blocked_factors_equal_dense_ones(generator):
     assert cholesky.factor(a.cuda()).tolist() == [True, True, True, False, True]
 
 
+@pytest.mark.parametrize("place", [0, 1])
 @pytest.mark.parametrize("end", ["smallest", "largest"])
-def test_a_tracker_of_large_matrices(end, generator):
-    """Past the size from which factors come in blocks and the work is replayed as a graph."""
+def test_a_tracker_of_large_matrices(end, place, generator):
+    """Past the size from which factors come in blocks and the work is replayed as a graph; on
+    whatever device, while the first is the current one."""
+    if place >= torch.cuda.device_count():
+        pytest.skip("needs two CUDA devices")
+    device = torch.device("cuda", place)
     q = torch.linalg.qr(torch.randn(300, 300, dtype=torch.float64, generator=generator)).Q
     h = (q * torch.logspace(-6, 0, 300).double()) @ q.mT
     scale = torch.rand(2, 300, dtype=torch.float64, generator=generator) + 0.5
     scale[0, -3:] = 0
-    tracker = ExtremeTracker(end, tolerance=1e-8, certified=1e-8, scale=scale.cuda())
-    batch = torch.empty(2, 300, 300, dtype=torch.float64, device="cuda")
+    tracker = ExtremeTracker(end, tolerance=1e-8, certified=1e-8, scale=scale.to(device))
+    batch = torch.empty(2, 300, 300, dtype=torch.float64, device=device)
     for step in range(8):
         # The same memory, then other memory in between.
         batch.copy_(torch.stack([h * (1 + 0.02 * step), h + 0.01 * step * torch.eye(300)]))
@@ -83,8 +88,8 @@ def test_a_tracker_of_large_matrices(end, generator):
         dense = scale[:, None] * batch.cpu() * scale[..., None]
         dense[0, -3:] = dense[0, :, -3:] = 0
         values = torch.linalg.eigvalsh(dense)
-        place = torch.tensor([3, 0]) if end == "smallest" else torch.tensor([299, 299])
-        exact = values.gather(1, place[:, None])[:, 0]
+        ends = torch.tensor([3, 0]) if end == "smallest" else torch.tensor([299, 299])
+        exact = values.gather(1, ends[:, None])[:, 0]
         torch.testing.assert_close(found.values.cpu(), exact, rtol=1e-8, atol=0)
 
 

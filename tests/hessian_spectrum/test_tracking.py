@@ -250,3 +250,20 @@ def test_gradients_do_not_flow_and_inference_mode_leaves_nothing_behind(generato
                 tracker(h)
         for _ in range(3):
             assert not tracker(h).values.requires_grad
+
+
+def test_a_small_decomposition_that_fails_is_no_reason_to_give_up(generator, monkeypatch):
+    h = matrix_of(torch.linspace(1, 2, 40).double(), generator)[None]
+    tracker = ExtremeTracker("largest")
+    tracker(h)
+    eigh, calls = torch.linalg.eigh, []
+
+    def failing(matrix):
+        calls.append(len(matrix))
+        if len(calls) == 1:
+            raise torch.linalg.LinAlgError("did not converge")
+        return eigh(matrix)
+
+    monkeypatch.setattr(torch.linalg, "eigh", failing)
+    assert float(tracker(h).values[0]) == pytest.approx(2, rel=1e-9)
+    assert len(calls) > 1
