@@ -25,14 +25,18 @@ def test_the_examples_of_the_guide_run():
     text = (ROOT / "docs" / "hessian_spectrum.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(blocks) == 4
+    printed = []
     for code in blocks:
         done = subprocess.run(
             [sys.executable, "-W", "error::UserWarning", "-c", code],
             env={"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-    # What the comment promises of the softmax probe.
-    assert "# 64 of 80 dimensions" in blocks[1]
+        printed.append(done.stdout)
+    # What the comments promise of the tracker and of the softmax probe.
+    assert printed[1].rstrip().endswith(" 0")
+    assert "# 64 of 80 dimensions" in blocks[2]
+    assert printed[2].startswith("64 ")
 
 
 def test_the_guide_names_everything_public():
