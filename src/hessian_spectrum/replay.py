@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,20 +21,28 @@ class Replay:
     CPU, and where an input that must not move has moved, the work is simply done.
 
     Args:
-        work: takes tensors of fixed shapes and returns tensors. Whatever else it reads or writes
-            must keep its place in memory.
+        work: a method that takes tensors of fixed shapes and returns tensors. Whatever else it
+            reads or writes must keep its place in memory. It is held weakly: its owner holds
+            this, and in a cycle GPU memory would wait for the garbage collector.
         fixed: how many of its first inputs are read where they are, and must not move; the others
             are copied.
+        constants: further arguments by name.
     """
 
-    def __init__(self, work: Work, *, fixed: int = 0) -> None:
-        self._work = work
+    def __init__(self, work: Work, *, fixed: int = 0, **constants: Any) -> None:
+        self._method = weakref.WeakMethod(work)
+        self._constants = constants
         self._fixed = fixed
         self._warm = False
         self._graph: torch.cuda.CUDAGraph | None = None
         self._places: list[tuple[int, torch.Size, tuple[int, ...]]]
         self._inputs: tuple[Tensor, ...]
         self._outputs: tuple[Tensor, ...]
+
+    def _work(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        method = self._method()
+        assert method is not None
+        return method(*inputs, **self._constants)
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The results, in memory of their own."""
@@ -49,6 +61,7 @@ class Replay:
             device = inputs[0].device
             stream = torch.cuda.Stream(device)
             with (
+                _no_collection(),
                 torch.cuda.device(device),
                 torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
             ):
@@ -61,3 +74,15 @@ class Replay:
         with torch.cuda.device(inputs[0].device):
             self._graph.replay()
         return tuple(tensor.clone() for tensor in self._outputs)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collected garbage may hold GPU memory, which must not be given back during a capture."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

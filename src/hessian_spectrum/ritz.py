@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -75,7 +74,7 @@ class LargestRitz:
         width, n = rows.shape[1:]
         depth = max(1, min(depth, min(ROWS, n) // width - 1))
         if depth not in self._starts:
-            self._starts[depth] = Replay(partial(self._start, depth=depth), fixed=1)
+            self._starts[depth] = Replay(self._start, fixed=1, depth=depth)
         basis, image, inner = self._starts[depth](matrices, rows)
         while True:
             ritz, rotation = torch.linalg.eigh(inner)

@@ -12,6 +12,7 @@ residual or its proof:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -104,7 +105,8 @@ class ExtremeTracker:
         self._moved: Tensor | None = None
         self._solver: Cholesky
         self._first_solve = Replay(self._factor_and_solve, fixed=1)
-        self._ritz = LargestRitz(self._product, tolerance=tolerance, certified=certified)
+        product = partial(scaled_product, scale=self._scale)
+        self._ritz = LargestRitz(product, tolerance=tolerance, certified=certified)
         self._failed = self._calls = 0
         self._depth = 1
 
@@ -175,12 +177,6 @@ class ExtremeTracker:
                 pairs = self._repaired(matrices, norms, pairs, (~sure).nonzero().squeeze(-1))
         self._learn(pairs, n)
         return pairs
-
-    def _product(self, matrices: Tensor, rows: Tensor) -> Tensor:
-        if self._scale is None:
-            return rows @ matrices
-        scale = self._scale[:, None]
-        return ((rows * scale) @ matrices).mul_(scale)
 
     def _formed(
         self, matrices: Tensor, norms: Tensor | None = None, places: Tensor | None = None
@@ -277,7 +273,7 @@ class ExtremeTracker:
     def _solve(self, matrices: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rows = orthonormal_rows(self._solver.solve(rows))
         first = rows[:, :1]
-        pulled = self._product(matrices, first)
+        pulled = scaled_product(matrices, first, scale=self._scale)
         values = (first * pulled).sum(dim=(1, 2))
         residuals = (pulled - values[:, None, None] * first).norm(dim=(1, 2))
         return values, residuals, rows
@@ -361,3 +357,10 @@ class ExtremeTracker:
             inside = guard.clamp(max=0.9 * self.certified)
             self._guard = torch.where(missed < 0.6 * self.certified, inside, guard)
         self._last = value
+
+
+def scaled_product(matrices: Tensor, rows: Tensor, *, scale: Tensor | None) -> Tensor:
+    """diag(r)·A·diag(r) on rows, (B, q, n); without a scale r, A."""
+    if scale is None:
+        return rows @ matrices
+    return ((rows * scale[:, None]) @ matrices).mul_(scale[:, None])

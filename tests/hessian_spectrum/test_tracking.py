@@ -1,5 +1,8 @@
 """Extreme eigenpairs along a sequence of matrices, against full eigendecompositions."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from hypothesis import given
@@ -267,3 +270,19 @@ def test_a_small_decomposition_that_fails_is_no_reason_to_give_up(generator, mon
     monkeypatch.setattr(torch.linalg, "eigh", failing)
     assert float(tracker(h).values[0]) == pytest.approx(2, rel=1e-9)
     assert len(calls) > 1
+
+
+@pytest.mark.parametrize("end", ["smallest", "largest"])
+def test_what_a_tracker_holds_goes_with_it(end, generator):
+    """Not with the next garbage collection: it may be most of a GPU's memory."""
+    h = matrix_of(torch.linspace(1, 2, 40).double(), generator)[None]
+    tracker = ExtremeTracker(end, scale=torch.ones(1, 40).double())
+    for _ in range(3):
+        tracker(h)
+    alive = weakref.ref(tracker)
+    gc.disable()
+    try:
+        del tracker
+        assert alive() is None
+    finally:
+        gc.enable()
