@@ -166,7 +166,8 @@ class ExtremeTracker:
             try:
                 pairs, sure = attempt(matrices, rows, norms)
                 sure = sure & norm_in_range(norms)
-            except RuntimeError:  # of a small decomposition, as when it meets NaN
+            except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+                # A small decomposition failed, as when it meets NaN.
                 sure = torch.zeros_like(norms, dtype=torch.bool)
             wrong = int((~sure).sum())
             # What the short way does not find time and again it seldom finds later.
