@@ -142,8 +142,9 @@ def largest_eigenpairs(
     Args:
         matrices: shape (B, n, n).
         block: warm start from an earlier call.
-        bound: shape (B,), hoped to lie just above the spectrum; default ‖A‖_F,
-            which always is. See `smallest_eigenpairs` for the rest.
+        bound: shape (B,), hoped to lie just above the spectrum; default ‖A‖_F, which always does
+            (or the largest sum over a row, where squares leave the range). See
+            `smallest_eigenpairs` for the rest.
         tolerance: see `smallest_eigenpairs`.
         certified: see `smallest_eigenpairs`.
         iterations: see `smallest_eigenpairs`.
@@ -151,9 +152,9 @@ def largest_eigenpairs(
     check_batch(matrices, block)
     if bound is None:
         bound = torch.linalg.matrix_norm(matrices) * (1 + 1e-3)
-        # Out of range a norm bounds nothing; rows do.
-        rows = matrices.abs().sum(dim=-1).amax(dim=-1) * (1 + 1e-3)
-        bound = torch.where(norm_in_range(bound), bound, rows)
+        if not bool(norm_in_range(bound).all()):
+            # There a norm bounds nothing; sums over rows do.
+            bound = matrices.abs().sum(dim=-1).amax(dim=-1) * (1 + 1e-3)
     pairs = smallest_eigenpairs(
         -matrices,
         block=block,

@@ -335,7 +335,7 @@ class ExtremeTracker:
             self._rows = torch.cat([ahead[:, None], kept, self._fresh], dim=1)
         self._vectors = pairs.vectors
         if self.end == "largest" and self._failed == 0:
-            # Its short way needs no prediction, and half a guard of 10 % serves the other.
+            # Its short way needs no prediction; the careful way makes do with the last value.
             self._predicted, self._last, self._guard = value, None, torch.full_like(value, 0.1)
         else:
             self._predict(value)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hessian_spectrum import ExtremeTracker
 from hessian_spectrum.extremes import NotFiniteError
 from hessian_spectrum.ritz import LargestRitz, orthonormal_rows
+from hessian_spectrum.tracking import PATIENCE
 
 from .matrices import matrix_of, spectra
 
@@ -141,6 +142,7 @@ def test_what_is_missed_again_and_again_is_no_longer_tried(generator):
         values = torch.linspace(0.9, 1, 60).double() * (1 + 0.01 * step)
         found = tracker(matrix_of(values, generator)[None])
         assert float(found.values[0]) == pytest.approx(1 + 0.01 * step, rel=1e-8)
+    assert tracker._failed == PATIENCE
 
 
 def test_matrices_that_do_not_fit_or_are_not_finite_are_refused(generator):
