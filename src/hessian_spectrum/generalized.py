@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum.factor import RangeFactor
+from hessian_spectrum.svd import svd_of_one
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def generalized_spectrum(
         )
     f_h = harmful.matrix
     seen = primary.basis.mT @ f_h
-    stray = torch.linalg.svdvals(f_h - primary.basis @ seen)
+    _, stray, _ = svd_of_one(f_h - primary.basis @ seen)
     energy = harmful.singular_values.square().sum()
     contained = bool(stray[0] <= harmful.tolerance * harmful.singular_values[0])
     outside = float(stray.square().sum() / energy)
@@ -82,7 +83,10 @@ def generalized_spectrum(
         floor = primary.singular_values[-1] * unseen_floor**0.5
         scaling = torch.cat([complement / floor, scaling], dim=1)
     whitened = scaling.mT @ f_h
-    vectors, values, _ = torch.linalg.svd(whitened, full_matrices=True)
+    vectors, values, _ = svd_of_one(whitened)
+    if vectors.shape[1] < len(vectors):
+        rest = torch.linalg.qr(vectors, mode="complete").Q[:, vectors.shape[1] :]
+        vectors = torch.cat([vectors, rest], dim=1)
     # Ascending, so that the directions harmful data does not use (c = 0) come first.
     vectors = vectors.flip(-1)
     count = min(harmful.rank, whitened.shape[0])

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum.factor import RangeFactor
+from hessian_spectrum.streams import map_streams
+from hessian_spectrum.svd import svd_of_one
 
 FAINT = 1e-8
 """The square root of eps: there what is left out and what round-off in W costs are the same."""
@@ -117,7 +119,7 @@ def joint_range(primary: Sequence[RangeFactor], harmful: Sequence[RangeFactor]) 
     where a Gram matrix in the original coordinates has eps·σ_1.
 
     Args:
-        primary: factors of D_P, one a pair.
+        primary: factors of D_P, one a pair; pairs of one task may share the object.
         harmful: factors of D_H, of the same D. Directions in which K_H sticks out of range(K_P)
             count from `FAINT` of its σ_1 on (a square root, as singular values do), or from a
             thousandth of its smallest non-zero one where that is less. Fainter ones stay as they
@@ -137,7 +139,31 @@ def joint_range(primary: Sequence[RangeFactor], harmful: Sequence[RangeFactor]) 
         )
     if len({factor.basis.shape[0] for factor in [*primary, *harmful]}) != 1:
         raise ValueError("All factors need the same number of features D.")
-    parts = [_one(p, h) for p, h in zip(primary, harmful, strict=True)]
+    # Factors that pairs share are completed once.
+    different = {id(factor): factor for factor in primary}
+    device = primary[0].basis.device
+    complements = dict(
+        zip(different, map_streams(_complement, list(different.values()), device), strict=True)
+    )
+    pairs = list(zip(primary, harmful, strict=True))
+    keys = [(id(p), id(h)) for p, h in pairs]
+    found: dict[tuple[int, int], tuple[JointRange, bool]] = {}
+    # One of each pair and its mirror image first, then what that does not settle.
+    for mirrored in (False, True):
+        wanted = dict(zip(keys, pairs, strict=True))
+        for key in keys:
+            if key in found or (not mirrored and key[::-1] in wanted and key != key[::-1]):
+                wanted.pop(key, None)
+        computed = map_streams(
+            lambda pair: _one(pair[0], pair[1], complements[id(pair[0])]),
+            list(wanted.values()),
+            device,
+        )
+        found |= zip(wanted, computed, strict=True)
+        for key in keys:
+            if key not in found and key[::-1] in found and found[key[::-1]][1]:
+                found[key] = _mirrored(found[key[::-1]][0]), True
+    parts = [found[key][0] for key in keys]
     size = max(part.transform.shape[-1] for part in parts)
 
     def stacked(name: str, *, rows: bool = False) -> Tensor:
@@ -163,16 +189,39 @@ def joint_range(primary: Sequence[RangeFactor], harmful: Sequence[RangeFactor]) 
     )
 
 
-def _one(primary: RangeFactor, harmful: RangeFactor) -> JointRange:
-    """The coordinates of one pair, without a batch dimension but in ``dimensions``."""
-    dimension = primary.basis.shape[0]
+def _complement(factor: RangeFactor) -> Tensor:
+    """An orthonormal basis of what is outside the range, shape (D, D − k)."""
+    return torch.linalg.qr(factor.basis, mode="complete").Q[:, factor.rank :]
+
+
+def _mirrored(joint: JointRange) -> JointRange:
+    """The coordinates of a pair with its roles swapped."""
+    return JointRange(
+        basis=joint.basis,
+        transform=joint.transform.flip(-1),
+        inverse=joint.inverse.flip(-2),
+        primary=joint.harmful.flip(-1),
+        harmful=joint.primary.flip(-1),
+        dimensions=joint.dimensions,
+        blind_primary=joint.blind_harmful,
+        blind_harmful=joint.blind_primary,
+    )
+
+
+def _one(
+    primary: RangeFactor, harmful: RangeFactor, complement: Tensor
+) -> tuple[JointRange, bool]:
+    """The coordinates of one pair, without a batch dimension but in ``dimensions``; and whether
+    they hold all of range(K_H) too."""
     basis, k_p = primary.basis, primary.rank
-    if k_p < dimension:
-        complement = torch.linalg.qr(basis, mode="complete").Q[:, k_p:]
-        left, stray, _ = torch.linalg.svd(complement.mT @ harmful.matrix, full_matrices=False)
+    whole = True
+    if complement.shape[1]:
+        left, stray, _ = svd_of_one(complement.mT @ harmful.matrix)
         values = harmful.singular_values
         faint = torch.minimum(FAINT * values[0], 1e-3 * values[-1])
-        outside = stray > faint.clamp(min=harmful.tolerance * float(values[0]))
+        least = harmful.tolerance * float(values[0])
+        outside = stray > faint.clamp(min=least)
+        whole = bool((outside | (stray <= least)).all())
         basis = torch.cat([basis, complement @ left[:, outside]], dim=1)
     m = basis.shape[1]
     k_h = min(harmful.rank, m)
@@ -182,13 +231,13 @@ def _one(primary: RangeFactor, harmful: RangeFactor) -> JointRange:
     seen = basis.mT @ harmful.basis
     low = (seen * (harmful.singular_values / scale_h)).mT
     orthonormal, upper = torch.linalg.qr(torch.cat([top, low]))
-    share, rotation = torch.linalg.eigh(orthonormal[:k_p].mT @ orthonormal[:k_p])
-    p = share.clamp(min=0).clone()
+    _, rotation = torch.linalg.eigh(orthonormal[:k_p].mT @ orthonormal[:k_p])
+    # K_P's share ascends, so K_H's descends; columns tell small shares exactly, eigenvalues not.
+    p = (orthonormal[:k_p] @ rotation).square().sum(dim=0)
     p[: m - k_p] = 0
-    # K_P's share ascends, so K_H's descends; its own columns tell small shares exactly.
     h = (orthonormal[k_p:] @ rotation).square().sum(dim=0)
     h[k_h:] = 0
-    return JointRange(
+    found = JointRange(
         basis=basis,
         transform=torch.linalg.solve_triangular(upper, rotation, upper=True),
         inverse=rotation.mT @ upper,
@@ -198,3 +247,4 @@ def _one(primary: RangeFactor, harmful: RangeFactor) -> JointRange:
         blind_primary=torch.eye(m, dtype=basis.dtype, device=basis.device)[:, k_p:],
         blind_harmful=torch.linalg.qr(seen, mode="complete").Q[:, k_h:],
     )
+    return found, whole

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hessian_spectrum.svd import robust_svd
+
 
 class ProbeSpectrum(NamedTuple):
     """Eigenpairs of H = θᵀKθ and the best probe in them, for a batch of B tasks.
@@ -27,37 +29,6 @@ class ProbeSpectrum(NamedTuple):
     vectors: Tensor
     explained: Tensor
     resolved: Tensor
-
-
-def robust_svd(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Thin SVD of a batch, by a slower algorithm where the fast one gives up.
-
-    LAPACK's divide and conquer (gesdd), which torch uses on a CPU, sometimes fails on spectra
-    that fall through twelve or more orders of magnitude; QR iteration (gesvd) takes those.
-
-    Args:
-        matrices: shape (B, m, n).
-
-    Returns:
-        U, σ (descending) and Vᵀ, as `torch.linalg.svd` with ``full_matrices=False``.
-    """
-    try:
-        return tuple(torch.linalg.svd(matrices, full_matrices=False))
-    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-        parts = [_svd_of_one(matrix) for matrix in matrices]
-        left, values, right = (torch.stack(part) for part in zip(*parts, strict=True))
-        return left, values, right
-
-
-def _svd_of_one(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    try:
-        return tuple(torch.linalg.svd(matrix, full_matrices=False))
-    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-        import scipy.linalg
-
-        found = scipy.linalg.svd(matrix.cpu().numpy(), full_matrices=False, lapack_driver="gesvd")
-        left, values, right = (torch.from_numpy(part).to(matrix) for part in found)
-        return left, values, right
 
 
 def probe_spectrum(factor: Tensor, targets: Tensor, ranks: Tensor, theta: Tensor) -> ProbeSpectrum:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -57,15 +58,20 @@ class Replay:
                 return self._work(*inputs)
             graph = torch.cuda.CUDAGraph()
             copies = tuple(tensor.clone() for tensor in small)
-            # Left alone, torch captures a stream of the first device that it ever captured on.
+            # By hand: torch's context manager gives all cached memory back to the driver first,
+            # and takes a stream of the first device that it ever captured on.
             device = inputs[0].device
             stream = torch.cuda.Stream(device)
-            with (
-                _no_collection(),
-                torch.cuda.device(device),
-                torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
-            ):
-                self._outputs = self._work(*large, *copies)
+            with _no_collection(), torch.cuda.device(device):
+                stream.wait_stream(torch.cuda.current_stream(device))
+                stream.synchronize()
+                with torch.cuda.stream(stream):
+                    graph.capture_begin(capture_error_mode="thread_local")
+                    try:
+                        self._outputs = self._work(*large, *copies)
+                    finally:
+                        graph.capture_end()
+                torch.cuda.current_stream(device).wait_stream(stream)
             self._graph, self._places, self._inputs = graph, places, copies
         elif places != self._places:
             return self._work(*inputs)
@@ -76,13 +82,25 @@ class Replay:
         return tuple(tensor.clone() for tensor in self._outputs)
 
 
+_lock = threading.Lock()
+_captures = 0
+_collecting = True
+
+
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Collected garbage may hold GPU memory, which must not be given back during a capture."""
-    enabled = gc.isenabled()
-    gc.disable()
+    """Collected garbage may hold GPU memory, which must not be given back during a capture, in
+    whatever thread."""
+    global _captures, _collecting  # noqa: PLW0603 - the collector is one for all threads too
+    with _lock:
+        if _captures == 0:
+            _collecting = gc.isenabled()
+            gc.disable()
+        _captures += 1
     try:
         yield
     finally:
-        if enabled:
-            gc.enable()
+        with _lock:
+            _captures -= 1
+            if _captures == 0 and _collecting:
+                gc.enable()

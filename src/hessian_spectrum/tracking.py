@@ -201,7 +201,9 @@ class ExtremeTracker:
         """The careful way, for some of the batch."""
         some = slice(None) if places is None else places
         formed = self._formed(matrices, norms, places)
-        block = None if self._rows is None else self._rows[some].mT
+        block = self._first_block() if self._rows is None else self._rows
+        if block is not None:
+            block = block[some].mT
         edge = None
         if self._predicted is not None:
             room = (self._guard * self._predicted.abs())[some]
@@ -217,6 +219,15 @@ class ExtremeTracker:
         return smallest_eigenpairs(
             formed, block=block, shift=edge, tolerance=self.tolerance, certified=self.certified
         )
+
+    def _first_block(self) -> Tensor | None:
+        """With a scale, the coordinates where it is most extreme are the better start, (B, q, n)."""
+        if self._scale is None or self._scale.shape[1] <= 2 * BLOCK:
+            return None
+        sign = 1.0 if self.end == "largest" else -1.0
+        ranked = torch.where(self._seen > 0, sign * self._scale.abs(), -torch.inf)
+        places = ranked.topk(BLOCK, dim=1).indices
+        return torch.nn.functional.one_hot(places, ranked.shape[1]).to(ranked.dtype)
 
     def _repaired(
         self, matrices: Tensor, norms: Tensor, pairs: Eigenpairs, rest: Tensor

@@ -26,19 +26,22 @@ from immunization.attacks._quadratic import (
     loss_gap,
 )
 from immunization.evaluate import accuracy
-from immunization.files import read_tensors, write_table
+from immunization.extractors import open_extractors
+from immunization.files import write_table
 from immunization.provenance import provenance
 from immunization.registry import load
 from immunization.tasks import Problem, TaskBatch, TaskSet, load_task_set
 
-CHUNK_BYTES = 300 * 2**20
-"""Eigenvectors held at a time: enough to make tensors long, little beside a laptop's memory."""
+CHUNK_BYTES = {"cpu": 300 * 2**20, "cuda": 8 * 2**30}
+"""Eigenvectors held at a time: enough to make tensors long, little beside a laptop's memory, or a
+GPU's."""
 
 
 class Target(NamedTuple):
-    """One (method, seed, role) under attack."""
+    """One (method, θ, role) under attack, for one seed or all that share θ."""
 
     method: str
+    seeds: list[int]
     problem: Problem
     role: str
     task: TaskBatch
@@ -52,17 +55,16 @@ def record_steps(last: int, count: int = 25) -> list[int]:
     return sorted({0, *spaced.round().to(torch.int64).tolist()})
 
 
-def targets(task_set: TaskSet, thetas: list[str]) -> Iterator[Target]:
+def targets(task_set: TaskSet, thetas: list[str], device: str) -> Iterator[Target]:
     """Everything to attack on one data set, decomposed one at a time."""
-    for path in thetas:
-        tensors, metadata = read_tensors(path)
-        if metadata["dataset"] != task_set.name:
+    for file in map(open_extractors, thetas):
+        if file.dataset != task_set.name:
             continue
-        for seed in metadata["seeds"]:
-            problem, theta = task_set.problem(seed), tensors[f"theta.{seed}"]
+        for owner, seeds in file.sharing().items():
+            problem, theta = task_set.problem(owner, device), file.theta(owner, device)
             for role, task in (("P", problem.primary), ("H", problem.harmful)):
                 spectrum = probe_spectrum(task.factor, task.targets, task.ranks, theta)
-                yield Target(metadata["parameters"]["label"], problem, role, task, theta, spectrum)
+                yield Target(file.label, seeds, problem, role, task, theta, spectrum)
 
 
 def chunks(items: Iterator[Target]) -> Iterator[list[Target]]:
@@ -72,7 +74,7 @@ def chunks(items: Iterator[Target]) -> Iterator[list[Target]]:
     for item in items:
         group.append(item)
         size += item.spectrum.vectors.numel() * 8
-        if size > CHUNK_BYTES:
+        if size > CHUNK_BYTES[item.theta.device.type]:
             yield group
             group, size = [], 0
     if group:
@@ -119,7 +121,6 @@ def run_group(
             keys = {
                 "dataset": target.problem.source.name,
                 "method": target.method,
-                "seed": target.problem.seed,
                 "role": target.role,
                 "attack": label,
             }
@@ -133,16 +134,17 @@ def run_group(
                     "pair": range(target.problem.size),
                     "primary": [p for p, _ in names],
                     "harmful": [h for _, h in names],
-                    "steps": steps.clamp(max=plan.budget).numpy(),
-                    "censored": (steps > plan.budget).numpy(),
+                    "steps": steps.clamp(max=plan.budget).cpu().numpy(),
+                    "censored": (steps > plan.budget).cpu().numpy(),
                     "budget": plan.budget,
                     "threshold": plan.threshold,
                 }
             )
             if hits is not None:
-                frame["accuracy_end"] = hits[:, -1].numpy()
-            steps_rows.append(frame)
-            curve_rows.append(_curves(keys, plan, ratio[part], gap[part], hits))
+                frame["accuracy_end"] = hits[:, -1].cpu().numpy()
+            curves = _curves(keys, plan, ratio[part], gap[part], hits)
+            steps_rows += [frame.assign(seed=seed) for seed in target.seeds]
+            curve_rows += [curves.assign(seed=seed) for seed in target.seeds]
     return steps_rows, curve_rows
 
 
@@ -163,7 +165,7 @@ def _curves(
     hits: Tensor | None,
 ) -> pd.DataFrame:
     """Quartiles over pairs at each recorded step."""
-    levels = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+    levels = torch.tensor([0.25, 0.5, 0.75], dtype=ratio.dtype, device=ratio.device)
     frame = {"step": plan.record}
     for name, values in (("convergence_ratio", ratio), ("loss_gap", gap)):
         for level, row in zip(levels.tolist(), values.quantile(levels, dim=0), strict=True):
@@ -181,10 +183,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--plan", type=stage.parse_json, required=True, help="JSON object")
     parser.add_argument("--tasks", nargs="+", required=True, help="outputs of prepare")
     parser.add_argument("--thetas", nargs="+", required=True, help="outputs of immunize")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--steps", required=True, help="Parquet file to write")
     parser.add_argument("--curves", required=True, help="Parquet file to write")
     options = parser.parse_args(arguments)
     stage.one_thread_each()
+    device = stage.choose_device(options.device)
     family = load("attacks", options.family)
     settings = options.plan
     plan = Plan(
@@ -197,7 +201,7 @@ def main(arguments: list[str] | None = None) -> None:
     curves: list[pd.DataFrame] = []
     for path in options.tasks:
         task_set = load_task_set(path)
-        for group in chunks(targets(task_set, options.thetas)):
+        for group in chunks(targets(task_set, options.thetas, device)):
             rows = run_group(group, family, options.attackers, plan)
             steps += rows[0]
             curves += rows[1]

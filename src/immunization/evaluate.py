@@ -12,15 +12,16 @@ from torch import Tensor
 
 from hessian_spectrum import (
     ProbeSpectrum,
+    RangeFactor,
     condition_number,
     effective_rank,
-    factor_condition,
     generalized_spectrum,
     limit_from_spread,
     probe_spectrum,
     released_condition,
     ridge_condition,
 )
+from hessian_spectrum.streams import map_streams
 from immunization.tasks import Problem, TaskBatch
 
 UNCHANGED = 1e-6
@@ -49,6 +50,16 @@ class RoleReport(NamedTuple):
     effective_rank: Tensor
     loss: Tensor
     energy: Tensor
+
+    def host(self) -> RoleReport:
+        """The same on the CPU, but for the eigenvectors, which stay where they are."""
+        spectrum = self.spectrum._replace(
+            eigenvalues=self.spectrum.eigenvalues.cpu(),
+            coefficients=self.spectrum.coefficients.cpu(),
+            explained=self.spectrum.explained.cpu(),
+            resolved=self.spectrum.resolved.cpu(),
+        )
+        return RoleReport(spectrum, *(value.cpu() for value in self[1:]))
 
 
 def report_role(task: TaskBatch, theta: Tensor, *, ridge: float) -> RoleReport:
@@ -93,27 +104,28 @@ class Limit(NamedTuple):
 
 
 def limits(problem: Problem, *, unseen_floor: float) -> Limit:
-    """Immunizability limit of each pair of a problem (see `hessian_spectrum.generalized`)."""
-    rows = []
-    for i in range(problem.size):
-        primary, harmful = problem.primary.range_factor(i), problem.harmful.range_factor(i)
-        plain = generalized_spectrum(primary, harmful)
+    """Immunizability limit of each pair of a problem (see `hessian_spectrum.generalized`); on the
+    CPU, wherever it was computed."""
+
+    def one(pair: tuple[RangeFactor, RangeFactor]) -> tuple[float, float, float]:
+        plain = generalized_spectrum(*pair)
         if plain.contained:
-            finite = limit_from_spread(plain.spread, primary, harmful)
-            rows.append((finite, 0.0, finite))
-        else:
-            floored = generalized_spectrum(primary, harmful, unseen_floor=unseen_floor)
-            bounded = limit_from_spread(floored.spread, primary, harmful)
-            rows.append((float("inf"), plain.outside, bounded))
+            finite = limit_from_spread(plain.spread, *pair)
+            return finite, 0.0, finite
+        floored = generalized_spectrum(*pair, unseen_floor=unseen_floor)
+        return float("inf"), plain.outside, limit_from_spread(floored.spread, *pair)
+
+    pairs = list(
+        zip(problem.primary.range_factors(), problem.harmful.range_factors(), strict=True)
+    )
+    rows = map_streams(one, pairs, problem.primary.factor.device)
     return Limit(*torch.tensor(rows, dtype=torch.float64).T)
 
 
 def reference_condition(task: TaskBatch) -> Tensor:
-    """κ(K) before immunization, from the data's own singular values, shape (B,)."""
-    return torch.tensor(
-        [factor_condition(task.range_factor(i)) for i in range(len(task.ranks))],
-        dtype=torch.float64,
-    )
+    """κ(K) before immunization, from the data's own singular values, shape (B,); on the CPU."""
+    last = task.singular_values.gather(1, task.ranks[:, None] - 1).squeeze(1)
+    return (task.singular_values[:, 0] / last).square().cpu()
 
 
 def optimality(rir: Tensor, limit: Tensor) -> Tensor:

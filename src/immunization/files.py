@@ -116,6 +116,38 @@ def read_tensors(path: Path | str, device: str = "cpu") -> tuple[dict[str, Tenso
         raise _unreadable(path, error) from error
 
 
+def read_metadata(path: Path | str) -> dict[str, Any]:
+    """The metadata of a safetensors file of ours.
+
+    Raises:
+        UserError: as `read_tensors`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, Any] = json.loads((file.metadata() or {})["json"])
+            return metadata
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def read_tensor(path: Path | str, name: str, device: str = "cpu") -> Tensor:
+    """One tensor of a safetensors file, the others left on disk.
+
+    Raises:
+        UserError: as `read_tensors`, and where it holds no such tensor.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt", device=device) as file:
+            tensor: Tensor = file.get_tensor(name)
+            return tensor
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from error
+
+
 def _unreadable(path: Path | str, error: Exception) -> UserError:
     return UserError(
         f"{path}: cannot be read ({error}). It may be left over from an interrupted run or "

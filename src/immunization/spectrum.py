@@ -27,9 +27,10 @@ from immunization.evaluate import (
     reference_condition,
     report_role,
 )
-from immunization.files import read_tensors, write_table
+from immunization.extractors import open_extractors
+from immunization.files import write_table
 from immunization.provenance import provenance
-from immunization.tasks import Problem, TaskSet, load_task_set
+from immunization.tasks import Problem, load_task_set
 
 
 class Reference(NamedTuple):
@@ -43,13 +44,20 @@ class Reference(NamedTuple):
     limit: Limit
 
 
-def reference(problem: Problem, parameters: dict[str, Any]) -> Reference:
-    """Evaluate θ = I and the limit."""
+def reference(problem: Problem, parameters: dict[str, Any], device: str = "cpu") -> Reference:
+    """Evaluate θ = I and the limit.
+
+    Args:
+        problem: on the CPU, where it stays.
+        parameters: of the stage.
+        device: where to compute.
+    """
+    host, problem = problem, problem.to(device)
     eye = problem.identity()
     return Reference(
-        problem,
-        report_role(problem.primary, eye, ridge=parameters["ridge"]),
-        report_role(problem.harmful, eye, ridge=parameters["ridge"]),
+        host,
+        report_role(problem.primary, eye, ridge=parameters["ridge"]).host(),
+        report_role(problem.harmful, eye, ridge=parameters["ridge"]).host(),
         reference_condition(problem.primary),
         reference_condition(problem.harmful),
         limits(problem, unseen_floor=parameters["unseen_floor"]),
@@ -57,13 +65,17 @@ def reference(problem: Problem, parameters: dict[str, Any]) -> Reference:
 
 
 def evaluate(
-    before: Reference, theta: Tensor, keys: dict[str, Any], parameters: dict[str, Any]
+    before: Reference,
+    theta: Tensor,
+    keys: dict[str, Any],
+    parameters: dict[str, Any],
+    device: str = "cpu",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows of both tables for one method on one data set and seed."""
-    problem = before.problem
+    """Rows of both tables for one method on one data set and seed; θ is on the device."""
+    problem = before.problem.to(device)
     ridge = parameters["ridge"]
-    primary = report_role(problem.primary, theta, ridge=ridge)
-    harmful = report_role(problem.harmful, theta, ridge=ridge)
+    primary = report_role(problem.primary, theta, ridge=ridge).host()
+    harmful = report_role(problem.harmful, theta, ridge=ridge).host()
     names = {
         "pair": range(problem.size),
         "primary": [p for p, _ in problem.source.pair_names],
@@ -76,6 +88,7 @@ def evaluate(
         ("H", problem.harmful, harmful),
     ):
         ranks = task.ranks.tolist()
+        numbers = task.rows.to(torch.int64).cpu().numpy()
         # Ascending, zeros first: the last `rank` entries are the non-zero spectrum.
         spectra.append(
             pd.DataFrame(
@@ -83,10 +96,10 @@ def evaluate(
                 | names
                 | {
                     "role": role,
-                    "rows": task.rows.to(torch.int64).numpy(),
+                    "rows": numbers,
                     "dimension": problem.dimension,
                     "rank": ranks,
-                    "rank_tolerance": task.tolerances.numpy(),
+                    "rank_tolerance": task.tolerances.cpu().numpy(),
                     "resolved": report.spectrum.resolved.numpy(),
                     "kappa": report.kappa.numpy(),
                     "kappa_released": report.released.numpy(),
@@ -127,8 +140,8 @@ def evaluate(
         "met_a": met.a,
         "met_b": met.b,
         "met_c": met.c,
-        "resolved": (primary.spectrum.resolved == problem.primary.ranks)
-        & (harmful.spectrum.resolved == problem.harmful.ranks),
+        "resolved": (primary.spectrum.resolved == problem.primary.ranks.cpu())
+        & (harmful.spectrum.resolved == problem.harmful.ranks.cpu()),
         "best_loss_p_reference": before.primary.loss,
         "best_loss_p": primary.loss,
     }
@@ -144,8 +157,10 @@ def evaluate(
             ("p", problem.primary, primary),
             ("h", problem.harmful, harmful),
         ):
-            probe = report.spectrum.vectors @ report.spectrum.coefficients[..., None]
-            columns[f"accuracy_{role}"] = accuracy(problem, task, theta @ probe).squeeze(-1)
+            coefficients = report.spectrum.coefficients.to(theta)
+            probe = report.spectrum.vectors @ coefficients[..., None]
+            hits = accuracy(problem, task, theta @ probe)
+            columns[f"accuracy_{role}"] = hits.squeeze(-1).cpu()
     ratios = pd.DataFrame(keys | names | {k: v.numpy() for k, v in columns.items()})
     return pd.concat(spectra), ratios
 
@@ -158,36 +173,45 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--parameters", type=stage.parse_json, required=True, help="JSON object")
     parser.add_argument("--spectra", required=True, help="Parquet file to write")
     parser.add_argument("--ratios", required=True, help="Parquet file to write")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     stage.one_thread_each()
+    device = stage.choose_device(options.device)
+    # On a GPU the decompositions of one batch already run side by side.
+    threads = options.threads if device == "cpu" else 1
 
-    task_sets: dict[str, TaskSet] = {}
-    for path in options.tasks:
-        task_set = load_task_set(path)
-        task_sets[task_set.name] = task_set
-    starts = [(name, seed) for name, s in task_sets.items() for seed in s.seeds]
+    task_sets = {task_set.name: task_set for task_set in map(load_task_set, options.tasks)}
+    # Seeds that share all their tasks share what is computed from them.
+    owners = {
+        (name, seed): (name, task_set.first_alike(seed))
+        for name, task_set in task_sets.items()
+        for seed in task_set.seeds
+    }
+    starts = list(dict.fromkeys(owners.values()))
     problems = stage.map_threads(
-        lambda key: reference(task_sets[key[0]].problem(key[1]), options.parameters),
+        lambda key: reference(task_sets[key[0]].problem(key[1]), options.parameters, device),
         starts,
-        options.threads,
+        threads,
     )
     before = dict(zip(starts, problems, strict=True))
 
     def rows(path: str) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
-        tensors, metadata = read_tensors(path)
-        dataset, label = metadata["dataset"], metadata["parameters"]["label"]
-        return [
-            evaluate(
-                before[dataset, seed],
-                tensors[f"theta.{seed}"],
-                {"dataset": dataset, "method": label, "seed": seed, "code": metadata["code"]},
+        file = open_extractors(path)
+        found = []
+        for owner, seeds in file.sharing().items():
+            keys = {"dataset": file.dataset, "method": file.label, "seed": owner}
+            parts = evaluate(
+                before[owners[file.dataset, owner]],
+                file.theta(owner, device),
+                keys | {"code": file.code},
                 options.parameters,
+                device,
             )
-            for seed in metadata["seeds"]
-        ]
+            found += [tuple(part.assign(seed=seed) for part in parts) for seed in seeds]
+        return found
 
-    parts = stage.map_threads(rows, options.thetas, options.threads)
+    parts = stage.map_threads(rows, options.thetas, threads)
     spectra, ratios = zip(*(pair for part in parts for pair in part), strict=True)
     record = provenance(["immunization.spectrum"], options.parameters)
     for path, frames in ((options.spectra, spectra), (options.ratios, ratios)):

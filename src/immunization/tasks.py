@@ -6,6 +6,8 @@ are computed once, at the edge; methods and attackers take them as padded, batch
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,14 @@ class TaskBatch:
         """Xᵀy = Fz, shape (B, D)."""
         return (self.factor @ self.targets[..., None]).squeeze(-1)
 
+    def range_factors(self) -> list[RangeFactor]:
+        """The unpadded factor of every pair; pairs of one task share theirs."""
+        known: dict[int, RangeFactor] = {}
+        for index, task in enumerate(self.tasks):
+            if task not in known:
+                known[task] = self.range_factor(index)
+        return [known[task] for task in self.tasks]
+
     def range_factor(self, index: int) -> RangeFactor:
         """The unpadded factor of one pair."""
         rank = int(self.ranks[index])
@@ -82,19 +92,19 @@ class TaskBatch:
 
 @dataclass(frozen=True)
 class Problem:
-    """All pairs of one data set under one seed: what a method immunizes in one batch.
+    """Pairs of one data set, under one seed or several: what a method immunizes in one batch.
 
     Attributes:
         primary, harmful: the two roles, batched alike.
         loss: "classification" or "regression".
-        seed: of the study.
+        members: seed and number of each pair in ``source.pair_names``.
         source: where rows and labels can be had, for methods that draw minibatches.
     """
 
     primary: TaskBatch
     harmful: TaskBatch
     loss: str
-    seed: int
+    members: list[tuple[int, int]]
     source: TaskSet
 
     @property
@@ -107,16 +117,50 @@ class Problem:
         """D, the number of features."""
         return self.primary.factor.shape[1]
 
+    @property
+    def seed(self) -> int:
+        """The seed of a problem under one seed."""
+        (seed,) = {seed for seed, _ in self.members}
+        return seed
+
+    def to(self, device: str) -> Problem:
+        """The same pairs on a device."""
+        if self.primary.factor.device == torch.device(device):
+            return self
+        return self.source.batch(self.members, device)
+
     def identity(self) -> Tensor:
         """θ = I for each pair, shape (B, D, D)."""
         factor = self.primary.factor
         eye = torch.eye(self.dimension, dtype=factor.dtype, device=factor.device)
         return eye.repeat(self.size, 1, 1)
 
-    def generator(self, purpose: int) -> torch.Generator:
-        """A fresh generator that depends on the seed and ``purpose`` only (CPU, so that every
-        device draws the same numbers)."""
-        return torch.Generator().manual_seed(1_000_003 * (self.seed + 1) + purpose)
+    def generators(self, purpose: int) -> list[torch.Generator]:
+        """A fresh generator for each pair, on the CPU so that every device draws the same.
+
+        It depends on the seed, ``purpose`` and the names of the two tasks only: a pair draws the
+        same alone, in any batch and in a subset of a study.
+        """
+        return [
+            torch.Generator().manual_seed(number) for number in self.drawing_seeds(purpose)
+        ]
+
+    def drawing_seeds(self, purpose: int) -> list[int]:
+        """A number for each pair that seeds what is drawn for a purpose, 63 bits."""
+        numbers = []
+        for seed, pair in self.members:
+            text = json.dumps([seed, purpose, *self.source.pair_names[pair]])
+            digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+            numbers.append(int.from_bytes(digest, "little") >> 1)
+        return numbers
+
+    def normal(self, purpose: int, *shape: int) -> Tensor:
+        """Standard normal draws in float64, shape (B, *shape), on the device of the factors."""
+        drawn = [
+            torch.randn(*shape, dtype=torch.float64, generator=generator)
+            for generator in self.generators(purpose)
+        ]
+        return torch.stack(drawn).to(self.primary.factor)
 
 
 @dataclass(frozen=True)
@@ -135,6 +179,7 @@ class TaskSet:
         tasks: all distinct tasks.
         statistics: padded tensors over tasks, as in `TaskBatch`.
         info: parameters and provenance, stored with the file.
+        shared: what batches of the same pairs may reuse while the program runs; not stored.
     """
 
     name: str
@@ -149,18 +194,55 @@ class TaskSet:
     tasks: list[Task]
     statistics: dict[str, Tensor]
     info: dict[str, Any] = field(default_factory=dict)
+    shared: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def features(self, rows: Tensor) -> Tensor:
         """Features of some rows in float64, shape (..., D)."""
         return self.inputs[rows].to(torch.float64) * self.scale + self.shift
 
+    def members(self, seed: int) -> list[tuple[int, int]]:
+        """All pairs under one of the seeds, as (seed, number of the pair)."""
+        return [(seed, pair) for pair in range(len(self.pair_names))]
+
+    def distinct_members(self) -> dict[tuple[int, int], tuple[int, int]]:
+        """For every pair and seed the first that has the same two tasks, often itself.
+
+        Tasks that no seed enters, as MNIST's with its own split, are the same under all of them.
+        """
+        first: dict[tuple[int, int], tuple[int, int]] = {}
+        found = {}
+        for row, seed in enumerate(self.seeds):
+            for pair in range(len(self.pair_names)):
+                p, h = self.task_index[row, pair].tolist()
+                found[seed, pair] = first.setdefault((p, h), (seed, pair))
+        return found
+
+    def first_alike(self, seed: int) -> int:
+        """The first seed that has the same tasks in all of its pairs."""
+        own = self.task_index[self.seeds.index(seed)]
+        return next(
+            other
+            for other, tasks in zip(self.seeds, self.task_index, strict=True)
+            if torch.equal(own, tasks)
+        )
+
     def problem(self, seed: int, device: str = "cpu") -> Problem:
         """All pairs under one of the seeds, on a device."""
-        index = self.task_index[self.seeds.index(seed)]
+        return self.batch(self.members(seed), device)
+
+    def batch(self, members: list[tuple[int, int]], device: str = "cpu") -> Problem:
+        """Some pairs, given as (seed, number of the pair), on a device."""
+        rows = [self.seeds.index(seed) for seed, _ in members]
+        index = self.task_index[rows, [pair for _, pair in members]]
         roles = []
         for role in range(2):
             chosen = index[:, role]
-            picked = {name: tensor[chosen].to(device) for name, tensor in self.statistics.items()}
+            # Each task travels to the device once.
+            tasks, places = chosen.unique(return_inverse=True)
+            picked = {
+                name: tensor[tasks].to(device)[places.to(device)]
+                for name, tensor in self.statistics.items()
+            }
             ranks = picked["ranks"]
             width = int(ranks.max())
             basis = picked["basis"][..., :width].contiguous()
@@ -178,7 +260,7 @@ class TaskSet:
                     tasks=chosen.tolist(),
                 )
             )
-        return Problem(roles[0], roles[1], self.loss, seed, self)
+        return Problem(roles[0], roles[1], self.loss, members, self)
 
 
 def check_task(dataset: str, task: Task, features: Tensor, varied: bool) -> None:

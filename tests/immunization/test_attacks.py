@@ -8,7 +8,7 @@ from immunization.attack import chunks, record_steps, run_group, targets
 from immunization.attacks import gradient_descent, least_squares
 from immunization.attacks._quadratic import Plan, Quadratic, convergence_ratio, loss_gap
 from immunization.evaluate import accuracy
-from immunization.files import write_tensors
+from immunization.extractors import save_extractors
 
 
 @pytest.fixture
@@ -119,9 +119,9 @@ def test_the_stage_reports_the_accuracy_of_a_probe_trained_on_the_data(
         12, 9, 9, dtype=torch.float64, generator=generator
     )
     path = tmp_path / "theta.safetensors"
-    metadata = {"dataset": "mini", "seeds": [0], "parameters": {"label": "some"}}
-    write_tensors(path, {"theta.0": theta}, metadata)
-    (group,) = chunks(targets(one_vs_rest, [str(path)]))
+    metadata = {"dataset": "mini", "code": "", "parameters": {"label": "some"}}
+    save_extractors(path, {0: theta}, {0: 0}, metadata)
+    (group,) = chunks(targets(one_vs_rest, [str(path)], "cpu"))
     plan = Plan(200, 1e-3, [0, 7, 200])
     attackers = {"gd": {"step": "inverse_l"}}
     steps, curves = run_group(group, gradient_descent, attackers, plan)

@@ -12,6 +12,7 @@ from immunization.evaluate import limits, optimality, reference_condition, repor
 from immunization.methods import _joint_step, alg1, imma, optimum
 from immunization.methods._alg1_released import Adam, left_preconditioned
 from immunization.methods._balance import clipped
+from immunization.methods._descent import Immunized
 from immunization.methods._extremes import LargestTracker, SmallestTracker
 from immunization.methods._task_loss import TaskLoss, initial_probe
 from immunization.methods.opt_kappa import LogCondition
@@ -29,7 +30,8 @@ def ratios(problem, theta):
 
 def run(problem, name, parameters):
     method = "alg1" if name in ("paper", "corrected", "released") else name
-    return load("methods", method).immunize(problem, parameters)
+    found = load("methods", method).immunize(problem, parameters)
+    return found.theta if isinstance(found, Immunized) else found
 
 
 @pytest.mark.parametrize("task", ["digit", "one_vs_rest"])
@@ -72,7 +74,7 @@ def test_a_pair_alone_is_immunized_as_it_is_in_its_batch(source, gradient_method
 def test_alg1_raises_rir_above_one_on_every_pair(digit):
     for profile, steps in (("paper", 30), ("corrected", 30)):
         parameters = defaults("methods", "alg1", profile=profile, steps=steps)
-        i, ii = ratios(digit.problem(0), alg1.immunize(digit.problem(0), parameters))
+        i, ii = ratios(digit.problem(0), alg1.immunize(digit.problem(0), parameters).theta)
         assert (i / ii > 1).all(), profile
 
 
@@ -114,7 +116,7 @@ def literal_algorithm_1(problem, pair, eta, steps):
 @pytest.mark.parametrize("pair", [0, 5, 11])
 def test_the_paper_profile_is_algorithm_1_line_by_line(digit, pair):
     problem = digit.problem(0)
-    ours = alg1.paper(problem, eta=0.005, steps=8)[pair]
+    ours = alg1.paper(problem, eta=0.005, steps=8).theta[pair]
     torch.testing.assert_close(
         ours, literal_algorithm_1(problem, pair, 0.005, 8), rtol=0, atol=1e-7
     )
@@ -141,7 +143,7 @@ def test_what_separates_the_paper_profile_from_its_lines_is_the_tolerance_of_eig
         tight = partial(ExtremeTracker, tolerance=tolerance, certified=1e-8)
         monkeypatch.setattr(_joint_step, "ExtremeTracker", tight)
     problem = wide.problem(0)
-    ours = alg1.paper(problem, eta=0.005, steps=20)[pair]
+    ours = alg1.paper(problem, eta=0.005, steps=20).theta[pair]
     literal = literal_algorithm_1(problem, pair, 0.005, 20)
     assert (literal - torch.eye(40, dtype=torch.float64)).abs().max() > 0.01
     torch.testing.assert_close(ours, literal, rtol=0, atol=error)
@@ -160,16 +162,18 @@ def test_groups_of_similar_size_give_what_one_batch_gives(digit, monkeypatch):
     problem = digit.problem(0)
     whole = alg1.paper(problem, eta=0.005, steps=10)
     monkeypatch.setattr(alg1, "MANY", 2)
-    torch.testing.assert_close(
-        alg1.paper(problem, eta=0.005, steps=10), whole, rtol=1e-6, atol=1e-9
+    parts = alg1.paper(problem, eta=0.005, steps=10)
+    torch.testing.assert_close(parts.theta, whole.theta, rtol=1e-6, atol=1e-9)
+    assert sum(len(record.pairs) for record in parts.records) == 12 * len(
+        {record.step for record in whole.records}
     )
 
 
 def test_the_corrected_profile_does_not_see_the_scale_of_the_data(source):
     plain = task_set(source)
     scaled = source.__class__(1000 * source.inputs, source.labels)
-    theta = alg1.corrected(plain.problem(0), eta=0.01, steps=10)
-    again = alg1.corrected(task_set(scaled).problem(0), eta=0.01, steps=10)
+    theta = alg1.corrected(plain.problem(0), eta=0.01, steps=10).theta
+    again = alg1.corrected(task_set(scaled).problem(0), eta=0.01, steps=10).theta
     torch.testing.assert_close(theta, again, rtol=1e-6, atol=1e-9)
 
 
@@ -257,7 +261,7 @@ def test_clipping_shortens_long_terms_only_and_keeps_the_direction(generator):
 def test_clipped_descent_on_kappa_itself_meets_the_definition_on_every_pair(digit):
     problem = digit.problem(0)
     parameters = defaults("methods", "opt_kappa", clip=True, steps=60)
-    i, ii = ratios(problem, load("methods", "opt_kappa").immunize(problem, parameters))
+    i, ii = ratios(problem, run(problem, "opt_kappa", parameters))
     assert (i / ii > 1).all()
     assert (ii <= 1).all()
 
@@ -282,7 +286,7 @@ def test_imma_loss_after_adaptation_equals_running_the_steps_and_ignores_scale(o
 
 def test_imma_raises_the_loss_that_the_attacker_reaches(one_vs_rest):
     problem = one_vs_rest.problem(0)
-    theta = imma.immunize(problem, defaults("methods", "imma", steps=20))
+    theta = imma.immunize(problem, defaults("methods", "imma", steps=20)).theta
     loss = TaskLoss.of(problem.harmful)
     start = torch.ones(12, 9, dtype=torch.float64)
     before, _ = imma.adapted_loss(loss, problem.identity(), 5, start, rounds=200)
@@ -294,16 +298,16 @@ def test_adam_equals_torch_and_leaves_finished_pairs_alone(generator):
     start = torch.randn(3, 4, dtype=torch.float64, generator=generator)
     ours, theirs = start.clone(), start.clone().requires_grad_()
     adam, reference = Adam([ours], 0.01), torch.optim.Adam([theirs], lr=0.01)
-    on = torch.tensor([True, True, True])
     for _ in range(20):
         gradient = torch.randn(3, 4, dtype=torch.float64, generator=generator)
-        adam.step([gradient], on)
+        adam.step([gradient])
         theirs.grad = gradient
         reference.step()
     torch.testing.assert_close(ours, theirs.detach())
-    frozen = ours[1].clone()
-    adam.step([torch.ones(3, 4, dtype=torch.float64)], torch.tensor([True, False, True]))
-    assert torch.equal(ours[1], frozen)
+    frozen = ours[2].clone()
+    adam.keep(2)
+    adam.step([torch.ones(2, 4, dtype=torch.float64)])
+    assert torch.equal(ours[2], frozen)
     assert not torch.equal(ours[0], theirs[0])
 
 
@@ -350,7 +354,8 @@ def test_the_released_gradients_equal_autograd_through_its_formulas(rows, dead, 
     x_h[..., :dead] = 0
     # A zero probe and zero labels silence the loss of the regression task.
     labels = torch.zeros(1, rows, dtype=torch.float64)
-    ours = _gradients([weight, bias, probe], x_p, labels, x_h, "regression", 2.0, 3e4, 1e-3)
+    both = torch.cat([x_p, x_h], dim=1)
+    ours = _gradients([weight, bias, probe], both, labels, "regression", (2.0, 3e4), 1e-3)
     expected = released_gradients_by_autograd(weight[0], bias[0], x_p[0], x_h[0], 2.0, 3e4, 1e-3)
     torch.testing.assert_close(ours[0][0], expected[0], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(ours[1][0], expected[1], rtol=1e-5, atol=1e-6)
@@ -365,7 +370,7 @@ def test_the_released_loss_gradients_equal_autograd(generator):
     state = [draw(1, 5, 5), draw(1, 5), draw(1, 5)]
     x, labels = draw(1, 30, 5), draw(1, 30).sign()
     for kind in ("classification", "regression"):
-        ours = _gradients(state, x, labels, x, kind, 0.0, 0.0, 1.0)
+        ours = _gradients(state, torch.cat([x, x], dim=1), labels, kind, (0.0, 0.0), 1.0)
         leaves = [value.clone().requires_grad_() for value in state]
         output = ((x @ leaves[0].mT + leaves[1][:, None]) @ leaves[2][..., None]).squeeze(-1)
         if kind == "classification":

@@ -38,7 +38,8 @@ def folder(tmp_path_factory):
         parameters = {name: defaults("methods", method, **given) for name in sources}
         immunize.main(
             ["--label", label, "--method", method, "--parameters", json.dumps(parameters),
-             "--tasks", *tasks, "--out", *outputs, "--device", "cpu", "--threads", "2"]
+             "--tasks", *tasks, "--out", *outputs, "--trajectories",
+             *(path.replace(".safetensors", ".parquet") for path in outputs), "--device", "cpu", "--threads", "2"]
         )  # fmt: skip
         thetas += outputs
     settings = {"ridge": 1e-6, "unseen_floor": 1e-3, "much_larger": 10}
@@ -113,8 +114,8 @@ def test_the_gpu_agrees_with_the_cpu(digit):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     for profile in (alg1.paper, alg1.corrected):
-        here = profile(digit.problem(0), eta=0.005, steps=20)
-        there = profile(digit.problem(0, "cuda"), eta=0.005, steps=20).cpu()
+        here = profile(digit.problem(0), eta=0.005, steps=20).theta
+        there = profile(digit.problem(0, "cuda"), eta=0.005, steps=20).theta.cpu()
         torch.testing.assert_close(here, there, rtol=1e-6, atol=1e-8)
 
 

@@ -17,6 +17,7 @@ rule attack:
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=240,
+        gpu=GPU,
     params:
         attackers=lambda wildcards: compact(
             {
@@ -33,4 +34,5 @@ rule attack:
         '"$PYTHON" -m immunization.attack --family {wildcards.family}'
         " --attackers {params.attackers:q} --plan {params.plan:q}"
         " --tasks {input.tasks:q} --thetas {input.thetas:q}"
-        " --steps {output.steps:q} --curves {output.curves:q} 2> {log:q}"
+        " --steps {output.steps:q} --curves {output.curves:q}"
+        ' --device "$DEVICE" 2> {log:q}'

@@ -34,6 +34,7 @@ THETAS = expand(
     method=METHODS,
     dataset=DATASETS,
 )
+TRAJECTORIES = [path.replace(".safetensors", ".parquet") for path in THETAS]
 # One job at a time takes the GPU (the profile's cap); none is asked for where there is none.
 GPU = int(
     STUDY["device"] == "cuda"

@@ -2,6 +2,7 @@ FIGURE_INPUTS = {
     "ratios": rules.spectrum.output.ratios,
     "spectra": rules.spectrum.output.spectra,
     "curves": expand(f"{RESULTS}/attack/{{family}}.curves.parquet", family=FAMILIES),
+    "trajectories": TRAJECTORIES,
     "steps": expand(f"{RESULTS}/attack/{{family}}.steps.parquet", family=FAMILIES),
 }
 

@@ -6,7 +6,12 @@ rule immunize:
             f"methods/{STUDY['methods'][wildcards.method]['use']}.py"
         ),
     output:
-        expand(f"{RESULTS}/immunized/{{{{method}}}}/{{dataset}}.safetensors", dataset=DATASETS),
+        thetas=expand(
+            f"{RESULTS}/immunized/{{{{method}}}}/{{dataset}}.safetensors", dataset=DATASETS
+        ),
+        trajectories=expand(
+            f"{RESULTS}/immunized/{{{{method}}}}/{{dataset}}.parquet", dataset=DATASETS
+        ),
     log:
         f"{LOGS}/immunize/{{method}}.log",
     benchmark:
@@ -27,5 +32,5 @@ rule immunize:
         ),
     shell:
         '"$PYTHON" -m immunization.immunize --label {wildcards.method} --method {params.use}'
-        " --parameters {params.parameters:q} --tasks {input.tasks:q} --out {output:q}"
-        ' --device "$DEVICE" --threads {threads} 2> {log:q}'
+        " --parameters {params.parameters:q} --tasks {input.tasks:q} --out {output.thetas:q}"
+        ' --trajectories {output.trajectories:q} --device "$DEVICE" --threads {threads} 2> {log:q}'

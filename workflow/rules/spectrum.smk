@@ -16,10 +16,12 @@ rule spectrum:
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=240,
+        gpu=GPU,
     params:
         parameters=compact(STUDY["spectrum"]),
         code=fingerprint("immunization.spectrum"),
     shell:
         '"$PYTHON" -m immunization.spectrum --tasks {input.tasks:q} --thetas {input.thetas:q}'
         " --parameters {params.parameters:q} --spectra {output.spectra:q}"
-        " --ratios {output.ratios:q} --threads {threads} 2> {log:q}"
+        " --ratios {output.ratios:q} --threads {threads}"
+        ' --device "$DEVICE" 2> {log:q}'

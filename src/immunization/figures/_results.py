@@ -16,8 +16,8 @@ class Results:
     """Outputs of the spectrum and attack stages.
 
     Attributes:
-        paths: of the Parquet files, by "ratios", "spectra", "steps" and "curves" (the last two
-            are lists, one a family).
+        paths: of the Parquet files, by "ratios", "spectra", "steps", "curves" (these two are lists,
+            one a family) and "trajectories" (a list, one a method and data set).
         methods: labels in the order of the config.
     """
 
@@ -43,3 +43,9 @@ class Results:
     def steps(self) -> pd.DataFrame:
         """One row a (data set, method, seed, pair, role, attack)."""
         return pd.concat(map(read_table, self.paths["steps"]), ignore_index=True)
+
+    @cached_property
+    def trajectories(self) -> pd.DataFrame:
+        """One row a (data set, method, seed, pair, recorded step), of methods that take steps."""
+        frames = [frame for frame in map(read_table, self.paths["trajectories"]) if len(frame)]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -9,8 +9,8 @@ S + 1e-6·I and k is the number of features, not the rank.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,12 +19,15 @@ from torch import Tensor
 
 from hessian_spectrum import largest_eigenpairs, smallest_eigenpairs
 from hessian_spectrum.condition import RELEASED_FLOOR
+from hessian_spectrum.replay import Replay
 from hessian_spectrum.tracking import TOLERANCE
 from immunization.tasks import Problem
 
 BATCH = 64
 PRIMARY_RIDGE = 1.0
-WEIGHT_DRAW, PROBE_DRAW = 3, 4
+WEIGHT_DRAW, BATCH_DRAW = 3, 4
+SQUARINGS = 16
+"""2^16 power steps leave a residual of at most 1/(e·2^16) = 6e-6 of σ_1, whatever the gap."""
 
 
 def released(
@@ -49,42 +52,118 @@ def released(
     Returns:
         θ = Wᵀ, shape (B, D, D). The bias is trained and left out: κ is that of θᵀKθ.
     """
-    count, dimension = problem.size, problem.dimension
-    like = problem.primary.factor
-    bound = dimension**-0.5
-    draw = problem.generator(WEIGHT_DRAW)
-    weight = _uniform((count, dimension, dimension), bound, draw)
-    bias = _uniform((count, dimension), bound, draw)
-    probe = torch.randn(
-        count, dimension, dtype=torch.float64, generator=problem.generator(PROBE_DRAW)
+    weight, _ = released_layer(
+        problem, eta=eta, epochs=epochs, lambda_p=lambda_p, lambda_h=lambda_h, ridge=ridge
     )
-    state = [weight.to(like), bias.to(like), probe.to(like)]
-    optimiser = Adam(state, eta)
-    streams = [_minibatches(problem, pair, epochs) for pair in range(count)]
-    for batch, active in _batches(streams):
-        features_p = problem.source.features(torch.from_numpy(batch.rows_p)).to(like)
-        features_h = problem.source.features(torch.from_numpy(batch.rows_h)).to(like)
-        labels = torch.from_numpy(batch.labels).to(like)
+    return weight.mT.contiguous()
+
+
+def released_layer(
+    problem: Problem,
+    *,
+    eta: float,
+    epochs: int,
+    lambda_p: float,
+    lambda_h: float,
+    ridge: float,
+) -> tuple[Tensor, Tensor]:
+    """W, shape (B, D, D), and the bias, shape (B, D), that `released` ends with."""
+    places = [_places(problem, pair, epochs) for pair in range(problem.size)]
+    state = _initial(problem)
+    # One minibatch length at a time; within it the longest run first, so that those which still
+    # run stay the first of the batch.
+    lengths = sorted({rows.shape[-1] for rows, _ in places})
+    for length in lengths:
+        chosen = [pair for pair, (rows, _) in enumerate(places) if rows.shape[-1] == length]
+        chosen.sort(key=lambda pair: -len(places[pair][0]))
+        part = [value[chosen] for value in state]
+        run = Training(
+            problem, chosen, part, [places[pair] for pair in chosen],
+            eta=eta, weights=(lambda_p, lambda_h), ridge=ridge,
+        )  # fmt: skip
+        run.run()
+        for whole, value in zip(state, part, strict=True):
+            whole[chosen] = value
+    return state[0], state[1]
+
+
+class Training:
+    """The training loop of some pairs, in place on their state.
+
+    Args:
+        problem: all pairs.
+        pairs: places of those trained here, the longest run first.
+        state: W, bias and probe of these, overwritten.
+        places: rows (T, 2, n) and labels (T, n) of each pair's minibatches.
+        eta: Adam's learning rate.
+        weights: of R_well and R_ill, absolute.
+        ridge: of the harmful preconditioner, absolute.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        pairs: list[int],
+        state: list[Tensor],
+        places: list[tuple[NDArray[np.int32], NDArray[np.float64]]],
+        *,
+        eta: float,
+        weights: tuple[float, float],
+        ridge: float,
+    ) -> None:
+        self.state = state
+        self._loss = problem.loss
+        self._weights, self._ridge = weights, ridge
+        self._steps = [len(rows) for rows, _ in places]
+        device = state[0].device
+        # All minibatches at once, (T, b, 2, n); runs that are shorter are filled up and not used.
+        total, shape = self._steps[0], places[0][0].shape[1:]
+        rows = np.zeros((total, len(pairs), *shape), dtype=np.int32)
+        labels = np.zeros((total, len(pairs), shape[-1]), dtype=np.float64)
+        for place, (own, targets) in enumerate(places):
+            rows[: len(own), place], labels[: len(own), place] = own, targets
+        self._rows, self._labels = torch.from_numpy(rows).to(device), torch.from_numpy(labels)
+        self._labels = self._labels.to(device)
+        self._source = problem.source
+        if device.type == "cuda":
+            shared = problem.source.shared
+            if shared.get("inputs_on") != device:
+                shared["inputs"], shared["inputs_on"] = problem.source.inputs.to(device), device
+            self._inputs = shared["inputs"]
+        else:
+            self._inputs = problem.source.inputs
+        self._adam: Any = (FusedAdam if device.type == "cuda" else Adam)(state, eta)
+
+    def run(self) -> None:
+        """All steps of all pairs."""
+        step = 0
+        for last in sorted(set(self._steps)):
+            running = sum(length >= last for length in self._steps)
+            self._parts = [value[:running] for value in self.state]
+            self._adam.keep(running)
+            # Where there are no more columns than rows, a step decides on the way and can't be
+            # captured.
+            wide = self.state[0].shape[-1] > self._labels.shape[-1]
+            update = Replay(self._update) if wide else self._update
+            while step < last:
+                update(self._rows[step, :running], self._labels[step, :running])
+                step += 1
+
+    def _update(self, rows: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        # Rows of both tasks in one go: (b, 2n, D).
+        features = self._inputs[rows.flatten(1)].to(self.state[0].dtype)
+        features = features * self._source.scale + self._source.shift
         gradients = _gradients(
-            state, features_p, labels, features_h, problem.loss, lambda_p, lambda_h, ridge
+            self._parts, features, labels, self._loss, self._weights, self._ridge
         )
-        optimiser.step(gradients, torch.from_numpy(active).to(like.device))
-    return state[0].mT.contiguous()
-
-
-class Batch(NamedTuple):
-    """One minibatch of one pair, or of all pairs stacked."""
-
-    rows_p: NDArray[np.int64]
-    labels: NDArray[np.float64]
-    rows_h: NDArray[np.int64]
+        self._adam.step(gradients)
+        return ()
 
 
 class Adam:
-    """Adam (Kingma and Ba, 2015) with its usual constants, in place, on the active pairs only.
+    """Adam (Kingma and Ba, 2015) with its usual constants, in place.
 
-    torch.optim's gives the same numbers (see the tests); importing it takes two seconds, and it
-    can't leave a part of a batch alone.
+    torch.optim's gives the same numbers (see the tests); importing it takes two seconds.
     """
 
     def __init__(self, state: list[Tensor], rate: float) -> None:
@@ -93,96 +172,142 @@ class Adam:
         self.steps = 0
         self.first = [torch.zeros_like(value) for value in state]
         self.second = [torch.zeros_like(value) for value in state]
+        self.running = len(state[0])
 
-    def step(self, gradients: Sequence[Tensor], active: Tensor) -> None:
-        """One update; pairs that are not active stay as they are from here on."""
+    def keep(self, running: int) -> None:
+        """From here on move the first ``running`` pairs only."""
+        self.running = running
+
+    def step(self, gradients: Sequence[Tensor]) -> None:
+        """One update of the running pairs."""
         self.steps += 1
         correction = (1 - 0.999**self.steps) ** 0.5
         rate = self.rate / (1 - 0.9**self.steps)
+        some = slice(self.running)
         for value, gradient, first, second in zip(
             self.state, gradients, self.first, self.second, strict=True
         ):
-            first.lerp_(gradient, 0.1)
-            second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-            update = rate * first / (second.sqrt() / correction + 1e-8)
-            value -= update * active.reshape(-1, *[1] * (value.ndim - 1))
+            first[some].lerp_(gradient, 0.1)
+            second[some].mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+            scale = second[some].sqrt().div_(correction).add_(1e-8)
+            value[some].addcdiv_(first[some], scale, value=-rate)
 
 
-def _uniform(shape: tuple[int, ...], bound: float, generator: torch.Generator) -> Tensor:
-    return (torch.rand(shape, dtype=torch.float64, generator=generator) * 2 - 1) * bound
+class FusedAdam:
+    """The same on a GPU: torch.optim's, which moves everything once through memory, not six times."""
+
+    def __init__(self, state: list[Tensor], rate: float) -> None:
+        self._rate = rate
+        self._steps = torch.zeros((), dtype=torch.float32, device=state[0].device)
+        self._all = [(v, torch.zeros_like(v), torch.zeros_like(v)) for v in state]
+        self._counts = [self._steps.clone() for _ in state]
+
+    def keep(self, running: int) -> None:
+        """From here on move the first ``running`` pairs only."""
+        parts = [tuple(tensor[:running] for tensor in tensors) for tensors in self._all]
+        self._values = [value for value, _, _ in parts]
+        self._optimiser = torch.optim.Adam(
+            self._values, lr=self._rate, fused=True, capturable=True
+        )
+        for (value, first, second), count in zip(parts, self._counts, strict=True):
+            self._optimiser.state[value] = {
+                "step": count, "exp_avg": first, "exp_avg_sq": second
+            }  # fmt: skip
+
+    def step(self, gradients: Sequence[Tensor]) -> None:
+        """One update of the running pairs."""
+        for value, gradient in zip(self._values, gradients, strict=True):
+            value.grad = gradient
+        self._optimiser.step()
+        for value in self._values:
+            value.grad = None
 
 
-def _minibatches(problem: Problem, pair: int, epochs: int) -> Iterator[Batch]:
-    """The minibatches of one pair, drawn by the seed and its two places in the task list."""
-    number_p, number_h = problem.primary.tasks[pair], problem.harmful.tasks[pair]
-    task_p, task_h = problem.source.tasks[number_p], problem.source.tasks[number_h]
-    random = np.random.default_rng([problem.seed, 4, number_p, number_h])
+def _initial(problem: Problem) -> list[Tensor]:
+    """W and bias uniform in ±1/√D as torch's linear layer draws them, the probe normal."""
+    dimension = problem.dimension
+    bound = dimension**-0.5
+    parts: list[list[Tensor]] = [[], [], []]
+    for generator in problem.generators(WEIGHT_DRAW):
+
+        def uniform(*shape: int, generator: torch.Generator = generator) -> Tensor:
+            drawn = torch.rand(shape, dtype=torch.float64, generator=generator)
+            return (drawn * 2 - 1) * bound
+
+        parts[0].append(uniform(dimension, dimension))
+        parts[1].append(uniform(dimension))
+        parts[2].append(torch.randn(dimension, dtype=torch.float64, generator=generator))
+    return [torch.stack(part).to(problem.primary.factor) for part in parts]
+
+
+def _places(
+    problem: Problem, pair: int, epochs: int
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Rows of D_P and D_H, (T, 2, n), and labels, (T, n), of the minibatches of one pair."""
+    task_p = problem.source.tasks[problem.primary.tasks[pair]]
+    task_h = problem.source.tasks[problem.harmful.tasks[pair]]
+    random = np.random.default_rng(problem.drawing_seeds(BATCH_DRAW)[pair])
     size = min(len(task_p.train_rows), len(task_h.train_rows))
     if problem.loss == "classification":
         take_p = random.choice(len(task_p.train_rows), size, replace=False)
         take_h = random.choice(len(task_h.train_rows), size, replace=False)
     else:  # the tables are paired row by row from the top
         take_p = take_h = np.arange(size)
-    rows_p, rows_h = task_p.train_rows.numpy()[take_p], task_h.train_rows.numpy()[take_h]
-    labels = task_p.train_labels.numpy()[take_p]
     length = min(BATCH, size)
-    for _ in range(epochs):
-        order = random.permutation(size)
-        for start in range(0, size - length + 1, length):
-            chosen = order[start : start + length]
-            yield Batch(rows_p[chosen], labels[chosen], rows_h[chosen])
-
-
-def _batches(streams: list[Iterator[Batch]]) -> Iterator[tuple[Batch, NDArray[np.bool_]]]:
-    """Advance all pairs together; a pair that has ended repeats its last batch, inactive."""
-    last = [next(stream) for stream in streams]
-    active = np.ones(len(streams), dtype=bool)
-    while active.any():
-        # Stacking needs one length; a pair with fewer than 64 rows sets it.
-        length = min(len(batch.rows_p) for batch in last)
-        stacked = (np.stack([part[:length] for part in parts]) for parts in zip(*last, strict=True))
-        yield Batch(*stacked), active
-        following = [next(stream, None) for stream in streams]
-        active = np.array([batch is not None for batch in following])
-        last = [new or old for new, old in zip(following, last, strict=True)]
+    count = size // length
+    order = np.concatenate(
+        [random.permutation(size)[: count * length].reshape(count, length) for _ in range(epochs)]
+    )
+    rows = [task_p.train_rows.numpy()[take_p][order], task_h.train_rows.numpy()[take_h][order]]
+    labels = task_p.train_labels.numpy()[take_p][order]
+    return np.stack(rows, axis=1).astype(np.int32), labels
 
 
 def _gradients(
-    state: list[Tensor],
-    features_p: Tensor,
+    state: Sequence[Tensor],
+    features: Tensor,
     labels: Tensor,
-    features_h: Tensor,
     loss: str,
-    lambda_p: float,
-    lambda_h: float,
+    weights: tuple[float, float],
     ridge: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients that Adam sees: of the loss plainly, of the regularizers preconditioned."""
+    """Gradients that Adam sees: of the loss plainly, of the regularizers preconditioned.
+
+    Every ∇W is YᵀX with Y of a minibatch's rows; the preconditioner, on the left, meets Yᵀ first.
+
+    Args:
+        state: W, bias and probe.
+        features: of D_P, then of D_H, shape (b, 2n, D).
+        labels: of D_P, shape (b, n).
+        loss: "classification" or "regression".
+        weights: of R_well and R_ill.
+        ridge: of the harmful preconditioner.
+    """
     weight, bias, probe = state
-    hidden_p = features_p @ weight.mT + bias[:, None, :]
-    hidden_h = features_h @ weight.mT + bias[:, None, :]
+    rows = labels.shape[1]
+    features_p, features_h = features[:, :rows], features[:, rows:]
+    hidden = features @ weight.mT + bias[:, None, :]
+    hidden_p, hidden_h = hidden[:, :rows], hidden[:, rows:]
 
     output = (hidden_p @ probe[..., None]).squeeze(-1)
     if loss == "classification":
-        by_output = (torch.sigmoid(output) - (labels + 1) / 2) / output.shape[1]
+        by_output = (torch.sigmoid(output) - (labels + 1) / 2) / rows
     else:
-        by_output = 2 * (output - labels) / output.shape[1]
+        by_output = 2 * (output - labels) / rows
     by_probe = (hidden_p.mT @ by_output[..., None]).squeeze(-1)
     by_hidden = by_output[..., None] * probe[:, None, :]
-    by_weight = by_hidden.mT @ features_p
-    by_bias = by_hidden.sum(1)
 
-    # The bias adds one to the rank of the features; dead columns take from it.
-    used = (features_h != 0).any(1).sum(-1)
-    singular = bool((used + 1 < features_h.shape[-1]).all())
-    for by_hidden, features, shift in (
-        (lambda_p * 2 * _times_well_gradient(hidden_p), features_p, PRIMARY_RIDGE),
-        (lambda_h * 2 * _times_ill_gradient(hidden_h, singular), features_h, ridge),
-    ):
-        plain = by_hidden.mT @ features
-        by_weight = by_weight + left_preconditioned(plain, features, shift)
-        by_bias = by_bias + by_hidden.sum(1)
-    return by_weight, by_bias, by_probe
+    by_well = weights[0] * 2 * _times_well_gradient(hidden_p)
+    by_ill = weights[1] * 2 * _times_ill_gradient(hidden_h, features_h)
+    by_bias = by_hidden.sum(1) + by_well.sum(1) + by_ill.sum(1)
+    left = torch.cat(
+        [
+            by_hidden.mT + left_preconditioned(by_well.mT, features_p, PRIMARY_RIDGE),
+            left_preconditioned(by_ill.mT, features_h, ridge),
+        ],
+        dim=2,
+    )
+    return left @ features, by_bias, by_probe
 
 
 def left_preconditioned(gradient: Tensor, features: Tensor, ridge: float) -> Tensor:
@@ -198,13 +323,36 @@ def left_preconditioned(gradient: Tensor, features: Tensor, ridge: float) -> Ten
     """
     rows, columns = features.shape[-2:]
     if rows >= columns:
-        shifted = features.mT @ features
-        shifted.diagonal(dim1=-2, dim2=-1).add_(ridge)
-        return torch.cholesky_solve(gradient, torch.linalg.cholesky(shifted))
-    shifted = features @ features.mT
-    shifted.diagonal(dim1=-2, dim2=-1).add_(ridge)
-    inner = torch.cholesky_solve(features @ gradient, torch.linalg.cholesky(shifted))
+        return _solve(features.mT @ features, ridge, gradient)
+    inner = _solve(features @ features.mT, ridge, features @ gradient)
     return (gradient - features.mT @ inner) / ridge
+
+
+def _solve(matrices: Tensor, ridge: float, right: Tensor) -> Tensor:
+    """(A + ridge·I)⁻¹B, without a synchronisation."""
+    matrices.diagonal(dim1=-2, dim2=-1).add_(ridge)
+    factor = torch.linalg.cholesky_ex(matrices).L
+    half = torch.linalg.solve_triangular(factor, right, upper=False)
+    return torch.linalg.solve_triangular(factor.mT, half, upper=True)
+
+
+def _largest(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """σ_1 (b,) and its unit vector (b, n).
+
+    On a GPU by repeated squaring, which needs no decision on the way and so no synchronisation.
+    """
+    if not gram.is_cuda:
+        pairs = largest_eigenpairs(gram, tolerance=TOLERANCE)
+        return pairs.values, pairs.vectors
+    power = gram
+    for _ in range(SQUARINGS):
+        power = power / power.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None].clamp_min(1e-300)
+        power = power @ power
+    # The column that the vector is largest in has the most digits of it.
+    best = power.diagonal(dim1=-2, dim2=-1).argmax(-1)
+    vector = power.gather(2, best[:, None, None].expand(-1, power.shape[1], 1)).squeeze(-1)
+    vector = vector / vector.norm(dim=-1, keepdim=True).clamp_min(1e-300)
+    return ((gram @ vector[..., None]).squeeze(-1) * vector).sum(-1), vector
 
 
 def _times_well_gradient(hidden: Tensor) -> Tensor:
@@ -212,28 +360,28 @@ def _times_well_gradient(hidden: Tensor) -> Tensor:
     rows, columns = hidden.shape[-2:]
     if rows < columns:  # v_1 = Zᵀu_1/√σ_1, so σ_1 Z v_1v_1ᵀ = σ_1 u_1u_1ᵀZ
         gram = hidden @ hidden.mT
-        pairs = largest_eigenpairs(gram, tolerance=TOLERANCE)
-        first = pairs.vectors[..., None]
-        return pairs.values[:, None, None] * first @ (first.mT @ hidden) - gram @ hidden / columns
+        value, vector = _largest(gram)
+        first = vector[..., None]
+        return value[:, None, None] * first @ (first.mT @ hidden) - gram @ hidden / columns
     gram = hidden.mT @ hidden
-    pairs = largest_eigenpairs(gram, tolerance=TOLERANCE)
-    first = pairs.vectors[..., None]
-    return pairs.values[:, None, None] * (hidden @ first) @ first.mT - hidden @ gram / columns
+    value, vector = _largest(gram)
+    first = vector[..., None]
+    return value[:, None, None] * (hidden @ first) @ first.mT - hidden @ gram / columns
 
 
-def _times_ill_gradient(hidden: Tensor, singular: bool) -> Tensor:
+def _times_ill_gradient(hidden: Tensor, features: Tensor) -> Tensor:
     """Z(σ_kv_kv_kᵀ − S/D)/(‖S‖²/2D − σ_k²/2)², with the released σ_k and k = D.
 
     Args:
-        hidden: Z, shape (B, n, D).
-        singular: whether every S = ZᵀZ is known to be singular; with n < D it is anyway.
+        hidden: Z, shape (b, n, D).
+        features: X of Z = XWᵀ + bias, shape (b, n, D).
     """
     rows, columns = hidden.shape[-2:]
     small = rows < columns
     gram = hidden @ hidden.mT if small else hidden.mT @ hidden
     scatter = gram @ hidden if small else hidden @ gram
     energy = gram.square().sum((-2, -1))
-    if small or singular:
+    if small or _dead_columns(features):
         # The program picks round-off at its floor, whose vector carries no weight.
         smallest = hidden.new_full((len(hidden),), RELEASED_FLOOR)
         pull: Tensor | float = 0.0
@@ -246,3 +394,10 @@ def _times_ill_gradient(hidden: Tensor, singular: bool) -> Tensor:
         pull = smallest[:, None, None] * (hidden @ last) @ last.mT
     gap = energy / (2 * columns) - smallest.square() / 2
     return (pull - scatter / columns) / gap.square()[:, None, None]
+
+
+def _dead_columns(features: Tensor) -> bool:
+    """Whether every S is known to be singular: the bias adds one to the rank, dead columns take
+    from it."""
+    used = (features != 0).any(1).sum(-1)
+    return bool((used + 1 < features.shape[-1]).all())

@@ -15,6 +15,7 @@ from torch import Tensor
 from hessian_spectrum import ExtremeTracker, JointRange, joint_range
 from hessian_spectrum.replay import Replay
 from immunization.methods._balance import balanced
+from immunization.methods._descent import Ends, Iteration, start_of
 from immunization.methods._task_loss import initial_probe, task_curvature
 from immunization.tasks import Problem
 
@@ -22,7 +23,7 @@ ALIGNED = 8
 """Numbers of rows and columns that matrix units take without a remainder."""
 
 
-class JointAlgorithm:
+class JointAlgorithm(Iteration):
     """State of Algorithm 1 on a batch of pairs; call `step` for each iteration.
 
     Attributes:
@@ -36,9 +37,10 @@ class JointAlgorithm:
         eta: η.
         lambda_p: λ_P, or None so that on the first step its term moves θ by η‖θ‖.
         lambda_h: λ_H, likewise.
+        balance: factor on λ_H where that is None.
+        start: identity or random, see `_descent.PARAMETERS`.
     """
 
-    pairs: Tensor
     extremes: tuple[Tensor, Tensor]
     _state: Tensor
     _spare: Tensor
@@ -53,6 +55,8 @@ class JointAlgorithm:
         eta: float,
         lambda_p: float | None = None,
         lambda_h: float | None = None,
+        balance: float = 1.0,
+        start: str = "identity",
     ) -> None:
         self.pairs = pairs
         self._joint = joint = joint.select(pairs)
@@ -67,20 +71,30 @@ class JointAlgorithm:
         self._roots = self._seen.sqrt()
         self._low = ExtremeTracker("smallest", scale=self._roots[:, 1])
         self._top = ExtremeTracker("largest", scale=self._roots[:, 0])
+        self._watch: list[ExtremeTracker] = []
+        self._seen_now: tuple[Tensor, Tensor, Tensor, Tensor, Tensor] | None = None
         self._blind = self._blind_sides()
-        self._start(initial_probe(problem)[pairs, :, None])
+        theta = None if start == "identity" else start_of(problem, start)[pairs]
+        self._start(initial_probe(problem)[pairs, :, None], theta)
         self._set_loss(problem)
-        self._weigh(lambda_p, lambda_h)
+        self._weigh(lambda_p, lambda_h, balance)
 
     def step(self) -> None:
         """One iteration: both extreme eigenpairs, both gradients, the task loss, the update."""
-        product = torch.bmm(self._state, self._state.mT, out=self._product)
-        largest, vectors, square = self._extremes(product)
+        product, largest, _, vectors, square = self._look()
+        self._seen_now = None
         # Each of the two states has an update of its own, which writes the other.
         (smallest,) = self._updates[0](product, self._state, self._spare, vectors, square)
         self.extremes = largest, smallest
         self._state, self._spare = self._spare, self._state
         self._updates.reverse()
+
+    def _look(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """SSᵀ, σ_1(H_P), σ_k(H_H), and the rest of `_extremes`; once a state."""
+        if self._seen_now is None:
+            product = torch.bmm(self._state, self._state.mT, out=self._product)
+            self._seen_now = product, *self._extremes(product)
+        return self._seen_now
 
     def _update(
         self, product: Tensor, state: Tensor, spare: Tensor, vectors: Tensor, square: Tensor
@@ -105,7 +119,29 @@ class JointAlgorithm:
 
     def extractor(self) -> Tensor:
         """θ, shape (b, D, D)."""
-        return self._joint.extractor(self.phi, self._right)
+        theta = self._joint.extractor(self.phi, self._right)
+        return theta if self._rest is None else theta + self._rest
+
+    def ends(self) -> tuple[Ends, Ends]:
+        """Both ends of √p·φφᵀ·√p and √h·φφᵀ·√h; two of them are what the next step starts with."""
+        if not self._watch:
+            self._watch = [
+                ExtremeTracker("smallest", scale=self._roots[:, 0]),
+                ExtremeTracker("largest", scale=self._roots[:, 1]),
+            ]
+        product, largest, smallest, _, square = self._look()
+        low, top = (
+            track(product, norms=square[:, role].sqrt()).values
+            for role, track in enumerate(self._watch)
+        )
+        return Ends(largest, low, square[:, 0]), Ends(top, smallest, square[:, 1])
+
+    def task_loss(self) -> Tensor:
+        """L_P of θ and the probe, shape (b,)."""
+        size = self._joint.primary.shape[-1]
+        pulled = self._state[:, :size] @ self._state[:, -1:].mT
+        quadratic = 0.5 * self._loss_weight * pulled - self._loss_from.mT
+        return (quadratic * pulled).sum(dim=(1, 2)) + self._loss_start
 
     def _padded(self, tensor: Tensor, axes: int = 1) -> Tensor:
         """Zeros after the last entries of the last axes, up to the size of the state."""
@@ -114,16 +150,24 @@ class JointAlgorithm:
             pad += [0, self._size - tensor.shape[-axis]]
         return torch.nn.functional.pad(tensor, pad)
 
-    def _start(self, probe: Tensor) -> None:
-        """θ = I and the initial probe in these coordinates."""
+    def _start(self, probe: Tensor, theta: Tensor | None) -> None:
+        """θ (None for I) and the initial probe in these coordinates."""
         joint = self._joint
+        right, self._rest = joint.basis, None
+        if theta is not None:
+            # Columns that span the rows of Qᵀθ. What is outside of the joint range stays.
+            inside = joint.basis.mT @ theta
+            right = torch.linalg.qr(inside.mT).Q * (joint.basis != 0).any(dim=1, keepdim=True)
+            self._rest = theta - joint.basis @ inside
+            self._rest -= torch.eye(self._dimension).to(theta) - joint.basis @ joint.basis.mT
         # The probe is drawn in all of R^D; one more column on the right holds what is not in Q.
-        outside = probe - joint.basis @ (joint.basis.mT @ probe)
+        outside = probe - right @ (right.mT @ probe)
         length = outside.norm(dim=-2, keepdim=True)
         seen = length > 1e-12 * probe.norm(dim=-2, keepdim=True)
         outside = torch.where(seen, outside / length, torch.zeros_like(outside))
-        self._right = torch.cat([joint.basis, outside], dim=-1)
-        self._state = self._padded(joint.coordinates(self._right), axes=2)
+        self._right = torch.cat([right, outside], dim=-1)
+        phi = joint.coordinates(self._right if theta is None else theta @ self._right)
+        self._state = self._padded(phi, axes=2)
         self._state[:, -1, : self._right.shape[-1]] = (self._right.mT @ probe).squeeze(-1)
         # Written anew at each step: fresh memory costs more than what is computed into it.
         self._spare, self._product = torch.empty_like(self._state), torch.empty_like(self._state)
@@ -144,30 +188,39 @@ class JointAlgorithm:
         self._metric = joint.inverse @ joint.inverse.mT
         self._loss_left = joint.inverse @ moment
         self._loss_from = moment.mT @ joint.transform
+        self._loss_start = (task.target_energy / (2 * task.rows))[self.pairs]
 
-    def _weigh(self, lambda_p: float | None, lambda_h: float | None) -> None:
-        """Fix λ_P and λ_H, from both gradients at θ = I in the original coordinates."""
+    def _weigh(self, lambda_p: float | None, lambda_h: float | None, balance: float) -> None:
+        """Fix λ_P and λ_H, from both gradients at the start in the original coordinates."""
         size = self._joint.primary.shape[-1]
         start = self.extractor()
         one = torch.ones(len(self.pairs), 1, 1, dtype=start.dtype, device=start.device)
         weights = []
+        product = self._state @ self._state.mT
+        _, _, vectors, square = self._extremes(product)
         for given, on in ((lambda_p, [one, 0 * one]), (lambda_h, [0 * one, one])):
-            product = self._state @ self._state.mT
-            _, vectors, square = self._extremes(product)
-            move, _ = self._moves(product, self._state, vectors, square, torch.cat(on, dim=1))
+            both = torch.cat(on, dim=1)
+            move, _ = self._moves(product.clone(), self._state, vectors, square, both)
             gradient = self._joint.transform @ (move[:, :size, :size] @ self.phi) / -self._eta
             weights.append(balanced(given, gradient, start))
+        if lambda_h is None:
+            weights[1] *= balance
         self._weights = torch.cat(weights, dim=1)
 
-    def _extremes(self, product: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """σ_1(H_P), √p∘g and √h∘v of both extreme eigenvectors (b, 2, n), and ‖H_P‖², ‖H_H‖²."""
-        squares = torch.mul(product, product, out=self._squares)
-        square = ((self._seen @ squares) * self._seen).sum(dim=-1)
+    def _extremes(self, product: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """σ_1(H_P), σ_k(H_H), √p∘g and √h∘v of both extreme eigenvectors (b, 2, n), and ‖H_P‖²,
+        ‖H_H‖² (b, 2)."""
+        square = self._square(product)
         norms = square.sqrt()
         low = self._low(product, norms=norms[:, 1])
         top = self._top(product, norms=norms[:, 0])
         vectors = self._roots * torch.stack([top.vectors, low.vectors], dim=1)
-        return top.values, vectors, square
+        return top.values, low.values, vectors, square
+
+    def _square(self, product: Tensor) -> Tensor:
+        """‖H_P‖² and ‖H_H‖², shape (b, 2)."""
+        squares = torch.mul(product, product, out=self._squares)
+        return ((self._seen @ squares) * self._seen).sum(dim=-1)
 
     def _moves(
         self, product: Tensor, state: Tensor, right: Tensor, square: Tensor, weights: Tensor
@@ -232,9 +285,27 @@ class JointAlgorithm:
 
 
 def joint_of(problem: Problem) -> JointRange:
-    """Joint coordinates of every pair of a problem."""
-    pairs = range(problem.size)
-    return joint_range(
-        [problem.primary.range_factor(i) for i in pairs],
-        [problem.harmful.range_factor(i) for i in pairs],
-    )
+    """Joint coordinates of every pair of a problem.
+
+    Those of the last batch are kept: under the next seed it is often the same tasks.
+    """
+    shared = problem.source.shared
+    device = problem.primary.factor.device
+    key = device, tuple(problem.primary.tasks), tuple(problem.harmful.tasks)
+    # One entry, set at once: other threads may be at other seeds.
+    known, joint = shared.get("joint", (None, None))
+    if known != key or joint is None:
+        joint = None  # its memory first
+        shared.pop("joint", None)
+        primary = problem.primary.range_factors()
+        # A task has one factor, whichever role it plays: its mirrored pair is known by that.
+        factors = dict(zip(problem.primary.tasks, primary, strict=True))
+        harmful = [
+            factors.setdefault(task, factor)
+            for task, factor in zip(
+                problem.harmful.tasks, problem.harmful.range_factors(), strict=True
+            )
+        ]
+        joint = joint_range(primary, harmful)
+        shared["joint"] = key, joint
+    return joint

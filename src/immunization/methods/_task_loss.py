@@ -14,14 +14,8 @@ PROBE_DRAW = 1
 
 
 def initial_probe(problem: Problem) -> Tensor:
-    """ω_0 ~ N(0, I/D), shape (B, D); drawn once a seed so that methods start alike."""
-    draw = torch.randn(
-        problem.size,
-        problem.dimension,
-        dtype=torch.float64,
-        generator=problem.generator(PROBE_DRAW),
-    )
-    return (draw / problem.dimension**0.5).to(problem.primary.factor)
+    """ω_0 ~ N(0, I/D), shape (B, D); the same for every method, so that they start alike."""
+    return problem.normal(PROBE_DRAW, problem.dimension) / problem.dimension**0.5
 
 
 def task_curvature(task: TaskBatch) -> Tensor:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from hessian_spectrum import NotFiniteError, r_ill_gradient, r_well_gradient
+from hessian_spectrum import r_ill_gradient, r_well_gradient
 from immunization.methods._alg1_released import released
 from immunization.methods._balance import frobenius
+from immunization.methods._descent import Immunized, ThetaIteration, descend
 from immunization.methods._extremes import LargestTracker, SmallestTracker
 from immunization.methods._joint_step import JointAlgorithm, joint_of
 from immunization.tasks import Problem
 
+EXTENDS = "_descent"
 PARAMETERS = {
     "profile": {
         "enum": ["paper", "released", "corrected"],
@@ -26,12 +29,6 @@ PARAMETERS = {
         "default": None,
         "description": "step size η; null for 0.005 (paper), 0.001 (released, Adam) or 0.01 "
         "(corrected, relative to ‖θ‖).",
-    },
-    "steps": {
-        "type": "integer",
-        "minimum": 1,
-        "default": 100,
-        "description": "full-batch steps of the profiles paper and corrected.",
     },
     "lambda_p": {
         "type": ["number", "null"],
@@ -47,6 +44,13 @@ PARAMETERS = {
         "description": "weight of R_ill; null balances by gradient norms (paper), is 5e7 "
         "(released), or gives both terms equal length (corrected).",
     },
+    "balance": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "default": 1,
+        "description": "factor on λ_H where that is null (paper, corrected): more than 1 weighs "
+        "harm more.",
+    },
     "epochs": {
         "type": "integer",
         "minimum": 1,
@@ -61,12 +65,17 @@ PARAMETERS = {
     },
 }
 MANY = 32
-"""Pairs from which on two groups of similar size, less padded, beat one batch."""
+"""Pairs from which on a batch is worth splitting."""
 DEFAULT_ETA = {"paper": 0.005, "released": 0.001, "corrected": 0.01}
 
 
-def immunize(problem: Problem, parameters: dict[str, Any]) -> Tensor:
-    """Run the chosen profile; returns θ, shape (B, D, D)."""
+def draws(parameters: dict[str, Any]) -> bool:
+    """Whether θ depends on the seed beyond the tasks."""
+    return parameters["profile"] != "corrected" or parameters["start"] != "identity"
+
+
+def immunize(problem: Problem, parameters: dict[str, Any]) -> Tensor | Immunized:
+    """Run the chosen profile; θ, shape (B, D, D), with its trajectory but for the released one."""
     profile = parameters["profile"]
     eta = parameters["eta"] or DEFAULT_ETA[profile]
     if profile == "released":
@@ -78,14 +87,9 @@ def immunize(problem: Problem, parameters: dict[str, Any]) -> Tensor:
             lambda_h=parameters["lambda_h"] or 5e7,
             ridge=parameters["ridge"],
         )
+    names = ("steps", "stop", "lambda_p", "lambda_h", "balance", "start")
     run = paper if profile == "paper" else corrected
-    return run(
-        problem,
-        eta=eta,
-        steps=parameters["steps"],
-        lambda_p=parameters["lambda_p"],
-        lambda_h=parameters["lambda_h"],
-    )
+    return run(problem, eta=eta, **{name: parameters[name] for name in names})
 
 
 def paper(
@@ -93,9 +97,12 @@ def paper(
     *,
     eta: float,
     steps: int,
+    stop: float | None = None,
     lambda_p: float | None = None,
     lambda_h: float | None = None,
-) -> Tensor:
+    balance: float = 1.0,
+    start: str = "identity",
+) -> Immunized:
     """Algorithm 1 as printed, full batch, with K⁻¹ read as the pseudo-inverse.
 
     θ ← θ − η∇_θL − ηλ_P K_P⁺∇_θR_well − ηλ_H K_H⁺∇_θR_ill. As ∇_θR = 2Kθ ∇_S R, the
@@ -104,27 +111,25 @@ def paper(
     Args:
         problem: the pairs.
         eta: η.
-        steps: number of steps.
+        steps: most steps.
+        stop: see `_descent.PARAMETERS`.
         lambda_p: λ_P, or None so that on the first step its term moves θ by η‖θ‖.
-        lambda_h: λ_H, likewise.
+        lambda_h: λ_H, or None so that its term moves θ by ``balance`` times that.
+        balance: see there.
+        start: see `_descent.PARAMETERS`.
 
     Returns:
-        θ, shape (B, D, D).
+        θ, shape (B, D, D), and the trajectory.
     """
     joint = joint_of(problem)
-    theta = problem.identity()
-    for pairs in joint.groups(2 if problem.size >= MANY else 1):
-        try:
-            state = JointAlgorithm(
-                problem, joint, pairs, eta=eta, lambda_p=lambda_p, lambda_h=lambda_h
-            )
-            for _ in range(steps):
-                state.step()
-        except NotFiniteError as error:
-            # Its place in the group is not that in the problem.
-            raise NotFiniteError(int(pairs[error.index])) from error
-        theta[pairs] = state.extractor()
-    return theta
+    makers = [
+        partial(
+            JointAlgorithm, problem, joint, pairs, eta=eta, lambda_p=lambda_p, lambda_h=lambda_h,
+            balance=balance, start=start,
+        )
+        for pairs in joint.groups(_groups(problem))
+    ]  # fmt: skip
+    return descend(problem, makers, steps=steps, stop=stop)
 
 
 def corrected(
@@ -132,9 +137,12 @@ def corrected(
     *,
     eta: float,
     steps: int,
+    stop: float | None = None,
     lambda_p: float | None = None,
     lambda_h: float | None = None,
-) -> Tensor:
+    balance: float = 1.0,
+    start: str = "identity",
+) -> Immunized:
     """The same two directions, made independent of scale, and without the task loss.
 
     Each direction is normalised, so a step moves θ by η‖θ‖ for either term, whatever the scale
@@ -145,31 +153,49 @@ def corrected(
     Args:
         problem: the pairs.
         eta: relative step.
-        steps: number of steps.
+        steps: most steps.
+        stop: see `_descent.PARAMETERS`.
         lambda_p: weight of the R_well direction, default 1.
-        lambda_h: weight of the R_ill direction, default 1.
+        lambda_h: weight of the R_ill direction, default ``balance``.
+        balance: see there.
+        start: see `_descent.PARAMETERS`.
 
     Returns:
-        θ, shape (B, D, D).
+        θ, shape (B, D, D), and the trajectory.
     """
-    theta = problem.identity()
-    top, low = LargestTracker(problem.primary), SmallestTracker(problem.harmful)
-    for _ in range(steps):
-        well, ill = _directions(theta, top, low)
-        length = eta * frobenius(theta)
-        step_p = (lambda_p or 1.0) * well / _nonzero(frobenius(well))
-        step_h = (lambda_h or 1.0) * ill / _nonzero(frobenius(ill))
-        theta = theta - length * (step_p + step_h)
-    return theta
+    weights = lambda_p or 1.0, lambda_h or balance
+    make = partial(Corrected, problem, eta=eta, weights=weights, start=start)
+    return descend(problem, [make], steps=steps, stop=stop)
 
 
-def _directions(theta: Tensor, top: LargestTracker, low: SmallestTracker) -> tuple[Tensor, Tensor]:
-    """θ∇_S R_well(H_P) and θ∇_S R_ill(H_H): the sides that Theorem 4.3 is about."""
-    hessian, largest, first = top(theta)
-    image, smallest, last = low(theta)
-    well = r_well_gradient(hessian, largest, first)
-    ill = r_ill_gradient(image.mT @ image, smallest, last, low.ranks)
-    return theta @ well, theta @ ill
+def _groups(problem: Problem) -> int:
+    """On a CPU two groups of similar size, less padded, beat one batch; a GPU rather has one."""
+    return 2 if problem.size >= MANY and not problem.primary.factor.is_cuda else 1
+
+
+class Corrected(ThetaIteration):
+    """State of `corrected`."""
+
+    def __init__(
+        self, problem: Problem, *, eta: float, weights: tuple[float, float], start: str
+    ) -> None:
+        super().__init__(problem, start)
+        self._eta = eta
+        self._weights = weights
+        self._top = LargestTracker(problem.primary)
+        self._low = SmallestTracker(problem.harmful)
+
+    def step(self) -> None:
+        """θ(I − η‖θ‖(w_P ∇_S R_well/‖·‖ + w_H ∇_S R_ill/‖·‖)), the sides of Theorem 4.3."""
+        theta = self.theta
+        hessian, largest, first = self._top(theta)
+        image, smallest, last = self._low(theta)
+        well = theta @ r_well_gradient(hessian, largest, first)
+        ill = theta @ r_ill_gradient(image.mT @ image, smallest, last, self._low.ranks)
+        length = self._eta * frobenius(theta)
+        step_p = self._weights[0] * well / _nonzero(frobenius(well))
+        step_h = self._weights[1] * ill / _nonzero(frobenius(ill))
+        self.theta = theta - length * (step_p + step_h)
 
 
 def _nonzero(norm: Tensor) -> Tensor:

@@ -11,6 +11,11 @@ from immunization.tasks import Problem
 PARAMETERS: dict[str, Any] = {}
 
 
+def draws(parameters: dict[str, Any]) -> bool:
+    """Whether θ depends on the seed beyond the tasks."""
+    return False
+
+
 def immunize(problem: Problem, parameters: dict[str, Any]) -> Tensor:
     """θ = I for every pair, shape (B, D, D)."""
     return problem.identity()

@@ -6,27 +6,24 @@ ECCV 2024 (arXiv 2311.18815), carried over to a linear probe with squared loss.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from immunization.methods._balance import balanced
+from immunization.methods._descent import Immunized, ThetaIteration, descend
 from immunization.methods._task_loss import TaskLoss, initial_probe
 from immunization.tasks import Problem
 
+EXTENDS = "_descent"
 PARAMETERS = {
     "eta": {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 0.005,
         "description": "step size η of the outer problem, for θ and the probe of D_P.",
-    },
-    "steps": {
-        "type": "integer",
-        "minimum": 1,
-        "default": 100,
-        "description": "number of outer steps.",
     },
     "inner_steps": {
         "type": "integer",
@@ -40,6 +37,12 @@ PARAMETERS = {
         "default": None,
         "description": "weight of the harmful loss; null moves θ by η‖θ‖ against it at every "
         "step: with a fixed weight the ascent diverges.",
+    },
+    "balance": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "default": 1,
+        "description": "factor on the weight of the harmful loss where that is null.",
     },
 }
 
@@ -77,19 +80,36 @@ def adapted_loss(loss: TaskLoss, theta: Tensor, steps: int, power: Tensor, round
     return loss.value(theta, probe), power
 
 
-def immunize(problem: Problem, parameters: dict[str, Any]) -> Tensor:
-    """θ ← θ − η∇_θ(L_P − λ_H L_H(after adaptation)); returns θ, shape (B, D, D)."""
-    theta = problem.identity()
-    primary, harmful = TaskLoss.of(problem.primary), TaskLoss.of(problem.harmful)
-    probe = initial_probe(problem)
-    power = torch.ones_like(probe)
-    for step in range(parameters["steps"]):
-        leaf = theta.detach().requires_grad_(True)
-        rounds = 30 if step == 0 else 3
-        reached, power = adapted_loss(harmful, leaf, parameters["inner_steps"], power, rounds)
+def immunize(problem: Problem, parameters: dict[str, Any]) -> Immunized:
+    """θ, shape (B, D, D), and its trajectory."""
+    make = partial(Bilevel, problem, parameters)
+    return descend(problem, [make], steps=parameters["steps"], stop=parameters["stop"])
+
+
+class Bilevel(ThetaIteration):
+    """θ ← θ − η∇_θ(L_P − λ_H L_H(after adaptation)), with the probe of D_P beside it."""
+
+    def __init__(self, problem: Problem, parameters: dict[str, Any]) -> None:
+        super().__init__(problem, parameters["start"])
+        self._parameters = parameters
+        self._primary, self._harmful = TaskLoss.of(problem.primary), TaskLoss.of(problem.harmful)
+        self._probe = initial_probe(problem)
+        self._power = torch.ones_like(self._probe)
+        self._rounds = 30
+
+    def step(self) -> None:
+        given = self._parameters
+        leaf = self.theta.detach().requires_grad_(True)
+        reached, self._power = adapted_loss(
+            self._harmful, leaf, given["inner_steps"], self._power, self._rounds
+        )
+        self._rounds = 3  # from a warm start
         (up,) = torch.autograd.grad(reached.sum(), leaf)
-        down, by_probe = primary.gradients(theta, probe)
-        weight = balanced(parameters["lambda_h"], up, theta)
-        theta = theta - parameters["eta"] * (down - weight * up)
-        probe = probe - parameters["eta"] * by_probe
-    return theta
+        down, by_probe = self._primary.gradients(self.theta, self._probe)
+        share = given["balance"] if given["lambda_h"] is None else 1.0
+        weight = share * balanced(given["lambda_h"], up, self.theta)
+        self.theta = self.theta - given["eta"] * (down - weight * up)
+        self._probe = self._probe - given["eta"] * by_probe
+
+    def task_loss(self) -> Tensor:
+        return self._primary.value(self.theta, self._probe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,21 +10,17 @@ from torch import Tensor
 
 from hessian_spectrum import ExtremeTracker
 from immunization.methods._balance import balanced, clipped
+from immunization.methods._descent import Immunized, ThetaIteration, descend
 from immunization.methods._extremes import SmallestTracker
 from immunization.tasks import Problem, TaskBatch
 
+EXTENDS = "_descent"
 PARAMETERS = {
     "eta": {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 0.005,
         "description": "step size η; 0.005 in the paper.",
-    },
-    "steps": {
-        "type": "integer",
-        "minimum": 1,
-        "default": 100,
-        "description": "number of full-batch steps.",
     },
     "lambda_p": {
         "type": ["number", "null"],
@@ -36,6 +33,12 @@ PARAMETERS = {
         "exclusiveMinimum": 0,
         "default": None,
         "description": "weight of 1/log κ(H_H); null so that its first step moves θ by η‖θ‖.",
+    },
+    "balance": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "default": 1,
+        "description": "factor on λ_H where that is null: more than 1 weighs harm more.",
     },
     "clip": {
         "type": "boolean",
@@ -65,24 +68,41 @@ class LogCondition:
         return (pairs.values / smallest).log(), by_theta
 
 
-def immunize(problem: Problem, parameters: dict[str, Any]) -> Tensor:
-    """Returns θ, shape (B, D, D)."""
-    theta = problem.identity()
-    primary, harmful = LogCondition(problem.primary), LogCondition(problem.harmful)
-    weights: tuple[Tensor, Tensor] | None = None
-    for _ in range(parameters["steps"]):
-        _, down = primary(theta)
-        value, up = harmful(theta)
+def draws(parameters: dict[str, Any]) -> bool:
+    """Whether θ depends on the seed beyond the tasks."""
+    return bool(parameters["start"] != "identity")
+
+
+def immunize(problem: Problem, parameters: dict[str, Any]) -> Immunized:
+    """θ, shape (B, D, D), and its trajectory."""
+    make = partial(Descent, problem, parameters)
+    return descend(problem, [make], steps=parameters["steps"], stop=parameters["stop"])
+
+
+class Descent(ThetaIteration):
+    """θ ← θ − η(λ_P∇_θ log κ(H_P) + λ_H∇_θ 1/log κ(H_H))."""
+
+    def __init__(self, problem: Problem, parameters: dict[str, Any]) -> None:
+        super().__init__(problem, parameters["start"])
+        self._parameters = parameters
+        self._primary = LogCondition(problem.primary)
+        self._harmful = LogCondition(problem.harmful)
+        self._weights: tuple[Tensor, Tensor] | None = None
+
+    def step(self) -> None:
+        theta, given = self.theta, self._parameters
+        _, down = self._primary(theta)
+        value, up = self._harmful(theta)
         # The second term has no meaning at κ = 1; there its gradient is left out.
         inverse = torch.where(value > 1e-6, -1 / value.square(), torch.zeros_like(value))
         up = up * inverse[:, None, None]
-        if weights is None:
-            weights = (
-                balanced(parameters["lambda_p"], down, theta),
-                balanced(parameters["lambda_h"], up, theta),
+        if self._weights is None:
+            share = given["balance"] if given["lambda_h"] is None else 1.0
+            self._weights = (
+                balanced(given["lambda_p"], down, theta),
+                share * balanced(given["lambda_h"], up, theta),
             )
-        terms = [weights[0] * down, weights[1] * up]
-        if parameters["clip"]:
+        terms = [self._weights[0] * down, self._weights[1] * up]
+        if given["clip"]:
             terms = [clipped(term, theta) for term in terms]
-        theta = theta - parameters["eta"] * (terms[0] + terms[1])
-    return theta
+        self.theta = theta - given["eta"] * (terms[0] + terms[1])

@@ -11,7 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hessian_spectrum import factor_condition, generalized_spectrum, optimal_extractor
+from hessian_spectrum import (
+    RangeFactor,
+    factor_condition,
+    generalized_spectrum,
+    optimal_extractor,
+)
+from hessian_spectrum.streams import map_streams
 from immunization.tasks import Problem
 
 PARAMETERS = {
@@ -33,15 +39,23 @@ PARAMETERS = {
 }
 
 
+def draws(parameters: dict[str, Any]) -> bool:
+    """Whether θ depends on the seed beyond the tasks."""
+    return False
+
+
 def immunize(problem: Problem, parameters: dict[str, Any]) -> Tensor:
     """Returns θ*, shape (B, D, D)."""
     budget = parameters["budget"]
-    thetas = []
-    for i in range(problem.size):
-        primary, harmful = problem.primary.range_factor(i), problem.harmful.range_factor(i)
-        spectrum = generalized_spectrum(primary, harmful, unseen_floor=parameters["unseen_floor"])
-        allowed = factor_condition(primary) if budget == "reference" else budget
-        thetas.append(optimal_extractor(spectrum, allowed))
-    theta = torch.stack(thetas)
+
+    def one(pair: tuple[RangeFactor, RangeFactor]) -> Tensor:
+        spectrum = generalized_spectrum(*pair, unseen_floor=parameters["unseen_floor"])
+        allowed = factor_condition(pair[0]) if budget == "reference" else budget
+        return optimal_extractor(spectrum, allowed)
+
+    pairs = list(
+        zip(problem.primary.range_factors(), problem.harmful.range_factors(), strict=True)
+    )
+    theta = torch.stack(map_streams(one, pairs, problem.primary.factor.device))
     # κ does not see the scale; keep that of the identity so that losses stay comparable.
     return theta * (problem.dimension**0.5 / torch.linalg.matrix_norm(theta)[:, None, None])

@@ -1,0 +1,51 @@
+"""Dense decompositions on a GPU, several at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+STREAMS = 8
+"""Beyond eight a GPU gains nothing from matrices of some hundred rows."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_streams(
+    function: Callable[[Item], Result], items: Sequence[Item], device: torch.device
+) -> list[Result]:
+    """Apply a function to items, on a GPU by some threads with a stream each.
+
+    cuSOLVER takes one matrix at a time and leaves most of the GPU idle meanwhile: two to six
+    times as many decompositions of 240 to 780 rows pass when eight run side by side.
+
+    Args:
+        function: of one item; must not depend on the order of calls.
+        items: its arguments.
+        device: where the work lies; on a CPU the items are taken in turn, in this thread.
+
+    Returns:
+        The results, in order, ready for the caller's stream.
+    """
+    count = min(STREAMS, len(items))
+    if device.type != "cuda" or count <= 1:
+        return [function(item) for item in items]
+    before = torch.cuda.current_stream(device)
+    enabled = torch.is_grad_enabled()
+
+    def work(number: int) -> list[Result]:
+        stream = torch.cuda.Stream(device)
+        with torch.cuda.device(device), torch.cuda.stream(stream), torch.set_grad_enabled(enabled):
+            # What the caller has queued comes first: also reads of memory that is free by now.
+            stream.wait_stream(before)
+            found = [function(item) for item in items[number::count]]
+            stream.synchronize()
+        return found
+
+    with ThreadPoolExecutor(count) as pool:
+        parts = list(pool.map(work, range(count)))
+    return [parts[place % count][place // count] for place in range(len(items))]

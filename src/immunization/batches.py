@@ -1,0 +1,90 @@
+"""Which pairs go through a method together: as many as memory takes, and no more than pay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from immunization import stage
+from immunization.errors import UserError
+
+Member = tuple[int, int]
+Result = TypeVar("Result")
+COPIES = 30
+"""Matrices of D×D in float64 that a method holds for each pair: 14 to 20 were measured."""
+SHARE = 0.7
+"""Of the free GPU memory that a batch may take."""
+ENOUGH = 6e7
+"""Entries of θ in a batch from which on a GPU gains nothing: 90 pairs of D = 784."""
+HOST_BYTES = 2 * 2**30
+"""What a batch may take on a CPU, where every thread has one."""
+
+
+def split(members: list[Member], dimension: int, device: str) -> list[list[Member]]:
+    """Members in batches, in order.
+
+    On a CPU batches hold pairs of one seed and depend on the sizes alone, so that results do not
+    depend on the number of threads or on the memory that happens to be free.
+
+    Args:
+        members: (seed, number of the pair), by seed.
+        dimension: D.
+        device: where they will run.
+    """
+    each = COPIES * 8 * dimension**2
+    if device == "cpu":
+        most = max(1, HOST_BYTES // each)
+        groups: dict[int, list[Member]] = {}
+        for member in members:
+            groups.setdefault(member[0], []).append(member)
+        return [part for group in groups.values() for part in _evenly(group, most)]
+    free, _ = torch.cuda.mem_get_info(device)
+    fits = int(SHARE * free / each)
+    most = max(1, min(fits, int(ENOUGH / dimension**2)))
+    pairs = len({pair for _, pair in members})
+    if most > pairs:
+        most -= most % pairs  # whole seeds
+    return _evenly(members, most)
+
+
+def _evenly(members: list[Member], most: int) -> list[list[Member]]:
+    count = -(-len(members) // most)
+    size = -(-len(members) // count)
+    return [members[start : start + size] for start in range(0, len(members), size)]
+
+
+def run_within_memory(
+    function: Callable[[list[Member]], Result], members: list[Member]
+) -> list[tuple[list[Member], Result]]:
+    """Apply a function to a batch, in halves where the GPU runs out of memory.
+
+    Args:
+        function: of some members.
+        members: the batch.
+
+    Returns:
+        The parts that passed, in order, with their results.
+
+    Raises:
+        UserError: when a single pair does not fit.
+    """
+    try:
+        return [(members, function(members))]
+    except torch.cuda.OutOfMemoryError as error:
+        short = str(error).split("\n")[0]
+    # Outside of the handler: the traceback would hold the failed batch in memory.
+    torch.cuda.empty_cache()
+    if len(members) == 1:
+        raise UserError(
+            f"the GPU has not enough memory for a single pair ({short}). Free it from other "
+            "programs, or set `device: cpu`."
+        )
+    half = len(members) // 2
+    stage.LOG.info("out of GPU memory with %d pairs; going on with %d", len(members), half)
+    return [
+        part
+        for some in (members[:half], members[half:])
+        for part in run_within_memory(function, some)
+    ]

@@ -1,0 +1,75 @@
+"""Files of extractors: what the immunize stage writes and the later stages read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from immunization.files import read_metadata, read_tensor, write_tensors
+
+
+@dataclass(frozen=True)
+class Extractors:
+    """θ of one method on one data set, read seed by seed.
+
+    Attributes:
+        path: the file.
+        label: what the study calls the method.
+        dataset: label of the data set.
+        code: fingerprint of the code that made it.
+        owners: for each seed the one whose θ it has, itself but where seeds share their tasks and
+            the method draws nothing.
+    """
+
+    path: str
+    label: str
+    dataset: str
+    code: str
+    owners: dict[int, int]
+
+    def theta(self, seed: int, device: str = "cpu") -> Tensor:
+        """θ of every pair, shape (B, D, D)."""
+        return read_tensor(self.path, f"theta.{self.owners[seed]}", device)
+
+    def sharing(self) -> dict[int, list[int]]:
+        """Seeds by the one that owns their θ."""
+        found: dict[int, list[int]] = {}
+        for seed, owner in self.owners.items():
+            found.setdefault(owner, []).append(seed)
+        return found
+
+
+def save_extractors(
+    path: Path | str,
+    thetas: dict[int, Tensor],
+    owners: dict[int, int],
+    metadata: dict[str, Any],
+) -> None:
+    """Write θ of each seed that owns one.
+
+    Args:
+        path: safetensors file.
+        thetas: θ by seed.
+        owners: see `Extractors`.
+        metadata: provenance, with ``dataset``.
+    """
+    write_tensors(
+        path,
+        {f"theta.{seed}": theta for seed, theta in thetas.items()},
+        metadata | {"seeds": list(owners), "owners": list(owners.values())},
+    )
+
+
+def open_extractors(path: str) -> Extractors:
+    """Read a file's metadata."""
+    metadata = read_metadata(path)
+    return Extractors(
+        path=path,
+        label=metadata["parameters"]["label"],
+        dataset=metadata["dataset"],
+        code=metadata["code"],
+        owners=dict(zip(metadata["seeds"], metadata["owners"], strict=True)),
+    )

@@ -1,0 +1,171 @@
+"""Multiplicative iteration to the limit: whiten H_P, then stretch H_H as far as H_P may follow.
+
+Not in the paper. Every step multiplies θ from the right by a polynomial of the Hessians:
+
+    whiten   θ ← θ·ρ(3I − ρ²H_P)/2   until H_P = I (Newton–Schulz, scaled as by Chen and Chow, 2014),
+    stretch  θ ← θ·(I + τH_H/σ_1(H_H))   until κ(H_P) has grown to its budget.
+
+Once H_P = I, H_H has the generalized eigenvalues c of (K_H, K_P) for its spectrum, and θ the two
+Hessians commute: a stretch multiplies each c by a factor that grows with it, so that
+κ(H_H) = (c_1/c_r)·κ(H_P) all along, which is the limit that no invertible θ exceeds (see
+`hessian_spectrum.generalized`). Only matrix products are taken, all pairs at once, and the number of
+steps follows from the data before the first. (c) of Definition 3.1 holds as θ stays invertible.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from immunization.methods._descent import Immunized, ThetaIteration, descend
+from immunization.tasks import Problem, TaskBatch
+
+PARAMETERS = {
+    "budget": {
+        "oneOf": [{"const": "reference"}, {"type": "number", "minimum": 1}],
+        "default": "reference",
+        "description": "allowed κ(H_P): reference for κ(K_P), the value before immunization, or "
+        "a number ≥ 1; 1 leaves the Hessian of D_P flat.",
+    },
+    "unseen_floor": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": 1,
+        "default": 1e-3,
+        "description": "energy, relative to the smallest non-zero eigenvalue of K_P, that "
+        "directions unseen by D_P are given, as for `optimum`.",
+    },
+    "resolved": {
+        "type": "number",
+        "minimum": 1,
+        "default": 1e14,
+        "description": "κ(H_H) beyond which nothing is stretched: float64 would not tell the "
+        "result from a singular matrix.",
+    },
+    "steps": {
+        "type": "integer",
+        "minimum": 1,
+        "default": 200,
+        "description": "most steps; it takes about log κ(K_P) of them.",
+    },
+}
+FASTEST = 1.5
+"""Largest ρ. At √3 the largest singular value would be sent to nothing, with its digits."""
+CLOSE = 1e-9
+"""Singular values within this of 1 are within round-off after one more step."""
+ROOM = 1e-4
+"""Share of the budget that is left, so that no round-off is counted as more than allowed."""
+
+
+def draws(parameters: dict[str, Any]) -> bool:
+    """Whether θ depends on the seed beyond the tasks."""
+    return False
+
+
+def immunize(problem: Problem, parameters: dict[str, Any]) -> Immunized:
+    """θ, shape (B, D, D), and its trajectory."""
+    make = partial(Multiplicative, problem, parameters)
+    return descend(problem, [make], steps=parameters["steps"], stop=None)
+
+
+class Multiplicative(ThetaIteration):
+    """State of the iteration on all pairs of a problem."""
+
+    def __init__(self, problem: Problem, parameters: dict[str, Any]) -> None:
+        super().__init__(problem, "identity")
+        self._factor = completed_factor(problem.primary, parameters["unseen_floor"])
+        self._harmful = problem.harmful.factor
+        self._complete = problem.harmful.ranks == problem.dimension
+        values, ranks = problem.primary.singular_values, problem.primary.ranks
+        largest = values[:, 0]
+        smallest = values.gather(1, ranks[:, None] - 1).squeeze(1)
+        self._reference = (largest / smallest).square()
+        given = parameters["budget"]
+        budget = self._reference if given == "reference" else torch.full_like(largest, given)
+        self._budget = (budget * (1 - ROOM)).clamp(min=1)
+        self._most = parameters["resolved"]
+        self.theta = self.theta / largest[:, None, None]
+        full = ranks == problem.dimension
+        floor = torch.where(full, 1.0, parameters["unseen_floor"] ** 0.5)
+        # The smallest singular value is known from the data at every step: nothing is measured.
+        self._plan = [float(value) for value in (smallest * floor / largest).tolist()]
+        self._stretched: Tensor | None = None
+        self._closed = False
+
+    def step(self) -> None:
+        if not self._closed:
+            self._whiten()
+            return
+        if self._stretched is None:
+            self._measure()
+        self._stretch()
+
+    def finished(self) -> Tensor | None:
+        if not self._closed:
+            return None
+        if self._stretched is None:
+            return self._budget <= 1
+        return self._done
+
+    def _whiten(self) -> None:
+        """One scaled Newton–Schulz step, the same for all pairs that are close already."""
+        scales = [min(FASTEST, (3 / (1 + low + low * low)) ** 0.5) for low in self._plan]
+        self._closed = all(low > 1 - CLOSE for low in self._plan)
+        self._plan = [
+            min(1.0, scale * low * (3 - (scale * low) ** 2) / 2)
+            for scale, low in zip(scales, self._plan, strict=True)
+        ]
+        scale = torch.tensor(scales, dtype=torch.float64).to(self.theta)[:, None, None]
+        image = self._factor.mT @ self.theta
+        move = (image.mT @ image).mul_(-0.5 * scale**3)
+        move.diagonal(dim1=-2, dim2=-1).add_(1.5 * scale[:, 0])
+        self.theta = self.theta @ move
+
+    def _measure(self) -> None:
+        """Both ends of H_H at H_P = I: from there on they are known."""
+        _, harmful = self.ends()
+        self._largest = harmful.largest
+        self._ratio = (harmful.smallest / harmful.largest).clamp(min=0)
+        self._stretched = torch.ones_like(self._largest)
+        self._done = torch.zeros_like(self._largest, dtype=torch.bool)
+
+    def _stretch(self) -> None:
+        """θ(I + τH_H/σ_1), with τ = 1 but for the last, which ends on the budget."""
+        assert self._stretched is not None
+        ratio = self._ratio
+        # Directions that D_H does not use stay; where it uses all, its least is the least.
+        least = torch.where(self._complete, ratio, torch.zeros_like(ratio))
+        # κ(H_P) grows by q² with q = (1 + τ)/(1 + τ·least), κ(H_H) by no more than (1 + τ)².
+        room = (self._budget / self._stretched).sqrt()
+        allowed = torch.minimum(room, (self._most * ratio).clamp(min=1).sqrt())
+        whole = 2 / (1 + least)
+        self._done = allowed <= whole
+        factor = torch.minimum(allowed, whole)
+        tau = (factor - 1) / (1 - factor * least).clamp(min=1e-300)
+        tau = torch.where(least < 1, tau, torch.zeros_like(tau))
+        image = self._harmful.mT @ self.theta
+        self.theta = self.theta.baddbmm(
+            self.theta @ image.mT, image * (tau / self._largest)[:, None, None]
+        )
+        self._largest = self._largest * (1 + tau).square()
+        self._ratio = ratio * ((1 + tau * ratio) / (1 + tau)).square()
+        self._stretched = self._stretched * factor.square()
+
+
+def completed_factor(task: TaskBatch, floor: float) -> Tensor:
+    """F̃ with F̃F̃ᵀ = K + δγ_k(I − VVᵀ), shape (B, D, D): unseen directions get a little energy.
+
+    Args:
+        task: D_P, with K = V diag(s²) Vᵀ of rank k and γ_k = s_k².
+        floor: δ.
+    """
+    known: dict[int, Tensor] = {}
+    for number, factor in zip(task.tasks, task.range_factors(), strict=True):
+        if number not in known:
+            rest = torch.linalg.qr(factor.basis, mode="complete").Q[:, factor.rank :]
+            small = factor.singular_values[-1] * floor**0.5
+            known[number] = torch.cat([factor.matrix, small * rest], dim=1)
+    return torch.stack([known[number] for number in task.tasks])
