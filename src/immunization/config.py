@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -29,8 +30,17 @@ SINGULAR = {"datasets": "data set", "methods": "method", "attacks": "attacker", 
 CHOICE = {"datasets": "source", "methods": "use", "attacks": "use", "figures": "use"}
 SHARED: dict[str, dict[str, Any]] = {
     "methods": {"overrides": {"type": "object", "default": {}}},
-    "figures": {"datasets": {"enum": ["all", "pairs"], "default": "all"}},
+    "figures": {
+        "datasets": {
+            "oneOf": [
+                {"enum": ["all", "pairs"]},
+                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+            ],
+            "default": "all",
+        }
+    },
 }
+SWEPT = ("datasets", "methods")
 
 
 def schema() -> dict[str, Any]:
@@ -67,9 +77,13 @@ def resolve(raw: dict[str, Any]) -> dict[str, Any]:
     problems += list(_not_finite(study))
     if not problems:
         _fill(schema(), study)
+        study["sweeps"] = {}
+        for kind in SWEPT:
+            problems += list(_sweeps(kind, study))
         for kind in SINGULAR:
             problems += list(_components(kind, study, dropped.get("datasets", set())))
     if not problems:
+        _stand_ins(study)
         problems += list(_semantics(study))
     if problems:
         raise UserError("the config is not right:\n" + "\n".join(problems))
@@ -157,6 +171,57 @@ def _fill(schema_: dict[str, Any], instance: dict[str, Any]) -> None:
             _fill(rule, instance[name])
 
 
+def swept_label(label: str, values: dict[str, Any]) -> str:
+    """Label of one member of a sweep, such as ``alg1_eta_0p005``: a dot is p and a minus m."""
+    parts = [label]
+    for name, value in values.items():
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+        if value is None:
+            text = "default"  # which null stands for
+        parts += [name, re.sub(r"[^A-Za-z0-9]", "", text.replace(".", "p").replace("-", "m"))]
+    return "_".join(parts)
+
+
+def _sweeps(kind: str, study: dict[str, Any]) -> Iterator[str]:
+    """Put the members of every sweep in its place; yields what is wrong.
+
+    ``sweep: {eta: [0.01, 0.1], balance: [1, 2]}`` stands for four entries with these parameters.
+    """
+    entries: dict[str, Any] = {}
+    for label, entry in study[kind].items():
+        sweep = entry.get("sweep") if isinstance(entry, dict) else None
+        if sweep is None:
+            entries[label] = entry
+            continue
+        where = f"{kind}.{label}.sweep"
+        lists = isinstance(sweep, dict) and all(isinstance(v, list) and v for v in sweep.values())
+        if not (lists and sweep):
+            yield f"  {where}: {sweep!r} must map parameters to lists of values, none of them empty."
+            continue
+        if label == "identity":
+            yield f"  {where}: `identity` is what slowdowns are taken against; leave it as it is."
+            continue
+        rest = {key: value for key, value in entry.items() if key != "sweep"}
+        rest.setdefault(CHOICE[kind], label)
+        values = [[_number(value) for value in given] for given in sweep.values()]
+        members = {}
+        for chosen in itertools.product(*values):
+            given = dict(zip(sweep, chosen, strict=True))
+            member = swept_label(label, given)
+            if member in members or member in entries or member in study[kind]:
+                yield f"  {where}: two entries would be called '{member}'."
+            members[member] = given
+            entries[member] = copy.deepcopy(rest) | given
+        study["sweeps"][label] = {"kind": kind, "parameters": list(sweep), "members": members}
+    study[kind] = entries
+
+
+def _members(study: dict[str, Any], kind: str, label: str) -> list[str]:
+    """The labels that a label of the config stands for: itself, or the members of its sweep."""
+    sweep = study["sweeps"].get(label)
+    return list(sweep["members"]) if sweep and sweep["kind"] == kind else [label]
+
+
 def _components(kind: str, study: dict[str, Any], dropped: set[str]) -> Iterator[str]:
     """Check and complete every entry of one kind; yields what is wrong."""
     available = components(kind)
@@ -210,7 +275,12 @@ def _overrides(
     Those of a data set that an overlay removed are left out with it.
     """
     given = method.pop("overrides")
-    overrides = {k: v for k, v in given.items() if v is not None and k not in dropped}
+    overrides = {
+        member: values
+        for label, values in given.items()
+        if values is not None and label not in dropped
+        for member in _members(study, "datasets", label)
+    }
     rule = {"type": "object", "additionalProperties": False, "properties": parameters}
     wrong = []
     for dataset, values in overrides.items():
@@ -228,10 +298,45 @@ def _overrides(
         }
 
 
+def _stand_ins(study: dict[str, Any]) -> None:
+    """Which label stands for each method of the paper, where the config leaves it open."""
+    for use in ("r_ill_only", "imma", "opt_kappa", "alg1"):
+        chosen = study["replication"].setdefault(use, {})
+        found: dict[str, str] = {}
+        for label, method in study["methods"].items():
+            if method["use"] == use:
+                profiles = {p.get("profile") for p in method["parameters"].values()}
+                for profile in ("released", "paper", "corrected"):
+                    if profiles & {None, profile}:
+                        found.setdefault(profile, label)
+        for profile, label in found.items():
+            chosen.setdefault(profile, label)
+
+
 def _semantics(study: dict[str, Any]) -> Iterator[str]:
     """What a schema can't say."""
     if study["methods"].get("identity", {}).get("use") != "identity":
         yield "  methods: `identity: {}` is missing; every slowdown is taken against it."
+    for label, figure in study["figures"].items():
+        if isinstance(figure["datasets"], list):
+            for name in figure["datasets"]:
+                if _members(study, "datasets", name)[0] not in study["datasets"]:
+                    known = [*study["datasets"], *study["sweeps"]]
+                    yield f"  figures.{label}.datasets: no data set '{name}'{_near(name, known)}."
+    for use, profiles in study["replication"].items():
+        for profile, label in profiles.items():
+            if label not in study["methods"]:
+                known = list(study["methods"])
+                yield f"  replication.{use}.{profile}: no method '{label}'{_near(label, known)}."
+
+
+def figure_datasets(study: dict[str, Any], figure: str) -> list[str]:
+    """Data sets that a figure of a resolved study is drawn for; the first member of a sweep stands
+    for it."""
+    wanted = study["figures"][figure]["datasets"]
+    if isinstance(wanted, list):
+        return [_members(study, "datasets", name)[0] for name in wanted]
+    return [name for name in study["datasets"] if wanted == "all" or has_pairs(study, name)]
 
 
 def has_pairs(study: dict[str, Any], dataset: str) -> bool:

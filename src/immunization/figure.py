@@ -22,12 +22,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Draw one figure.")
     parser.add_argument("--figure", required=True, help="file in immunization/figures")
     parser.add_argument("--paths", type=stage.parse_json, required=True, help="JSON object")
+    parser.add_argument(
+        "--parameters", type=stage.parse_json, default={}, help="JSON object, of the figure"
+    )
     parser.add_argument("--study", required=True, help="study.json")
     parser.add_argument("--out", nargs="+", required=True)
     options = parser.parse_args(arguments)
     module = load("figures", options.figure)
     study = read_json(options.study)
-    results = Results(options.paths, list(study["order"]["methods"]))
+    results = Results(
+        options.paths, list(study["order"]["methods"]), study["order"], options.parameters
+    )
     outputs: dict[str, list[Path]] = {}
     for path in map(Path, options.out):
         outputs.setdefault(path.name.split(".")[1], []).append(path)

@@ -82,7 +82,7 @@ def read_csv(path: Path | str) -> pd.DataFrame:
     """
     import pandas as pd
 
-    text = dict.fromkeys(("dataset", "method", "attack", "quantity", "where"), str)
+    text = dict.fromkeys(("dataset", "method", "attack", "quantity", "where", "verdict"), str)
     try:
         return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:

@@ -18,15 +18,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from immunization import stage
 from immunization.captions import TABLES
 from immunization.files import read_csv, read_json, read_table, write_text
-from immunization.findings import findings, published
+from immunization.findings import findings, replicated
 from immunization.provenance import KAPPA_DEFINITION
 from immunization.registry import components
+from immunization.replication import show_replication
 from immunization.tables import (
     show_accuracy,
     show_attacks,
     show_definition,
-    show_published,
     show_ratios,
+    show_steps,
 )
 
 SHOW = {
@@ -34,6 +35,7 @@ SHOW = {
     "definition": show_definition,
     "attacks": show_attacks,
     "accuracy": show_accuracy,
+    "steps": show_steps,
 }
 TEXT = ["method", "attack", "verdict", "dataset", "quantity", "where"]
 
@@ -103,11 +105,11 @@ def page(
             }
         )
     compared = None
-    if not tables["published"].empty:
-        people = show_published(tables["published"])
+    if not tables["replication"].empty:
+        people = show_replication(tables["replication"])
         compared = {
-            "text": published(tables["published"]),
-            "caption": TABLES["published"],
+            "text": replicated(tables["replication"]),
+            "caption": TABLES["replication"],
             "columns": list(people.columns),
             "rows": people.values.tolist(),
         }
@@ -125,7 +127,7 @@ def page(
         kappa=KAPPA_DEFINITION,
         methods=order["methods"],
         datasets=datasets,
-        published=compared,
+        replication=compared,
         origin=origin,
         text=TEXT,
     )

@@ -1,7 +1,7 @@
 """Stage 5: tables as CSV (numbers), Markdown and LaTeX (for people).
 
     python -m immunization.tables --ratios … --steps … --curves … --published … \\
-        --study study.json --folder tables
+        --grids … --trajectories … --study study.json --folder tables
 
 Every mean is over pairs first and then over seeds; ± is the standard deviation over seeds.
 """
@@ -20,6 +20,7 @@ from immunization import stage
 from immunization.errors import UserError
 from immunization.files import read_json, read_table, write_text
 from immunization.formats import latex, markdown, number, plus_minus
+from immunization.replication import replication_table, show_replication
 
 UNCHANGED = 1e-6
 """Slack for "not larger than", as in `immunization.evaluate`."""
@@ -47,8 +48,10 @@ def ratios_table(ratios: pd.DataFrame) -> pd.DataFrame:
     ]  # fmt: skip
     keys = [ratios["dataset"], ratios["method"]]
     infinite = np.isinf(ratios["limit"])
+    medians = ratios["rir"].groupby([*keys, ratios["seed"]]).median().groupby(["dataset", "method"])
     parts += [
-        ratios["rir"].groupby(keys).median().rename("rir_median"),
+        medians.mean().rename("rir_median"),
+        medians.std(ddof=1).rename("rir_median_std"),
         ratios["optimality"].groupby(keys).min().rename("optimality_min"),
         ratios["released_floored"].groupby(keys).mean().rename("released_floored_share"),
         ratios["limit"].mask(infinite).groupby(keys).median().rename("limit_median_finite"),
@@ -68,7 +71,8 @@ def with_published(
     )
     uses = table["method"].map(order["methods"])
     keys = table[["dataset"]].merge(sources, how="left").assign(use=uses.to_numpy())
-    for quantity, figures in published.groupby("quantity"):
+    ratios = published[published["quantity"].isin(["ratio_i", "ratio_ii", "rir"])]
+    for quantity, figures in ratios.groupby("quantity"):
         known = figures.set_index(["source", "task", "method"])["value"]
         wanted = pd.MultiIndex.from_frame(keys[["source", "task", "use"]])
         table[f"published_{quantity}"] = known.reindex(wanted).to_numpy()
@@ -93,7 +97,8 @@ def show_ratios(table: pd.DataFrame) -> pd.DataFrame:
         if f"published_{column}" in table and table[f"published_{column}"].notna().any():
             shown[f"{title}, published"] = table[f"published_{column}"].map(number)
         if column == "rir":
-            shown["median RIR"] = table["rir_median"].map(number)
+            medians = zip(table["rir_median"], table["rir_median_std"], strict=True)
+            shown["median RIR"] = [plus_minus(m, d) for m, d in medians]
     shown["released κ on its floor"] = table["released_floored_share"].map("{:.0%}".format)
     limit = table["limit_median_finite"].map(number)
     share = table["limit_infinite_share"]
@@ -250,50 +255,29 @@ def show_accuracy(table: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def published_table(
-    table: pd.DataFrame, published: pd.DataFrame, order: dict[str, Any]
-) -> pd.DataFrame:
-    """Published figures beside ours, by both definitions of κ."""
-    rows = []
-    for dataset, (source, task) in order["datasets"].items():
-        for method, use in order["methods"].items():
-            ours = table[(table["dataset"] == dataset) & (table["method"] == method)]
-            figures = published[
-                (published["source"] == source)
-                & (published["task"] == task)
-                & (published["method"] == use)
-            ]
-            for figure in figures.itertuples():
-                rows.append(
-                    {
-                        "dataset": dataset,
-                        "method": method,
-                        "quantity": figure.quantity,
-                        "published": figure.value,
-                        "ours_mean": ours[f"{figure.quantity}_mean"].item(),
-                        "ours_std": ours[f"{figure.quantity}_std"].item(),
-                        "ours_released_mean": ours[f"released_{figure.quantity}_mean"].item(),
-                        "ours_released_std": ours[f"released_{figure.quantity}_std"].item(),
-                        "where": figure.note,
-                    }
-                )
-    columns = [
-        "dataset", "method", "quantity", "published", "ours_mean", "ours_std",
-        "ours_released_mean", "ours_released_std", "where",
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=columns)
+def steps_table(trajectories: pd.DataFrame) -> pd.DataFrame:
+    """How many steps each method took, and on how many pairs it converged by its criterion."""
+    if trajectories.empty:
+        return pd.DataFrame({"dataset": [], "method": []})
+    keys = ["dataset", "method", "seed", "pair"]
+    last = trajectories.sort_values("step", kind="stable").groupby(keys).last()
+    groups = last.groupby(["dataset", "method"])
+    return pd.DataFrame(
+        {
+            "steps_median": groups["step"].median(),
+            "steps_max": groups["step"].max(),
+            "converged_share": groups["converged"].mean(),
+        }
+    ).reset_index()
 
 
-def show_published(table: pd.DataFrame) -> pd.DataFrame:
-    """`published_table` for people."""
-    shown = table[["dataset", "method", "quantity"]].copy()
-    names = {"ratio_i": "(i)", "ratio_ii": "(ii)", "rir": "RIR"}
-    shown["quantity"] = shown["quantity"].map(names)
-    shown["published"] = table["published"].map("{:g}".format)
-    for column, title in (("ours", "ours, non-zero κ"), ("ours_released", "ours, released κ")):
-        means, deviations = table[f"{column}_mean"], table[f"{column}_std"]
-        shown[title] = [plus_minus(m, d) for m, d in zip(means, deviations, strict=True)]
-    shown["where"] = table["where"]
+def show_steps(table: pd.DataFrame) -> pd.DataFrame:
+    """`steps_table` for people."""
+    shown = table[["dataset", "method"]].copy()
+    if not table.empty:
+        shown["steps, median"] = table["steps_median"].map("{:.0f}".format)
+        shown["steps, most"] = table["steps_max"].map("{:.0f}".format)
+        shown["converged"] = table["converged_share"].map("{:.0%}".format)
     return shown
 
 
@@ -309,6 +293,13 @@ def arrange(table: pd.DataFrame, order: dict[str, Any]) -> pd.DataFrame:
     return table.loc[keys.sort_values(columns, kind="stable").index].reset_index(drop=True)
 
 
+def _csv(path: str, wanted: tuple[str, ...]) -> pd.DataFrame:
+    table = pd.read_csv(path)
+    if missing := set(wanted) - set(table):
+        raise UserError(f"{path}: columns {sorted(missing)} are missing.")
+    return table
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(description="Tables of a study.")
@@ -316,6 +307,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", nargs="+", required=True, help="from the attack stage")
     parser.add_argument("--curves", nargs="+", required=True, help="from the attack stage")
     parser.add_argument("--published", required=True, help="CSV of published figures")
+    parser.add_argument("--grids", required=True, help="CSV of the published Fig. 2")
+    parser.add_argument(
+        "--trajectories", nargs="+", required=True, help="from the immunize stage"
+    )
     parser.add_argument("--study", required=True, help="study.json")
     parser.add_argument("--folder", required=True, help="folder for the tables")
     options = parser.parse_args(arguments)
@@ -324,10 +319,13 @@ def main(arguments: list[str] | None = None) -> None:
     ratios = read_table(options.ratios)
     steps = pd.concat(map(read_table, options.steps), ignore_index=True)
     curves = pd.concat(map(read_table, options.curves), ignore_index=True)
-    published = pd.read_csv(options.published)
-    wanted = {"source", "task", "method", "quantity", "value", "note"}
-    if missing := wanted - set(published):
-        raise UserError(f"{options.published}: columns {sorted(missing)} are missing.")
+    published = _csv(
+        options.published, ("source", "task", "method", "quantity", "value", "note", "because")
+    )
+    published["because"] = published["because"].fillna("")
+    grids = _csv(options.grids, ("method", "row", "column", "log_rir"))
+    frames = [frame for frame in map(read_table, options.trajectories) if len(frame)]
+    trajectories = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     main_table = with_published(ratios_table(ratios), published, order)
     tables: dict[str, tuple[pd.DataFrame, Callable[[pd.DataFrame], pd.DataFrame]]] = {
@@ -335,11 +333,13 @@ def main(arguments: list[str] | None = None) -> None:
         "definition": (definition_table(ratios), show_definition),
         "attacks": (attacks_table(steps, order["methods"]), show_attacks),
         "accuracy": (accuracy_table(ratios, curves), show_accuracy),
-        "published": (published_table(main_table, published, order), show_published),
+        "steps": (steps_table(trajectories), show_steps),
+        "replication": (replication_table(ratios, published, grids, order), show_replication),
     }
     folder = Path(options.folder)
     for name, (table, show) in tables.items():
-        table = arrange(table, order)
+        if name != "replication":  # which stands in the paper's order
+            table = arrange(table, order)
         shown = show(table)
         write_text(folder / f"{name}.csv", table.to_csv(index=False))
         write_text(folder / f"{name}.md", markdown(shown))

@@ -308,8 +308,12 @@ def build_task_set(
     scale: float = 1.0,
     shift: float = 0.0,
     info: dict[str, Any] | None = None,
+    tolerance: float | None = None,
 ) -> TaskSet:
-    """Check every task, factor it, and collect the statistics (see `TaskSet` for arguments)."""
+    """Check every task, factor it, and collect the statistics (see `TaskSet` for arguments).
+
+    ``tolerance`` is that of `range_factor`.
+    """
     dimension = inputs.shape[1]
     width = min(dimension, max((len(t.train_rows) for t in tasks), default=0))
     count = len(tasks)
@@ -326,7 +330,7 @@ def build_task_set(
         features = inputs[task.train_rows].to(torch.float64) * scale + shift
         check_task(name, task, features, varied=loss == "regression" or accuracy)
         try:
-            factor = range_factor(features)
+            factor = range_factor(features, tolerance=tolerance)
         except ValueError as error:
             raise UserError(f"data set '{name}', task '{task.name}': {error}") from error
         if factor.rank == 1:

@@ -138,7 +138,7 @@ def test_a_csv_table_becomes_two_standardised_parts(tmp_path):
     parts = csv_table.load(table(tmp_path), NOWHERE)
     assert parts.primary.features.shape == (20, 2)  # x and the colour
     assert parts.primary.name == "p where group is a"
-    built = parts.build("mine", {"rows": None, "test_fraction": 0.25}, [0, 1])
+    built = parts.build("mine", {"rows": None, "test_fraction": 0.25, "tolerance": None}, [0, 1])
     assert [len(t.train_rows) for t in built.tasks] == [15] * 4
 
 
@@ -179,10 +179,10 @@ def test_missing_targets_are_never_filled_and_parts_may_not_overlap(tmp_path):
 def test_a_task_of_rank_one_or_of_nothing_is_refused(tmp_path):
     source = csv_table.load(table(tmp_path, colour=None), NOWHERE)
     with pytest.raises(UserError, match=r"task 'p where group is a'.*rank 1"):
-        source.build("mine", {"rows": None, "test_fraction": 0.0}, [0])
+        source.build("mine", {"rows": None, "test_fraction": 0.0, "tolerance": None}, [0])
     source = csv_table.load(table(tmp_path, colour=None, x=[1.0] * 40), NOWHERE)
     with pytest.raises(UserError, match="The feature matrix is zero"):
-        source.build("mine", {"rows": None, "test_fraction": 0.0}, [0])
+        source.build("mine", {"rows": None, "test_fraction": 0.0, "tolerance": None}, [0])
 
 
 def test_a_csv_file_that_is_absent_or_empty_is_refused(tmp_path):
@@ -213,7 +213,7 @@ def test_house_prices_have_the_known_ranks_and_condition_numbers(public_data):
     source = house_prices.load({}, Place(public_data, public_data))
     expected = {None: ((74, 254.1), (76, 209.0)), 200: ((74, 7732.4), (74, 208019))}
     for rows, known in expected.items():
-        built = source.build("house", {"rows": rows, "test_fraction": 0.0}, [0, 1])
+        built = source.build("house", {"rows": rows, "test_fraction": 0.0, "tolerance": None}, [0, 1])
         problem = built.problem(1)
         for task, (rank, kappa) in zip((problem.primary, problem.harmful), known, strict=True):
             factor = task.range_factor(0)
@@ -225,7 +225,7 @@ def test_house_prices_have_the_known_ranks_and_condition_numbers(public_data):
 def test_gradient_descent_on_house_prices_takes_the_known_number_of_steps(public_data):
     """309 steps at 1/L and 148 with line search to a loss gap of 0.1 % (200 rows)."""
     source = house_prices.load({}, Place(public_data, public_data))
-    problem = source.build("house", {"rows": 200, "test_fraction": 0.0}, [0]).problem(0)
+    problem = source.build("house", {"rows": 200, "test_fraction": 0.0, "tolerance": None}, [0]).problem(0)
     task = problem.harmful
     spectrum = probe_spectrum(task.factor, task.targets, task.ranks, problem.identity())
     quadratic = Quadratic(spectrum.eigenvalues, spectrum.coefficients)

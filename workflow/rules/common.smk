@@ -12,7 +12,7 @@ ROOT = Path(workflow.basedir)
 if str(ROOT / "src") not in sys.path:
     sys.path.insert(0, str(ROOT / "src"))
 
-from immunization.config import has_pairs, resolve
+from immunization.config import figure_datasets, resolve
 from immunization.errors import UserError
 from immunization.fingerprint import fingerprint
 from immunization.registry import components
@@ -85,13 +85,10 @@ def own_files(dataset):
 
 def figure_files(figure):
     """Every file of a figure: one SVG and one PNG a data set it applies to."""
-    names = [
-        name
-        for name in DATASETS
-        if STUDY["figures"][figure]["datasets"] == "all" or has_pairs(STUDY, name)
-    ]
     return [
-        f"{RESULTS}/figures/{figure}.{name}.{suffix}" for name in names for suffix in ("svg", "png")
+        f"{RESULTS}/figures/{figure}.{name}.{suffix}"
+        for name in figure_datasets(STUDY, figure)
+        for suffix in ("svg", "png")
     ]
 
 
@@ -104,5 +101,7 @@ ORDER = {
     "methods": {label: entry["use"] for label, entry in STUDY["methods"].items()},
     "attacks": {label: entry["use"] for label, entry in STUDY["attacks"].items()},
     "figures": {label: entry["use"] for label, entry in STUDY["figures"].items()},
+    "sweeps": STUDY["sweeps"],
+    "replication": STUDY["replication"],
 }
 FIGURES = [path for figure in STUDY["figures"] for path in figure_files(figure)]

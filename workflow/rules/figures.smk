@@ -44,9 +44,10 @@ for label, entry in STUDY["figures"].items():
             runtime=30,
         params:
             figure=entry["use"],
+            parameters=compact(entry["parameters"]),
             caption=components("figures")[entry["use"]].traits.get("CAPTION", ""),
             paths=compact(FIGURE_INPUTS),
             code=fingerprint("immunization.figure", f"immunization.figures.{entry['use']}"),
         shell:
             '"$PYTHON" -m immunization.figure --figure {params.figure} --paths {params.paths:q}'
-            " --study {input.study:q} --out {output:q} 2> {log:q}"
+            " --parameters {params.parameters:q} --study {input.study:q} --out {output:q} 2> {log:q}"

@@ -2,19 +2,24 @@ localrules:
     tables,
 
 
+TABLES = ("ratios", "definition", "attacks", "accuracy", "steps", "replication")
+
+
 rule tables:
     input:
         study=rules.study.output[0],
         ratios=rules.spectrum.output.ratios,
         steps=expand(f"{RESULTS}/attack/{{family}}.steps.parquet", family=FAMILIES),
         curves=expand(f"{RESULTS}/attack/{{family}}.curves.parquet", family=FAMILIES),
+        trajectories=TRAJECTORIES,
         published=os.path.relpath(ROOT / "config" / "published.csv"),
+        grids=os.path.relpath(ROOT / "config" / "published_fig2.csv"),
         code=source("tables.py"),
     output:
         report(
             expand(
                 f"{RESULTS}/tables/{{table}}.csv",
-                table=("ratios", "definition", "attacks", "accuracy", "published"),
+                table=TABLES,
             ),
             caption="../report/table.rst",
             category="Tables",
@@ -22,7 +27,7 @@ rule tables:
         ),
         expand(
             f"{RESULTS}/tables/{{table}}.{{suffix}}",
-            table=("ratios", "definition", "attacks", "accuracy", "published"),
+            table=TABLES,
             suffix=("md", "tex"),
         ),
     log:
@@ -40,5 +45,6 @@ rule tables:
         code=fingerprint("immunization.tables"),
     shell:
         '"$PYTHON" -m immunization.tables --ratios {input.ratios:q} --steps {input.steps:q}'
-        " --curves {input.curves:q} --published {input.published:q} --study {input.study:q}"
+        " --curves {input.curves:q} --published {input.published:q} --grids {input.grids:q}"
+        " --trajectories {input.trajectories:q} --study {input.study:q}"
         " --folder {params.folder:q} 2> {log:q}"

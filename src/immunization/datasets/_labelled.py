@@ -43,6 +43,14 @@ PARAMETERS = {
         "default": None,
         "description": "use at most this many training rows of each class; null for all.",
     },
+    "tolerance": {
+        "type": ["number", "null"],
+        "exclusiveMinimum": 0,
+        "exclusiveMaximum": 1,
+        "default": None,
+        "description": "relative tolerance on singular values at which the rank is decided; null "
+        "for max(N, D)·eps, what round-off allows.",
+    },
     "test_fraction": {
         "type": "number",
         "exclusiveMinimum": 0,
@@ -105,6 +113,7 @@ class Labelled:
             pair_names=[(str(p), str(h)) for p, h in pairs],
             task_index=index,
             seeds=seeds,
+            tolerance=parameters["tolerance"],
         )
 
     def _pairs(self, name: str, wanted: Any) -> list[tuple[int, int]]:

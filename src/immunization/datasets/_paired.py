@@ -21,6 +21,14 @@ PARAMETERS = {
         "description": "use the first so many rows of each part (the released code uses 200); "
         "null for all.",
     },
+    "tolerance": {
+        "type": ["number", "null"],
+        "exclusiveMinimum": 0,
+        "exclusiveMaximum": 1,
+        "default": None,
+        "description": "relative tolerance on singular values at which the rank is decided; null "
+        "for max(N, D)·eps, what round-off allows.",
+    },
     "test_fraction": {
         "type": "number",
         "minimum": 0,
@@ -85,6 +93,7 @@ class Paired:
             pair_names=[(self.primary.name, self.harmful.name)],
             task_index=index,
             seeds=seeds,
+            tolerance=parameters["tolerance"],
         )
 
 

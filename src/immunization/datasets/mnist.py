@@ -20,6 +20,12 @@ PARAMETERS = {
         "default": "normalised",
         "description": "normalised: (x/255 − 0.1307)/0.3081, as in the released code. unit: x/255.",
     },
+    "images": {
+        "enum": ["train", "test"],
+        "default": "train",
+        "description": "which of MNIST's own two parts the tasks are made of; test for pairs that "
+        "are held out from every figure, such as those that steps are tuned on.",
+    },
 }
 _HOSTS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -73,10 +79,11 @@ def load(parameters: dict[str, Any], place: Place) -> Labelled:
     scale, shift = 1 / 255, 0.0
     if parameters["pixels"] == "normalised":
         scale, shift = 1 / 255 / 0.3081, -0.1307 / 0.3081
+    first = np.arange(len(inputs)) < len(images)
     return Labelled(
         inputs,
         np.concatenate([labels, test_labels]).astype(np.int64),
-        test=np.arange(len(inputs)) >= len(images),
+        test=first if parameters["images"] == "test" else ~first,
         scale=scale,
         shift=shift,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -19,10 +19,14 @@ class Results:
         paths: of the Parquet files, by "ratios", "spectra", "steps", "curves" (these two are lists,
             one a family) and "trajectories" (a list, one a method and data set).
         methods: labels in the order of the config.
+        order: what labels stand for, and sweeps, as in study.json.
+        parameters: of the figure.
     """
 
     paths: dict[str, Any]
     methods: list[str]
+    order: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def ratios(self) -> pd.DataFrame:

@@ -24,8 +24,9 @@ PARAMETERS = {
         "type": ["number", "null"],
         "exclusiveMinimum": 0,
         "default": 0.01,
-        "description": "a pair has converged when half as many steps again change neither log "
-        "κ(H_P) nor log κ(H_H) by more than this; null to take all steps.",
+        "description": "a pair has converged when half as many steps again, twice in a row and "
+        "after 20 steps, change neither log κ(H_P) nor log κ(H_H) by more than this; null to take "
+        "all steps.",
     },
     "start": {
         "enum": ["identity", "random"],
@@ -38,6 +39,8 @@ START_DRAW = 2
 """Purpose that seeds a random θ."""
 PACE = 1.5
 """Records are taken at 0 and at steps that grow by this."""
+SETTLED = 20
+"""Steps before which nothing is taken for converged: a slow start looks the same."""
 
 
 def start_of(problem: Problem, start: str) -> Tensor:
@@ -230,6 +233,7 @@ def _run(
     kept: Tensor | None = None
     going = torch.ones(len(iteration.pairs), dtype=torch.bool)
     before: tuple[Tensor, Tensor] | None = None
+    calm = torch.zeros_like(going)
     taken = 0
     for due in record_steps(steps):
         while taken < due:
@@ -239,10 +243,12 @@ def _run(
         now = columns["log_kappa_p"], columns["log_kappa_h"]
         done = iteration.finished()
         converged = torch.zeros_like(going) if done is None else done.cpu()
-        # The first steps are one apart: they say nothing of half as many again.
-        if stop is not None and before is not None and taken > 4:
+        if stop is not None and before is not None:
             moved = torch.stack([(a - b).abs() for a, b in zip(now, before, strict=True)])
-            converged |= (moved <= stop).all(dim=0)
+            still = (moved <= stop).all(dim=0)
+            if taken > SETTLED:
+                converged |= still & calm
+            calm = still
         before = now
         converged &= going
         records.append(
