@@ -266,14 +266,24 @@ def test_clipped_descent_on_kappa_itself_meets_the_definition_on_every_pair(digi
     assert (ii <= 1).all()
 
 
+def adapted(problem, theta, steps, rounds):
+    """The harmful loss after adaptation at θ, differentiable in it."""
+    loss = TaskLoss.of(problem.harmful)
+    rows = loss.rows[:, None, None]
+    hessian = theta.mT @ loss.gram @ theta / rows
+    target = (theta.mT @ loss.moment[..., None] / rows).squeeze(-1)
+    power = torch.ones(12, 9, dtype=torch.float64)
+    value, _ = imma.adapted_loss(
+        hessian, target, loss.energy / (2 * loss.rows), steps, power, rounds
+    )
+    return value
+
+
 def test_imma_loss_after_adaptation_equals_running_the_steps_and_ignores_scale(one_vs_rest):
     problem = one_vs_rest.problem(0)
-    loss = TaskLoss.of(problem.harmful)
     theta = problem.identity()
-    start = torch.ones(12, 9, dtype=torch.float64)
-    value, _ = imma.adapted_loss(loss, theta, 3, start, rounds=500)
-    scaled, _ = imma.adapted_loss(loss, 10 * theta, 3, start, rounds=500)
-    torch.testing.assert_close(value, scaled)
+    value = adapted(problem, theta, 3, 500)
+    torch.testing.assert_close(value, adapted(problem, 10 * theta, 3, 500))
     task = problem.source.tasks[problem.harmful.tasks[4]]
     x = problem.source.features(task.train_rows)
     x = x / (torch.linalg.matrix_norm(x, 2).square() / len(x)).sqrt()
@@ -284,14 +294,22 @@ def test_imma_loss_after_adaptation_equals_running_the_steps_and_ignores_scale(o
     torch.testing.assert_close(value[4], direct)
 
 
+def test_the_gradient_of_imma_equals_autograd_through_theta(one_vs_rest, generator):
+    problem = one_vs_rest.problem(0)
+    method = imma.Bilevel(problem, defaults("methods", "imma"))
+    noise = torch.randn(12, 9, 9, dtype=torch.float64, generator=generator)
+    method.theta = problem.identity() + 0.3 * noise
+    method._rounds = 500
+    leaf = method.theta.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(adapted(problem, leaf, 5, 500).sum(), leaf)
+    torch.testing.assert_close(method._against_harm(), expected)
+
+
 def test_imma_raises_the_loss_that_the_attacker_reaches(one_vs_rest):
     problem = one_vs_rest.problem(0)
     theta = imma.immunize(problem, defaults("methods", "imma", steps=20)).theta
-    loss = TaskLoss.of(problem.harmful)
-    start = torch.ones(12, 9, dtype=torch.float64)
-    before, _ = imma.adapted_loss(loss, problem.identity(), 5, start, rounds=200)
-    after, _ = imma.adapted_loss(loss, theta, 5, start, rounds=200)
-    assert (after > before).all()
+    before = adapted(problem, problem.identity(), 5, 200)
+    assert (adapted(problem, theta, 5, 200) > before).all()
 
 
 def test_adam_equals_torch_and_leaves_finished_pairs_alone(generator):

@@ -47,15 +47,18 @@ PARAMETERS = {
 }
 
 
-def adapted_loss(loss: TaskLoss, theta: Tensor, steps: int, power: Tensor, rounds: int) -> Any:
-    """L_H after a few gradient descent steps of the probe from zero, differentiable in θ.
+def adapted_loss(
+    hessian: Tensor, target: Tensor, start: Tensor, steps: int, power: Tensor, rounds: int
+) -> tuple[Tensor, Tensor]:
+    """L_H after a few gradient descent steps of the probe from zero, differentiable in H and z.
 
-    The step is 1/σ_1(H_H(θ)), as an attacker would choose it, and is differentiated through, so
-    that the loss does not change with the scale of θ and the ascent has no way to run off there.
+    The step is 1/σ_1(H), as an attacker would choose it, and is differentiated through, so that the
+    loss does not change with the scale of θ and the ascent has no way to run off there.
 
     Args:
-        loss: of D_H.
-        theta: shape (B, D, D).
+        hessian: H = θᵀKθ/N of D_H, shape (B, D, D).
+        target: z = θᵀXᵀy/N, shape (B, D).
+        start: L_H of the zero probe, ‖y‖²/(2N), shape (B,).
         steps: number of inner steps.
         power: warm start of the power iteration for σ_1, shape (B, D).
         rounds: power steps; a step length needs few digits.
@@ -65,19 +68,18 @@ def adapted_loss(loss: TaskLoss, theta: Tensor, steps: int, power: Tensor, round
     """
 
     def curve(vector: Tensor) -> Tensor:
-        image = theta.mT @ (loss.gram @ (theta @ vector[..., None]))
-        return image.squeeze(-1) / loss.rows[:, None]
+        return (hessian @ vector[..., None]).squeeze(-1)
 
     with torch.no_grad():
         for _ in range(rounds):
             power = curve(power)
             power = power / power.norm(dim=-1, keepdim=True)
     rate = 1 / (power * curve(power)).sum(-1, keepdim=True)  # Hellmann–Feynman
-    target = (theta.mT @ loss.moment[..., None]).squeeze(-1) / loss.rows[:, None]
     probe = torch.zeros_like(power)
     for _ in range(steps):
         probe = probe - rate * (curve(probe) - target)
-    return loss.value(theta, probe), power
+    loss = start + (probe * (0.5 * curve(probe) - target)).sum(-1)
+    return loss, power
 
 
 def immunize(problem: Problem, parameters: dict[str, Any]) -> Immunized:
@@ -99,17 +101,31 @@ class Bilevel(ThetaIteration):
 
     def step(self) -> None:
         given = self._parameters
-        leaf = self.theta.detach().requires_grad_(True)
-        reached, self._power = adapted_loss(
-            self._harmful, leaf, given["inner_steps"], self._power, self._rounds
-        )
-        self._rounds = 3  # from a warm start
-        (up,) = torch.autograd.grad(reached.sum(), leaf)
+        up = self._against_harm()
         down, by_probe = self._primary.gradients(self.theta, self._probe)
         share = given["balance"] if given["lambda_h"] is None else 1.0
         weight = share * balanced(given["lambda_h"], up, self.theta)
         self.theta = self.theta - given["eta"] * (down - weight * up)
         self._probe = self._probe - given["eta"] * by_probe
+
+    def _against_harm(self) -> Tensor:
+        """∇_θ of the harmful loss after adaptation.
+
+        Through H and z: the unrolled steps then move vectors through one matrix, not θ, K and θᵀ.
+        """
+        loss = self._harmful
+        rows = loss.rows[:, None, None]
+        image = loss.gram @ self.theta / rows
+        hessian = (self.theta.mT @ image).requires_grad_(True)
+        moment = loss.moment[..., None] / rows
+        target = (self.theta.mT @ moment).squeeze(-1).requires_grad_(True)
+        start = loss.energy / (2 * loss.rows)
+        reached, self._power = adapted_loss(
+            hessian, target, start, self._parameters["inner_steps"], self._power, self._rounds
+        )
+        self._rounds = 3  # from a warm start
+        by_hessian, by_target = torch.autograd.grad(reached.sum(), (hessian, target))
+        return image @ (by_hessian + by_hessian.mT) + moment @ by_target[:, None]
 
     def task_loss(self) -> Tensor:
         return self._primary.value(self.theta, self._probe)
