@@ -27,7 +27,7 @@ from hessian_spectrum import r_ill, r_well
 from immunization.download import Place
 from immunization.methods._joint_step import JointAlgorithm, joint_of
 from immunization.methods._task_loss import TaskLoss, initial_probe
-from immunization.registry import load
+from immunization.registry import components, load
 from immunization.tasks import Problem, TaskBatch
 
 ETA = 0.005
@@ -102,8 +102,8 @@ def pseudo_inverse(task: TaskBatch, pair: int) -> Tensor:
 
 def problem_of(options: argparse.Namespace) -> Problem:
     """The pairs that are timed."""
-    parameters: dict[str, Any] = {"task": "digit", "pairs": "all", "test_fraction": 0.25}
-    parameters |= {"rows_per_class": None, "pixels": "normalised"}
+    schema = components("datasets")[options.dataset].parameters
+    parameters: dict[str, Any] = {name: rule["default"] for name, rule in schema.items()}
     every = [[i, j] for i in range(10) for j in range(10) if i != j]
     # Spread over the digits rather than the first few of them.
     chosen = every if options.pairs >= 90 else every[:: 90 // options.pairs][: options.pairs]

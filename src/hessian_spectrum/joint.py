@@ -208,9 +208,7 @@ def _mirrored(joint: JointRange) -> JointRange:
     )
 
 
-def _one(
-    primary: RangeFactor, harmful: RangeFactor, complement: Tensor
-) -> tuple[JointRange, bool]:
+def _one(primary: RangeFactor, harmful: RangeFactor, complement: Tensor) -> tuple[JointRange, bool]:
     """The coordinates of one pair, without a batch dimension but in ``dimensions``; and whether
     they hold all of range(K_H) too."""
     basis, k_p = primary.basis, primary.rank

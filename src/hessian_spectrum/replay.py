@@ -91,7 +91,7 @@ _collecting = True
 def _no_collection() -> Iterator[None]:
     """Collected garbage may hold GPU memory, which must not be given back during a capture, in
     whatever thread."""
-    global _captures, _collecting  # noqa: PLW0603 - the collector is one for all threads too
+    global _captures, _collecting
     with _lock:
         if _captures == 0:
             _collecting = gc.isenabled()

@@ -221,7 +221,7 @@ class ExtremeTracker:
         )
 
     def _first_block(self) -> Tensor | None:
-        """With a scale, the coordinates where it is most extreme are the better start, (B, q, n)."""
+        """With a scale, the coordinates where it is most extreme are a good start, (B, q, n)."""
         if self._scale is None or self._scale.shape[1] <= 2 * BLOCK:
             return None
         sign = 1.0 if self.end == "largest" else -1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -70,12 +71,20 @@ def run_within_memory(
     Raises:
         UserError: when a single pair does not fit.
     """
-    try:
-        return [(members, function(members))]
-    except torch.cuda.OutOfMemoryError as error:
-        short = str(error).split("\n")[0]
-    # Outside of the handler: the traceback would hold the failed batch in memory.
-    torch.cuda.empty_cache()
+    for last in (False, True):
+        try:
+            found = function(members)
+            # The memory of its graphs, which nothing else takes from the cache.
+            torch.cuda.empty_cache()
+            return [(members, found)]
+        except torch.cuda.OutOfMemoryError as error:
+            short = str(error).split("\n")[0]
+        # Outside of the handler: the traceback would hold the failed batch in memory. What earlier
+        # batches left behind may be all that is in the way, so the same is tried once more.
+        gc.collect()
+        torch.cuda.empty_cache()
+        if not last:
+            stage.LOG.info("out of GPU memory; trying again after clearing up")
     if len(members) == 1:
         raise UserError(
             f"the GPU has not enough memory for a single pair ({short}). Free it from other "

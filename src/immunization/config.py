@@ -196,7 +196,7 @@ def _sweeps(kind: str, study: dict[str, Any]) -> Iterator[str]:
         where = f"{kind}.{label}.sweep"
         lists = isinstance(sweep, dict) and all(isinstance(v, list) and v for v in sweep.values())
         if not (lists and sweep):
-            yield f"  {where}: {sweep!r} must map parameters to lists of values, none of them empty."
+            yield f"  {where}: {sweep!r} must map parameters to lists, none of them empty."
             continue
         if label == "identity":
             yield f"  {where}: `identity` is what slowdowns are taken against; leave it as it is."

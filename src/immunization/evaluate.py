@@ -115,9 +115,7 @@ def limits(problem: Problem, *, unseen_floor: float) -> Limit:
         floored = generalized_spectrum(*pair, unseen_floor=unseen_floor)
         return float("inf"), plain.outside, limit_from_spread(floored.spread, *pair)
 
-    pairs = list(
-        zip(problem.primary.range_factors(), problem.harmful.range_factors(), strict=True)
-    )
+    pairs = list(zip(problem.primary.range_factors(), problem.harmful.range_factors(), strict=True))
     rows = map_streams(one, pairs, problem.primary.factor.device)
     return Limit(*torch.tensor(rows, dtype=torch.float64).T)
 

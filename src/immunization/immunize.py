@@ -4,9 +4,9 @@
         --tasks tasks/digits.safetensors --out immunized/alg1/digits.safetensors \\
         --trajectories immunized/alg1/digits.parquet
 
-Pairs go through a method in batches (`immunization.batches`): on a CPU they are spread over threads,
-on a GPU they run one after the other. A method that draws nothing runs once for seeds that share
-their tasks.
+Pairs go through a method in batches (`immunization.batches`): on a CPU they are spread over
+threads, on a GPU they run one after the other. A method that draws nothing runs once for seeds that
+share their tasks.
 """
 
 from __future__ import annotations
@@ -134,6 +134,7 @@ def immunize(
         batches = stage.map_threads(run, parts, threads)
     else:
         batches = [batch for part in parts for _, batch in run_within_memory(run, part)]
+    whole = {tuple(batch.members): batch.theta for batch in batches}
     found = {
         member: theta
         for batch in batches
@@ -148,7 +149,8 @@ def immunize(
         shared = first != seed and own == task_set.members(first)
         owners[seed] = first if shared else seed
         if not shared:
-            thetas[seed] = torch.stack([found[member] for member in own])
+            theta = whole.get(tuple(own))  # mostly a batch of its own, which needs no copy
+            thetas[seed] = torch.stack([found[m] for m in own]) if theta is None else theta
         if not rows.empty:
             wanted = pd.DataFrame(own, columns=["seed", "pair"])
             frames.append(wanted.merge(rows, on=["seed", "pair"]).assign(seed=seed))
@@ -175,9 +177,7 @@ def main(arguments: list[str] | None = None) -> None:
     device = stage.choose_device(options.device)
     method = load("methods", options.method)
 
-    for tasks_path, out, path in zip(
-        options.tasks, options.out, options.trajectories, strict=True
-    ):
+    for tasks_path, out, path in zip(options.tasks, options.out, options.trajectories, strict=True):
         task_set = load_task_set(tasks_path)
         parameters = options.parameters[task_set.name]
         started = time.perf_counter()

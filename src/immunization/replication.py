@@ -1,8 +1,8 @@
 """Every published figure beside ours, with a verdict: the replication table.
 
-Three columns are ours. *released* is the released profile where a method has one, by the released κ
-(floor and all); *paper* is the method as printed and *corrected* at its best, both by the κ over the
-non-zero spectrum. Which label of a study stands for which is said by `replication` in its config.
+Three columns are ours. *released* is the released profile where a method has one, by the released
+κ (floor and all); *paper* is the method as printed and *corrected* at its best, both by the κ over
+the non-zero spectrum. `replication` in a study's config says which label stands for which.
 """
 
 from __future__ import annotations

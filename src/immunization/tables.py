@@ -308,9 +308,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--curves", nargs="+", required=True, help="from the attack stage")
     parser.add_argument("--published", required=True, help="CSV of published figures")
     parser.add_argument("--grids", required=True, help="CSV of the published Fig. 2")
-    parser.add_argument(
-        "--trajectories", nargs="+", required=True, help="from the immunize stage"
-    )
+    parser.add_argument("--trajectories", nargs="+", required=True, help="from the immunize stage")
     parser.add_argument("--study", required=True, help="study.json")
     parser.add_argument("--folder", required=True, help="folder for the tables")
     options = parser.parse_args(arguments)

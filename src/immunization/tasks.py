@@ -141,9 +141,7 @@ class Problem:
         It depends on the seed, ``purpose`` and the names of the two tasks only: a pair draws the
         same alone, in any batch and in a subset of a study.
         """
-        return [
-            torch.Generator().manual_seed(number) for number in self.drawing_seeds(purpose)
-        ]
+        return [torch.Generator().manual_seed(number) for number in self.drawing_seeds(purpose)]
 
     def drawing_seeds(self, purpose: int) -> list[int]:
         """A number for each pair that seeds what is drawn for a purpose, 63 bits."""

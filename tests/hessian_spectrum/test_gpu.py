@@ -157,3 +157,23 @@ def test_networks(generator):
         return torch.cat([top.values.cpu(), density.nodes[0].cpu()])
 
     close(quantities, rtol=1e-7, atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(60, 80), (80, 60)])
+def test_singular_values_keep_their_digits_down_to_eps(shape):
+    """Beyond the square root of eps, where those of a Gram matrix have none."""
+    from hessian_spectrum.svd import robust_svd
+
+    generator = torch.Generator().manual_seed(5)
+    size = min(shape)
+    parts = [
+        torch.linalg.qr(torch.randn(n, size, dtype=torch.float64, generator=generator)).Q
+        for n in shape
+    ]
+    values = torch.logspace(0, -11, size, dtype=torch.float64)
+    matrix = ((parts[0] * values) @ parts[1].mT).cuda()
+    left, found, right = (part.cpu() for part in robust_svd(torch.stack([matrix, 2 * matrix])))
+    torch.testing.assert_close(found[0], values, rtol=1e-4, atol=1e-16)
+    torch.testing.assert_close(found[1], 2 * values, rtol=1e-4, atol=1e-16)
+    whole = left[0] * found[0] @ right[0]
+    torch.testing.assert_close(whole, matrix.cpu(), rtol=0, atol=1e-13)

@@ -112,3 +112,24 @@ def test_lists_that_do_not_fit_are_refused(generator):
         joint_range([p, p], [h])
     with pytest.raises(ValueError, match="same number of features"):
         joint_range([p], [range_factor(torch.eye(3))])
+
+
+@pytest.mark.parametrize(("rank_p", "rank_h"), [(20, 15), (24, 9), (6, 11)])
+def test_a_mirrored_pair_has_the_coordinates_it_would_have_alone(rank_p, rank_h, generator):
+    p, h = pair(generator, rank_p, rank_h)
+    both = joint_range([p, h], [h, p])
+    alone = joint_range([h], [p])
+    m = int(both.dimensions[1])
+    assert m == int(alone.dimensions[0])
+    torch.testing.assert_close(both.primary[1], alone.primary[0], rtol=1e-8, atol=1e-12)
+    torch.testing.assert_close(both.harmful[1], alone.harmful[0], rtol=1e-8, atol=1e-12)
+    frame = both.basis[1] @ both.transform[1]
+    for factor, diagonal, blind in (
+        (h, both.primary[1], both.blind_primary[1]),
+        (p, both.harmful[1], both.blind_harmful[1]),
+    ):
+        inside = frame.mT @ factor.matrix
+        torch.testing.assert_close(inside @ inside.mT, torch.diag(diagonal), rtol=0, atol=1e-10)
+        outside = both.basis[1] @ blind
+        assert (factor.basis.mT @ outside).abs().max() <= 1e-10
+    assert (both.primary[1].diff() >= -1e-12).all()

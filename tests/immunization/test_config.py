@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from immunization.config import has_pairs, resolve, schema
+from immunization.config import figure_datasets, has_pairs, resolve, schema
 from immunization.errors import UserError
 from immunization.registry import components
 
@@ -73,6 +73,16 @@ def changed(**changes):
             changed(methods={"base": {"use": "identity"}, "identity": {"use": "alg1"}}),
             ["`identity: {}` is missing"],
         ),
+        (
+            changed(methods__alg1={"sweep": {"eta": []}}),
+            ["methods.alg1.sweep", "none of them empty"],
+        ),
+        (changed(methods__alg1={"sweep": {"eta": [0.1, -1]}}), ["alg1_eta_m1.eta", "greater than"]),
+        (changed(methods__alg1={"sweep": {"eta": [0.1, 0.1]}}), ["two entries", "alg1_eta_0p1"]),
+        (changed(methods__identity={"sweep": {"x": [1]}}), ["identity.sweep", "taken against"]),
+        (changed(figures__limit={"datasets": ["digit"]}), ["figures.limit", "'digits'"]),
+        (changed(replication={"imma": {"paper": "ima"}}), ["replication.imma.paper", "'ima'"]),
+        (changed(replication={"ima": {}}), ["replication", "'ima'", "Known keys"]),
         (changed(**{"datasets__a b": {"source": "digits"}}), ["datasets.a b", "letters"]),
     ],
 )
@@ -142,10 +152,53 @@ def test_the_config_given_is_not_changed():
     assert raw == before
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "paper.yaml"])
+@pytest.mark.parametrize("name", ["config", "paper", "sensitivity", "tuning"])
 def test_the_configs_that_ship_are_right(name):
-    study = resolve(yaml.safe_load((CONFIG / name).read_text()))
-    assert any(has_pairs(study, dataset) for dataset in study["datasets"])
+    study = resolve(yaml.safe_load((CONFIG / f"{name}.yaml").read_text()))
+    assert name == "tuning" or any(has_pairs(study, dataset) for dataset in study["datasets"])
+    for figure in study["figures"]:
+        assert set(figure_datasets(study, figure)) <= set(study["datasets"])
+
+
+def test_a_sweep_stands_for_every_combination_and_overrides_reach_its_members():
+    raw = changed(
+        methods__alg1={
+            "sweep": {"eta": [0.1, "1e-5"], "profile": ["paper", "corrected"]},
+            "steps": 9,
+            "overrides": {"digits": {"steps": 3}},
+        },
+        datasets__digits={"sweep": {"tolerance": [None, 1e-3]}},
+        figures__limit={"datasets": ["digits"]},
+    )
+    study = resolve(raw)
+    assert list(study["datasets"]) == ["digits_tolerance_default", "digits_tolerance_0p001"]
+    assert list(study["methods"]) == [
+        "identity", "alg1_eta_0p1_profile_paper", "alg1_eta_0p1_profile_corrected",
+        "alg1_eta_1em05_profile_paper", "alg1_eta_1em05_profile_corrected",
+    ]  # fmt: skip
+    member = study["methods"]["alg1_eta_1em05_profile_paper"]
+    assert member["use"] == "alg1"
+    for dataset in study["datasets"]:
+        parameters = member["parameters"][dataset]
+        assert (parameters["eta"], parameters["profile"], parameters["steps"]) == (1e-5, "paper", 3)
+    assert study["sweeps"]["alg1"]["parameters"] == ["eta", "profile"]
+    assert study["sweeps"]["digits"]["members"]["digits_tolerance_0p001"] == {"tolerance": 1e-3}
+    assert figure_datasets(study, "limit") == ["digits_tolerance_default"]
+
+
+def test_each_method_of_the_paper_has_stand_ins_where_the_config_names_none():
+    raw = changed(
+        methods={
+            "identity": {},
+            "a": {"use": "alg1", "profile": "released"},
+            "b": {"use": "alg1", "profile": "paper"},
+            "c": {"use": "imma"},
+        },
+        replication={"imma": {"corrected": "b"}},
+    )
+    found = resolve(raw)["replication"]
+    assert found["alg1"] == {"released": "a", "paper": "b"}
+    assert found["imma"] == {"corrected": "b", "released": "c", "paper": "c"}
 
 
 def keys(node, prefix=""):

@@ -213,7 +213,9 @@ def test_house_prices_have_the_known_ranks_and_condition_numbers(public_data):
     source = house_prices.load({}, Place(public_data, public_data))
     expected = {None: ((74, 254.1), (76, 209.0)), 200: ((74, 7732.4), (74, 208019))}
     for rows, known in expected.items():
-        built = source.build("house", {"rows": rows, "test_fraction": 0.0, "tolerance": None}, [0, 1])
+        built = source.build(
+            "house", {"rows": rows, "test_fraction": 0.0, "tolerance": None}, [0, 1]
+        )
         problem = built.problem(1)
         for task, (rank, kappa) in zip((problem.primary, problem.harmful), known, strict=True):
             factor = task.range_factor(0)
@@ -225,7 +227,9 @@ def test_house_prices_have_the_known_ranks_and_condition_numbers(public_data):
 def test_gradient_descent_on_house_prices_takes_the_known_number_of_steps(public_data):
     """309 steps at 1/L and 148 with line search to a loss gap of 0.1 % (200 rows)."""
     source = house_prices.load({}, Place(public_data, public_data))
-    problem = source.build("house", {"rows": 200, "test_fraction": 0.0, "tolerance": None}, [0]).problem(0)
+    problem = source.build(
+        "house", {"rows": 200, "test_fraction": 0.0, "tolerance": None}, [0]
+    ).problem(0)
     task = problem.harmful
     spectrum = probe_spectrum(task.factor, task.targets, task.ranks, problem.identity())
     quadratic = Quadratic(spectrum.eigenvalues, spectrum.coefficients)

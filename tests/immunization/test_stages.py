@@ -39,7 +39,8 @@ def folder(tmp_path_factory):
         immunize.main(
             ["--label", label, "--method", method, "--parameters", json.dumps(parameters),
              "--tasks", *tasks, "--out", *outputs, "--trajectories",
-             *(path.replace(".safetensors", ".parquet") for path in outputs), "--device", "cpu", "--threads", "2"]
+             *(path.replace(".safetensors", ".parquet") for path in outputs),
+             "--device", "cpu", "--threads", "2"]
         )  # fmt: skip
         thetas += outputs
     settings = {"ridge": 1e-6, "unseen_floor": 1e-3, "much_larger": 10}

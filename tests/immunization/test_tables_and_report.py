@@ -21,7 +21,14 @@ ORDER = {
     "methods": {"identity": "identity", "mine": "alg1", "best": "optimum"},
     "attacks": {"gradient_descent": "gradient_descent", "least_squares": "least_squares"},
     "figures": {"limit": "limit", "heat_map": "heat_map", "convergence": "convergence",
-                "spectra": "spectra"},
+                "spectra": "spectra", "trajectory": "trajectory", "ridge": "ridge",
+                "sensitivity": "sensitivity"},
+    "sweeps": {"gain": {"kind": "methods", "parameters": ["eta"],
+                        "members": {"mine": {"eta": 0.1}, "best": {"eta": 1.0}}},
+               "start": {"kind": "methods", "parameters": ["start"],
+                         "members": {"best": {"start": "a"}, "mine": {"start": "b"}}}},
+    "replication": {"alg1": {"released": "mine", "paper": "mine"}, "imma": {},
+                    "r_ill_only": {"paper": "mine", "corrected": "gone"}, "opt_kappa": {}},
 }  # fmt: skip
 STUDY = {
     "config": {
@@ -31,6 +38,10 @@ STUDY = {
         "spectrum": {"much_larger": 10},
     },
     "order": ORDER,
+}
+PARAMETERS = {
+    "trajectory": {"paper_steps": {"mnist": 2}},
+    "sensitivity": {"parameter": "eta"},
 }
 GAIN = {"identity": (1.0, 1.0), "mine": (8.0, 0.5), "best": (100.0, 1.0)}
 
@@ -95,11 +106,33 @@ def study(tmp_path_factory):
         paths[name] = str(folder / f"{name}.parquet")
         write_table(paths[name], frame)
     (folder / "study.json").write_text(json.dumps(STUDY))
-    published = "source,task,method,quantity,value,note\nmnist,digit,alg1,rir,17.0,Table 9\n"
-    (folder / "published.csv").write_text(published)
+    (folder / "published.csv").write_text(
+        "source,task,method,quantity,value,note,because\n"
+        "mnist,digit,alg1,rir,17.0,Table 9,\n"
+        'mnist,digit,alg1,ratio_i,80,Table 9,"of a reason, with a comma"\n'
+        "mnist,digit,imma,rir,2,Table 9,\n"
+        "mnist,digit,alg1,success,2,Fig. 9,\n"
+    )
+    (folder / "grid.csv").write_text(
+        "method,row,column,log_rir\nalg1,0,0,0\nalg1,0,1,2.8\nalg1,1,0,2.9\n"
+    )
+    trajectories = []
+    for method in ("mine", "best"):
+        rows = pd.DataFrame(
+            {"dataset": dataset, "method": method, "seed": seed, "pair": pair, "step": step,
+             "kappa_p": 1.0, "kappa_h": 1.0, "ratio_i": 1.0 + step, "ratio_ii": 1.0,
+             "rir": 1.0 + step, "r_well": 2.0, "r_ill": 3.0, "converged": step == 4}
+            for dataset, count in (("mnist", 2), ("house", 1))
+            for seed in (0, 1)
+            for pair in range(count)
+            for step in ((0, 1, 2, 4) if pair == 0 else (0, 1, 2))
+        )  # fmt: skip
+        trajectories.append(str(folder / f"{method}.parquet"))
+        write_table(trajectories[-1], rows)
     tables.main(
         ["--ratios", paths["ratios"], "--steps", paths["steps"], "--curves", paths["curves"],
          "--published", str(folder / "published.csv"), "--study", str(folder / "study.json"),
+         "--grids", str(folder / "grid.csv"), "--trajectories", *trajectories,
          "--folder", str(folder / "tables")]
     )  # fmt: skip
     files = []
@@ -111,7 +144,9 @@ def study(tmp_path_factory):
         ]
         figure.main(
             ["--figure", name, "--study", str(folder / "study.json"), "--out", *outputs, "--paths",
-             json.dumps(paths | {"curves": [paths["curves"]], "steps": [paths["steps"]]})]
+             json.dumps(paths | {"curves": [paths["curves"]], "steps": [paths["steps"]],
+                                 "trajectories": trajectories}),
+             "--parameters", json.dumps(PARAMETERS.get(name, {}))]
         )  # fmt: skip
         files += outputs
     report.main(
@@ -199,10 +234,83 @@ def test_the_definition_table_counts_pairs(study):
     assert table.loc[("mnist", "best"), "resolved"] == 0
 
 
-def test_published_figures_stand_beside_ours(study):
-    table = read(study, "published")
-    assert table[["dataset", "method", "published"]].to_numpy().tolist() == [["mnist", "mine", 17]]
-    assert table["ours_mean"].item() == pytest.approx(16.8)
+def test_published_figures_stand_beside_ours_with_a_verdict(study):
+    table = read(study, "replication").set_index(["where", "method", "quantity"])
+    row = table.loc[("Table 9", "alg1", "rir")]
+    assert row["published"] == 17
+    assert row["paper_mean"] == pytest.approx(16.8)
+    assert row["paper_std"] == pytest.approx(np.std([16, 17.6], ddof=1))
+    assert row["released_mean"] == 2.0  # by the released κ
+    assert row["limit"] == np.inf  # the median of 110 and ∞
+    assert row["verdict"] == "reproduced within 1% (paper)"
+    row = table.loc[("Table 9", "alg1", "ratio_i")]
+    assert row["verdict"] == "differs, ×9.52 off at best (paper): of a reason, with a comma"
+    assert table.loc[("Table 9", "imma", "rir"), "verdict"] == "not run"
+
+
+def test_counts_of_success_stand_under_each_reading(study):
+    table = read(study, "replication")
+    rows = table[table["where"] == "Fig. 9"].set_index("quantity")
+    assert rows["paper_mean"].to_dict() == {
+        "pairs with RIR > 1": 2,
+        "pairs with (i) > 1 and (ii) ≤ 1": 2,
+        "pairs with (i) ≥ 10 and (ii) ≤ 1": 0,
+    }
+    assert (rows["verdict"] == "reproduced exactly (paper)").tolist()[:2] == [True, True]
+    assert rows.loc["pairs with RIR > 1", "released_mean"] == 0  # (i) = (ii) = 2
+
+
+def test_a_published_grid_is_compared_either_way_round():
+    from immunization.replication import replication_table
+
+    pairs = [(p, h) for p in range(4) for h in range(4) if p != h]
+    logs = {pair: 0.1 * place**2 for place, pair in enumerate(pairs)}
+    ratios = pd.DataFrame(
+        {"dataset": "m", "method": "x", "seed": seed, "pair": place, "primary": str(p),
+         "harmful": str(h), "limit": 5.0, "ratio_i": np.exp(logs[p, h]), "ratio_ii": 1.0,
+         "rir": np.exp(logs[p, h]), "released_ratio_i": 1.0, "released_ratio_ii": 1.0,
+         "released_rir": 1.0}
+        for seed in (0, 1)
+        for place, (p, h) in enumerate(pairs)
+    )  # fmt: skip
+    grid = pd.DataFrame(
+        [{"method": "alg1", "row": p, "column": h, "log_rir": 2 * logs[p, h] if p != h else 0}
+         for p in range(4) for h in range(4) if p != h or p == 0]
+    )  # fmt: skip
+    order = {"datasets": {"m": ["mnist", "digit"]}, "replication": {"alg1": {"paper": "x"}}}
+    none = pd.DataFrame(
+        columns=["source", "task", "method", "quantity", "value", "note", "because"]
+    )
+    table = replication_table(ratios, none, grid, order).set_index("quantity")
+    assert table.loc["mean log RIR", "paper_mean"] == pytest.approx(np.mean(list(logs.values())))
+    assert table.loc["correlation of log RIR, rows as D_P", "paper_mean"] == pytest.approx(1)
+    swapped = np.corrcoef([logs[p, h] for p, h in pairs], [logs[h, p] for p, h in pairs])[0, 1]
+    found = table.loc["correlation of log RIR, rows as D_H", "paper_mean"]
+    assert found == pytest.approx(swapped)
+
+
+def test_steps_say_how_many_pairs_converged_and_when(study):
+    table = read(study, "steps").set_index(["dataset", "method"])
+    assert table.loc[("mnist", "mine"), "converged_share"] == 0.5
+    assert table.loc[("mnist", "mine"), "steps_median"] == 3
+    assert table.loc[("house", "best"), "steps_max"] == 4
+
+
+def test_the_best_of_a_sweep_meets_the_definition_most_often_and_then_has_the_largest_rir():
+    from immunization.tune import trials
+
+    rows = [
+        ("a", 2.0, 1.5, True), ("a", 2.0, 0.5, True),
+        ("b", 2.0, 1.0, True), ("b", 2.0, 0.5, True),
+        ("c", 4.0, 1.0, True), ("c", 8.0, 0.5, True),
+        ("d", 1e9, 0.1, False), ("d", 1e9, 0.1, True),
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["method", "ratio_i", "ratio_ii", "resolved"])
+    frame["rir"] = frame["ratio_i"] / frame["ratio_ii"]
+    sweep = {"kind": "methods", "members": {m: {"eta": n} for n, m in enumerate("abcd")}}
+    table = trials(frame, {"s": sweep, "data": {"kind": "datasets", "members": {}}})
+    assert table["parameters"].tolist() == ["eta: 2", "eta: 1", "eta: 3", "eta: 0"]
+    assert table["(i) > 1 and (ii) ≤ 1"].tolist() == ["100%", "100%", "50%", "50%"]
 
 
 def test_accuracies_are_there_only_where_labels_vary(study):
@@ -234,7 +342,7 @@ def test_the_page_holds_everything_and_loads_nothing(study):
     for word in ("small", "Findings", "that is finite", "broken", "Table 9", "data:image/svg+xml"):
         assert word in html
     assert 'src="http' not in html
-    assert html.count("<figure>") == 7
+    assert html.count("<figure>") == 13
 
 
 def test_the_page_shows_in_a_real_browser(study, tmp_path):
@@ -303,5 +411,6 @@ def test_a_published_file_without_its_columns_is_refused(study, tmp_path):
         tables.main(
             ["--ratios", str(study / "ratios.parquet"), "--steps", str(study / "steps.parquet"),
              "--curves", str(study / "curves.parquet"), "--published", str(tmp_path / "p.csv"),
+             "--grids", str(tmp_path / "p.csv"), "--trajectories", str(study / "mine.parquet"),
              "--study", str(study / "study.json"), "--folder", str(tmp_path)]
         )  # fmt: skip

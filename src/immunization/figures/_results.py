@@ -28,6 +28,16 @@ class Results:
     order: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, Any] = field(default_factory=dict)
 
+    def unswept(self) -> list[str]:
+        """Methods that are no members of a sweep."""
+        swept = {
+            member
+            for sweep in self.order.get("sweeps", {}).values()
+            if sweep["kind"] == "methods"
+            for member in sweep["members"]
+        }
+        return [method for method in self.methods if method not in swept]
+
     @cached_property
     def ratios(self) -> pd.DataFrame:
         """One row a (data set, method, seed, pair)."""

@@ -18,16 +18,11 @@ PARAMETERS = {
         "description": "the parameter of methods or of the data set; every sweep over it alone is "
         "drawn.",
     },
-    "about": {
-        "type": "string",
-        "default": "",
-        "description": "what the figure tells, put under its caption.",
-    },
 }
 CAPTION = (
     "(i), (ii) and RIR of a sweep over one parameter: medians over pairs and seeds, bars from the "
-    "lower to the upper quartile; at the right, the share of pairs on which (i) > 1 and (ii) ≤ 1. A "
-    "good choice has (ii) at most 1 and RIR large, and is no cliff's edge."
+    "lower to the upper quartile; at the right, the share of pairs on which (i) > 1 and (ii) ≤ 1. "
+    "A good choice has (ii) at most 1 and RIR large, and is no cliff's edge."
 )
 PANELS = (("ratio_i", "(i)"), ("ratio_ii", "(ii)"), ("rir", "RIR"))
 
@@ -103,18 +98,12 @@ def _of_methods(results: Results, dataset: str, parameter: str) -> Lines:
 def _of_data(results: Results, dataset: str, parameter: str) -> Lines:
     """One line a method that is itself not swept, over the data sets of the sweep."""
     found: Lines = {}
-    swept = {
-        member
-        for sweep in results.order["sweeps"].values()
-        if sweep["kind"] == "methods"
-        for member in sweep["members"]
-    }
     for sweep in results.order["sweeps"].values():
         alone = sweep["kind"] == "datasets" and sweep["parameters"] == [parameter]
         if not alone or dataset not in sweep["members"]:
             continue
-        for method in results.methods:
-            if method in swept or method == "identity":
+        for method in results.unswept():
+            if method == "identity":
                 continue
             ratios = results.ratios[results.ratios["method"] == method]
             found[method] = {

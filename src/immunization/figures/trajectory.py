@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from immunization.figures._results import Results
 from immunization.figures._style import look, nothing, shared_legend, title
@@ -20,13 +21,13 @@ PARAMETERS = {
 }
 CAPTION = (
     "Each method against its own steps: (i) and (ii), the condition numbers of the harmful and the "
-    "benign Hessian over what they were before; RIR, their ratio; the regularizers R_well of H_P and "
-    "R_ill of H_H, which Algorithm 1 lowers, over their first values (R_ill falls where H_H becomes "
-    "larger or worse conditioned); and the benign loss of the probe that a method trains beside θ. "
-    "Medians over pairs and seeds, bands from the lower to the upper quartile. A dot ends a line where "
-    "the median pair has converged by the study's criterion or reached the cap. The vertical line, "
-    "where there is one, is the paper's number of epochs. A condition number that float64 does not "
-    "resolve is left out."
+    "benign Hessian over what they were before; RIR, their ratio; the regularizers R_well of H_P "
+    "and R_ill of H_H, which Algorithm 1 lowers, over their first values (R_ill falls where H_H "
+    "becomes larger or worse conditioned); and the benign loss of the probe that a method trains "
+    "beside θ. Medians over pairs and seeds, bands from the lower to the upper quartile. A dot ends "
+    "a line where the median pair has converged by the study's criterion or reached the cap. The "
+    "vertical line, where there is one, is the paper's number of epochs. A condition number that "
+    "float64 does not resolve is left out."
 )
 PANELS = (
     ("ratio_i", "(i)  κ(H$_H$) / κ(K$_H$)"),
@@ -36,6 +37,9 @@ PANELS = (
     ("r_ill", "R$_{ill}$(H$_H$) / first"),
     ("loss_p", "loss on D$_P$, own probe"),
 )
+
+FARTHEST = 1e15
+"""Medians beyond this are left outside of a panel."""
 
 
 def draw(results: Results, dataset: str) -> Figure:
@@ -56,18 +60,23 @@ def draw(results: Results, dataset: str) -> Figure:
     marks = results.parameters["paper_steps"]
     source = results.order["datasets"][dataset][0]
     for axis, (column, label) in zip(axes.flat, PANELS, strict=True):
+        medians: list[NDArray[np.float64]] = []
         for method in results.methods:
             part = rows[rows["method"] == method]
             values = part[column].replace([np.inf, -np.inf], np.nan) if column in part else None
             if values is None or values.isna().all():
                 continue
             grid = values.to_frame("value").assign(step=part["step"], **{k: part[k] for k in keys})
-            # A pair that has stopped keeps its last value.
-            wide = grid.pivot_table(index="step", columns=["seed", "pair"], values="value")
-            wide = wide.ffill()
-            quartiles = wide.quantile([0.25, 0.5, 0.75], axis=1).T
+            wide = grid.pivot(index="step", columns=["seed", "pair"], values="value")
+            # A pair that has stopped keeps its last value; one that is not resolved has none.
+            steps = grid.pivot(index="step", columns=["seed", "pair"], values="step")
+            wide = wide.ffill().where(steps.isna(), wide)
+            quartiles = wide.quantile([0.25, 0.5, 0.75], axis=1).T.dropna()
+            if quartiles.empty:
+                continue
             at = quartiles.index.to_numpy().astype(float)
-            at[0] = 0.7  # step 0 has no place on a logarithmic axis
+            medians.append(quartiles[0.5].to_numpy())
+            at = np.where(at == 0, 0.7, at)  # step 0 has no place on a logarithmic axis
             style = styles[method]
             (handles[method],) = axis.plot(at, quartiles[0.5], linewidth=1.3, **style)
             axis.plot(at[-1:], quartiles[0.5].iloc[-1:], "o", color=style["color"], markersize=3)
@@ -76,6 +85,11 @@ def draw(results: Results, dataset: str) -> Figure:
                 color=style["color"], alpha=0.1, linewidth=0,
             )  # fmt: skip
         axis.set(xscale="log", yscale="log", title=label)
+        if medians:
+            # What runs off does not squeeze the others.
+            seen = np.concatenate(medians)
+            seen = seen[(seen > 1 / FARTHEST) & (seen < FARTHEST)]
+            axis.set_ylim(seen.min() / 2, seen.max() * 2)
         if column in ("ratio_i", "ratio_ii", "rir"):
             axis.axhline(1, color="black", linewidth=0.5, linestyle=":")
         if source in marks:

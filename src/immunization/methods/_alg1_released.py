@@ -4,7 +4,8 @@ Facts of the program (Zheng et al., ICML 2025, code of June 2025), kept here alt
 asks otherwise: θ starts random and has a bias; minibatches of 64 paired rows, shuffled each
 epoch, the rest dropped; Adam; logistic loss on class tasks; the preconditioner multiplies ∇W
 from the left, W = θᵀ, with a ridge of 1 for D_P; σ_k is the smallest eigenvalue above 1e-6 of
-S + 1e-6·I and k is the number of features, not the rank.
+S + 1e-6·I; and both k and p are the length of the input's last axis, not the rank: the number of
+columns of a table, but 28 for MNIST, whose images are flattened later.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def released(
     lambda_p: float,
     lambda_h: float,
     ridge: float,
+    last_axis: int | None = None,
 ) -> Tensor:
     """Train as the released program does.
 
@@ -48,12 +50,19 @@ def released(
         lambda_p: weight of R_well, absolute.
         lambda_h: weight of R_ill, absolute.
         ridge: of the harmful preconditioner, absolute.
+        last_axis: k and p of the regularizers; None for D.
 
     Returns:
         θ = Wᵀ, shape (B, D, D). The bias is trained and left out: κ is that of θᵀKθ.
     """
     weight, _ = released_layer(
-        problem, eta=eta, epochs=epochs, lambda_p=lambda_p, lambda_h=lambda_h, ridge=ridge
+        problem,
+        eta=eta,
+        epochs=epochs,
+        lambda_p=lambda_p,
+        lambda_h=lambda_h,
+        ridge=ridge,
+        last_axis=last_axis,
     )
     return weight.mT.contiguous()
 
@@ -66,6 +75,7 @@ def released_layer(
     lambda_p: float,
     lambda_h: float,
     ridge: float,
+    last_axis: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """W, shape (B, D, D), and the bias, shape (B, D), that `released` ends with."""
     places = [_places(problem, pair, epochs) for pair in range(problem.size)]
@@ -80,6 +90,7 @@ def released_layer(
         run = Training(
             problem, chosen, part, [places[pair] for pair in chosen],
             eta=eta, weights=(lambda_p, lambda_h), ridge=ridge,
+            size=last_axis or problem.dimension,
         )  # fmt: skip
         run.run()
         for whole, value in zip(state, part, strict=True):
@@ -98,6 +109,7 @@ class Training:
         eta: Adam's learning rate.
         weights: of R_well and R_ill, absolute.
         ridge: of the harmful preconditioner, absolute.
+        size: k and p of the regularizers.
     """
 
     def __init__(
@@ -110,8 +122,10 @@ class Training:
         eta: float,
         weights: tuple[float, float],
         ridge: float,
+        size: int,
     ) -> None:
         self.state = state
+        self._size = size
         self._loss = problem.loss
         self._weights, self._ridge = weights, ridge
         self._steps = [len(rows) for rows, _ in places]
@@ -135,7 +149,7 @@ class Training:
         self._adam: Any = (FusedAdam if device.type == "cuda" else Adam)(state, eta)
 
     def run(self) -> None:
-        """All steps of all pairs."""
+        """All steps of all pairs; once."""
         step = 0
         for last in sorted(set(self._steps)):
             running = sum(length >= last for length in self._steps)
@@ -144,17 +158,26 @@ class Training:
             # Where there are no more columns than rows, a step decides on the way and can't be
             # captured.
             wide = self.state[0].shape[-1] > self._labels.shape[-1]
+            update: Any = None  # a graph's memory is given back when nothing holds it
+            self._give_back()
             update = Replay(self._update) if wide else self._update
             while step < last:
                 update(self._rows[step, :running], self._labels[step, :running])
                 step += 1
+        del update
+        self._adam.keep(0)
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self.state[0].is_cuda:
+            torch.cuda.empty_cache()
 
     def _update(self, rows: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         # Rows of both tasks in one go: (b, 2n, D).
         features = self._inputs[rows.flatten(1)].to(self.state[0].dtype)
         features = features * self._source.scale + self._source.shift
         gradients = _gradients(
-            self._parts, features, labels, self._loss, self._weights, self._ridge
+            self._parts, features, labels, self._loss, self._weights, self._ridge, self._size
         )
         self._adam.step(gradients)
         return ()
@@ -194,21 +217,27 @@ class Adam:
 
 
 class FusedAdam:
-    """The same on a GPU: torch.optim's, which moves everything once through memory, not six times."""
+    """The same on a GPU: torch.optim's, which moves everything through memory once, not thrice."""
 
     def __init__(self, state: list[Tensor], rate: float) -> None:
         self._rate = rate
         self._steps = torch.zeros((), dtype=torch.float32, device=state[0].device)
         self._all = [(v, torch.zeros_like(v), torch.zeros_like(v)) for v in state]
         self._counts = [self._steps.clone() for _ in state]
+        self._optimiser: Any = None
 
     def keep(self, running: int) -> None:
-        """From here on move the first ``running`` pairs only."""
+        """From here on move the first ``running`` pairs only; with none, let go of all memory."""
+        if self._optimiser is not None:
+            # An optimiser holds itself in a cycle, and its state with it.
+            self._optimiser.state.clear()
+            self._optimiser.param_groups.clear()
+            self._optimiser = None
+        if running == 0:
+            return
         parts = [tuple(tensor[:running] for tensor in tensors) for tensors in self._all]
         self._values = [value for value, _, _ in parts]
-        self._optimiser = torch.optim.Adam(
-            self._values, lr=self._rate, fused=True, capturable=True
-        )
+        self._optimiser = torch.optim.Adam(self._values, lr=self._rate, fused=True, capturable=True)
         for (value, first, second), count in zip(parts, self._counts, strict=True):
             self._optimiser.state[value] = {
                 "step": count, "exp_avg": first, "exp_avg_sq": second
@@ -270,6 +299,7 @@ def _gradients(
     loss: str,
     weights: tuple[float, float],
     ridge: float,
+    size: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients that Adam sees: of the loss plainly, of the regularizers preconditioned.
 
@@ -282,6 +312,7 @@ def _gradients(
         loss: "classification" or "regression".
         weights: of R_well and R_ill.
         ridge: of the harmful preconditioner.
+        size: k and p of the regularizers.
     """
     weight, bias, probe = state
     rows = labels.shape[1]
@@ -297,8 +328,8 @@ def _gradients(
     by_probe = (hidden_p.mT @ by_output[..., None]).squeeze(-1)
     by_hidden = by_output[..., None] * probe[:, None, :]
 
-    by_well = weights[0] * 2 * _times_well_gradient(hidden_p)
-    by_ill = weights[1] * 2 * _times_ill_gradient(hidden_h, features_h)
+    by_well = weights[0] * 2 * _times_well_gradient(hidden_p, size)
+    by_ill = weights[1] * 2 * _times_ill_gradient(hidden_h, features_h, size)
     by_bias = by_hidden.sum(1) + by_well.sum(1) + by_ill.sum(1)
     left = torch.cat(
         [
@@ -355,26 +386,27 @@ def _largest(gram: Tensor) -> tuple[Tensor, Tensor]:
     return ((gram @ vector[..., None]).squeeze(-1) * vector).sum(-1), vector
 
 
-def _times_well_gradient(hidden: Tensor) -> Tensor:
-    """Z(σ_1v_1v_1ᵀ − S/D) for S = ZᵀZ, through the smaller of S and ZZᵀ."""
+def _times_well_gradient(hidden: Tensor, size: int) -> Tensor:
+    """Z(σ_1v_1v_1ᵀ − S/p) for S = ZᵀZ, through the smaller of S and ZZᵀ."""
     rows, columns = hidden.shape[-2:]
     if rows < columns:  # v_1 = Zᵀu_1/√σ_1, so σ_1 Z v_1v_1ᵀ = σ_1 u_1u_1ᵀZ
         gram = hidden @ hidden.mT
         value, vector = _largest(gram)
         first = vector[..., None]
-        return value[:, None, None] * first @ (first.mT @ hidden) - gram @ hidden / columns
+        return value[:, None, None] * first @ (first.mT @ hidden) - gram @ hidden / size
     gram = hidden.mT @ hidden
     value, vector = _largest(gram)
     first = vector[..., None]
-    return value[:, None, None] * (hidden @ first) @ first.mT - hidden @ gram / columns
+    return value[:, None, None] * (hidden @ first) @ first.mT - hidden @ gram / size
 
 
-def _times_ill_gradient(hidden: Tensor, features: Tensor) -> Tensor:
-    """Z(σ_kv_kv_kᵀ − S/D)/(‖S‖²/2D − σ_k²/2)², with the released σ_k and k = D.
+def _times_ill_gradient(hidden: Tensor, features: Tensor, size: int) -> Tensor:
+    """Z(σ_kv_kv_kᵀ − S/k)/(‖S‖²/2k − σ_k²/2)², with the released σ_k.
 
     Args:
         hidden: Z, shape (b, n, D).
         features: X of Z = XWᵀ + bias, shape (b, n, D).
+        size: k.
     """
     rows, columns = hidden.shape[-2:]
     small = rows < columns
@@ -392,8 +424,8 @@ def _times_ill_gradient(hidden: Tensor, features: Tensor) -> Tensor:
         smallest = pairs.values.clamp_min(RELEASED_FLOOR)
         last = pairs.vectors[..., None]
         pull = smallest[:, None, None] * (hidden @ last) @ last.mT
-    gap = energy / (2 * columns) - smallest.square() / 2
-    return (pull - scatter / columns) / gap.square()[:, None, None]
+    gap = energy / (2 * size) - smallest.square() / 2
+    return (pull - scatter / size) / gap.square()[:, None, None]
 
 
 def _dead_columns(features: Tensor) -> bool:

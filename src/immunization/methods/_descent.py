@@ -37,6 +37,8 @@ PARAMETERS = {
 }
 START_DRAW = 2
 """Purpose that seeds a random θ."""
+BLUR = 64
+"""Multiples of eps·σ_1 below which an eigenvalue of a formed matrix is not told from none."""
 PACE = 1.5
 """Records are taken at 0 and at steps that grow by this."""
 SETTLED = 20
@@ -75,7 +77,7 @@ class Ends(NamedTuple):
 
     def log_condition(self) -> Tensor:
         """log κ; infinite where float64 does not resolve σ_k any more."""
-        seen = self.smallest > 4 * torch.finfo(self.largest.dtype).eps * self.largest
+        seen = self.smallest > BLUR * torch.finfo(self.largest.dtype).eps * self.largest
         ratio = self.largest / torch.where(seen, self.smallest, self.largest)
         return torch.where(seen, ratio.log(), torch.inf)
 

@@ -63,6 +63,14 @@ PARAMETERS = {
         "default": 1e-7,
         "description": "profile released only: ridge of the harmful preconditioner, absolute.",
     },
+    "last_axis": {
+        "type": ["integer", "null"],
+        "minimum": 1,
+        "default": None,
+        "description": "profile released only: what both regularizers divide by, which the program "
+        "reads off the last axis of its input: 28 for MNIST's images; null for the number of "
+        "features.",
+    },
 }
 MANY = 32
 """Pairs from which on a batch is worth splitting."""
@@ -86,6 +94,7 @@ def immunize(problem: Problem, parameters: dict[str, Any]) -> Tensor | Immunized
             lambda_p=parameters["lambda_p"] or 1.0,
             lambda_h=parameters["lambda_h"] or 5e7,
             ridge=parameters["ridge"],
+            last_axis=parameters["last_axis"],
         )
     names = ("steps", "stop", "lambda_p", "lambda_h", "balance", "start")
     run = paper if profile == "paper" else corrected

@@ -7,7 +7,7 @@ ECCV 2024 (arXiv 2311.18815), carried over to a linear probe with squared loss.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,39 +47,71 @@ PARAMETERS = {
 }
 
 
-def adapted_loss(
-    hessian: Tensor, target: Tensor, start: Tensor, steps: int, power: Tensor, rounds: int
-) -> tuple[Tensor, Tensor]:
-    """L_H after a few gradient descent steps of the probe from zero, differentiable in H and z.
+class Adapted(NamedTuple):
+    """The harmful loss after an attacker's first steps, and its gradient.
+
+    Attributes:
+        loss: L_H of the adapted probe less that of the zero probe, shape (B,).
+        left, right: ∂L/∂H = left·rightᵀ, each of shape (B, D, 2·steps + 2); it is symmetric.
+        by_target: ∂L/∂z, shape (B, D).
+        power: the vector to warm-start σ_1 from next time, shape (B, D).
+    """
+
+    loss: Tensor
+    left: Tensor
+    right: Tensor
+    by_target: Tensor
+    power: Tensor
+
+
+def adapt(hessian: Tensor, target: Tensor, steps: int, power: Tensor, rounds: int) -> Adapted:
+    """A few gradient descent steps of the probe from zero, w ← w − (Hw − z)/σ_1(H).
 
     The step is 1/σ_1(H), as an attacker would choose it, and is differentiated through, so that the
-    loss does not change with the scale of θ and the ascent has no way to run off there.
+    loss does not change with the scale of θ and the ascent has no way to run off there. Unrolled by
+    hand: the gradient is of low rank, and automatic differentiation would form it term by term.
 
     Args:
         hessian: H = θᵀKθ/N of D_H, shape (B, D, D).
         target: z = θᵀXᵀy/N, shape (B, D).
-        start: L_H of the zero probe, ‖y‖²/(2N), shape (B,).
         steps: number of inner steps.
         power: warm start of the power iteration for σ_1, shape (B, D).
         rounds: power steps; a step length needs few digits.
 
     Returns:
-        The loss, shape (B,), and the vector to warm-start from next time.
+        The loss and its gradients.
     """
 
     def curve(vector: Tensor) -> Tensor:
         return (hessian @ vector[..., None]).squeeze(-1)
 
-    with torch.no_grad():
-        for _ in range(rounds):
-            power = curve(power)
-            power = power / power.norm(dim=-1, keepdim=True)
-    rate = 1 / (power * curve(power)).sum(-1, keepdim=True)  # Hellmann–Feynman
-    probe = torch.zeros_like(power)
+    for _ in range(rounds):
+        power = curve(power)
+        power = power / power.norm(dim=-1, keepdim=True)
+    rate = 1 / (power * curve(power)).sum(-1, keepdim=True)
+    probes, slopes = [torch.zeros_like(power)], []
     for _ in range(steps):
-        probe = probe - rate * (curve(probe) - target)
-    loss = start + (probe * (0.5 * curve(probe) - target)).sum(-1)
-    return loss, power
+        slopes.append(curve(probes[-1]) - target)
+        probes.append(probes[-1] - rate * slopes[-1])
+    last = probes[-1]
+    image = curve(last)
+    loss = (last * (0.5 * image - target)).sum(-1)
+
+    # Backwards: λ is ∂L/∂w after each step.
+    adjoint = image - target
+    by_target, by_rate = -last, torch.zeros_like(rate)
+    left, right = [0.5 * last], [last]
+    for probe, slope in zip(reversed(probes[:-1]), reversed(slopes), strict=True):
+        by_rate = by_rate - (adjoint * slope).sum(-1, keepdim=True)
+        by_target = by_target + rate * adjoint
+        # −rate·λwᵀ, and half of it from either side.
+        left += [-0.5 * rate * adjoint, probe]
+        right += [probe, -0.5 * rate * adjoint]
+        adjoint = adjoint - rate * curve(adjoint)
+    # ∂rate/∂H = −rate²·ppᵀ by Hellmann–Feynman.
+    left.append(-by_rate * rate.square() * power)
+    right.append(power)
+    return Adapted(loss, torch.stack(left, -1), torch.stack(right, -1), by_target, power)
 
 
 def immunize(problem: Problem, parameters: dict[str, Any]) -> Immunized:
@@ -111,21 +143,17 @@ class Bilevel(ThetaIteration):
     def _against_harm(self) -> Tensor:
         """∇_θ of the harmful loss after adaptation.
 
-        Through H and z: the unrolled steps then move vectors through one matrix, not θ, K and θᵀ.
+        Through H and z, so that a step of the attacker takes one matrix and not θ, K and θᵀ.
         """
         loss = self._harmful
         rows = loss.rows[:, None, None]
         image = loss.gram @ self.theta / rows
-        hessian = (self.theta.mT @ image).requires_grad_(True)
+        hessian = self.theta.mT @ image
         moment = loss.moment[..., None] / rows
-        target = (self.theta.mT @ moment).squeeze(-1).requires_grad_(True)
-        start = loss.energy / (2 * loss.rows)
-        reached, self._power = adapted_loss(
-            hessian, target, start, self._parameters["inner_steps"], self._power, self._rounds
-        )
-        self._rounds = 3  # from a warm start
-        by_hessian, by_target = torch.autograd.grad(reached.sum(), (hessian, target))
-        return image @ (by_hessian + by_hessian.mT) + moment @ by_target[:, None]
+        target = (self.theta.mT @ moment).squeeze(-1)
+        found = adapt(hessian, target, self._parameters["inner_steps"], self._power, self._rounds)
+        self._power, self._rounds = found.power, 3  # from a warm start
+        return 2 * (image @ found.left) @ found.right.mT + moment @ found.by_target[:, None]
 
     def task_loss(self) -> Tensor:
         return self._primary.value(self.theta, self._probe)

@@ -2,14 +2,16 @@
 
 Not in the paper. Every step multiplies θ from the right by a polynomial of the Hessians:
 
-    whiten   θ ← θ·ρ(3I − ρ²H_P)/2   until H_P = I (Newton–Schulz, scaled as by Chen and Chow, 2014),
-    stretch  θ ← θ·(I + τH_H/σ_1(H_H))   until κ(H_P) has grown to its budget.
+    whiten   θ ← θ·ρ(3I − ρ²H_P)/2 until H_P = I (Newton–Schulz, scaled; Chen and Chow, 2014),
+    stretch  θ ← θ·(I + τX(X − rI)/(1 − r)), X = H_H/σ_1(H_H), r = 1/κ(H_H), until κ(H_P) has
+             grown to its budget.
 
-Once H_P = I, H_H has the generalized eigenvalues c of (K_H, K_P) for its spectrum, and θ the two
-Hessians commute: a stretch multiplies each c by a factor that grows with it, so that
-κ(H_H) = (c_1/c_r)·κ(H_P) all along, which is the limit that no invertible θ exceeds (see
-`hessian_spectrum.generalized`). Only matrix products are taken, all pairs at once, and the number of
-steps follows from the data before the first. (c) of Definition 3.1 holds as θ stays invertible.
+Once H_P = I, H_H has the generalized eigenvalues c of (K_H, K_P) for its spectrum, and the two
+Hessians commute: a stretch leaves the least c, and what D_H does not use, where they are, and moves
+each other one by a factor that grows with it. So κ(H_H) = (c_1/c_r)·κ(H_P) all along, the limit
+that no invertible θ exceeds (see `hessian_spectrum.generalized`). Only matrix products are taken,
+all pairs at once, and the number of steps follows from the data before the first. (c) of Definition
+3.1 holds as θ stays invertible.
 """
 
 from __future__ import annotations
@@ -78,7 +80,6 @@ class Multiplicative(ThetaIteration):
         super().__init__(problem, "identity")
         self._factor = completed_factor(problem.primary, parameters["unseen_floor"])
         self._harmful = problem.harmful.factor
-        self._complete = problem.harmful.ranks == problem.dimension
         values, ranks = problem.primary.singular_values, problem.primary.ranks
         largest = values[:, 0]
         smallest = values.gather(1, ranks[:, None] - 1).squeeze(1)
@@ -133,25 +134,23 @@ class Multiplicative(ThetaIteration):
         self._done = torch.zeros_like(self._largest, dtype=torch.bool)
 
     def _stretch(self) -> None:
-        """θ(I + τH_H/σ_1), with τ = 1 but for the last, which ends on the budget."""
+        """θ(I + τX(X − rI)/(1 − r)) with X = H_H/σ_1 and r its least, τ = 1 but for the last."""
         assert self._stretched is not None
         ratio = self._ratio
-        # Directions that D_H does not use stay; where it uses all, its least is the least.
-        least = torch.where(self._complete, ratio, torch.zeros_like(ratio))
-        # κ(H_P) grows by q² with q = (1 + τ)/(1 + τ·least), κ(H_H) by no more than (1 + τ)².
+        # Both κ grow by (1 + τ)². The last step ends on the budget.
         room = (self._budget / self._stretched).sqrt()
         allowed = torch.minimum(room, (self._most * ratio).clamp(min=1).sqrt())
-        whole = 2 / (1 + least)
-        self._done = allowed <= whole
-        factor = torch.minimum(allowed, whole)
-        tau = (factor - 1) / (1 - factor * least).clamp(min=1e-300)
-        tau = torch.where(least < 1, tau, torch.zeros_like(tau))
-        image = self._harmful.mT @ self.theta
-        self.theta = self.theta.baddbmm(
-            self.theta @ image.mT, image * (tau / self._largest)[:, None, None]
-        )
-        self._largest = self._largest * (1 + tau).square()
-        self._ratio = ratio * ((1 + tau * ratio) / (1 + tau)).square()
+        self._done = allowed <= 2
+        factor = allowed.clamp(max=2.0)
+        flat = ratio >= 1  # nothing to stretch
+        weight = torch.where(flat, 0.0, (factor - 1) / torch.where(flat, 1.0, 1 - ratio))
+        image = (self._harmful.mT @ self.theta) / self._largest.sqrt()[:, None, None]
+        once = (self.theta @ image.mT) @ image
+        twice = (once @ image.mT) @ image
+        move = twice - ratio[:, None, None] * once
+        self.theta = self.theta + weight[:, None, None] * move
+        self._largest = self._largest * factor.square()
+        self._ratio = ratio / factor.square()
         self._stretched = self._stretched * factor.square()
 
 

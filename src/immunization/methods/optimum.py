@@ -53,9 +53,7 @@ def immunize(problem: Problem, parameters: dict[str, Any]) -> Tensor:
         allowed = factor_condition(pair[0]) if budget == "reference" else budget
         return optimal_extractor(spectrum, allowed)
 
-    pairs = list(
-        zip(problem.primary.range_factors(), problem.harmful.range_factors(), strict=True)
-    )
+    pairs = list(zip(problem.primary.range_factors(), problem.harmful.range_factors(), strict=True))
     theta = torch.stack(map_streams(one, pairs, problem.primary.factor.device))
     # κ does not see the scale; keep that of the identity so that losses stay comparable.
     return theta * (problem.dimension**0.5 / torch.linalg.matrix_norm(theta)[:, None, None])

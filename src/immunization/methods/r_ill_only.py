@@ -37,9 +37,7 @@ def draws(parameters: dict[str, Any]) -> bool:
 
 def immunize(problem: Problem, parameters: dict[str, Any]) -> Immunized:
     """θ, shape (B, D, D), and its trajectory."""
-    make = partial(
-        Descent, problem, parameters["start"], parameters["eta"], parameters["lambda_h"]
-    )
+    make = partial(Descent, problem, parameters["start"], parameters["eta"], parameters["lambda_h"])
     return descend(problem, [make], steps=parameters["steps"], stop=parameters["stop"])
 
 
