@@ -217,7 +217,7 @@ def replicated(table: pd.DataFrame) -> str:
     """How many published figures are reproduced, in words."""
     if table.empty:
         return ""
-    told = table[table["verdict"].fillna("") != ""]
+    told = table.dropna(subset=["published"])
     near = int(told["verdict"].str.startswith("reproduced").sum())
     order = int(told["verdict"].str.startswith("same order").sum())
     return (

@@ -287,6 +287,8 @@ def test_a_published_grid_is_compared_either_way_round():
     swapped = np.corrcoef([logs[p, h] for p, h in pairs], [logs[h, p] for p, h in pairs])[0, 1]
     found = table.loc["correlation of log RIR, rows as D_H", "paper_mean"]
     assert found == pytest.approx(swapped)
+    assert swapped < 0.7
+    assert table.loc["correlation of log RIR, rows as D_P", "verdict"] == "rows are D_P"
 
 
 def test_steps_say_how_many_pairs_converged_and_when(study):

@@ -28,12 +28,14 @@ def draw(results: Results, dataset: str) -> Figure:
         part = ratios[ratios["method"] == method]
         finite = np.isfinite(part["limit"])
         colour = styles[method]["color"]
+        # Colours repeat after ten methods; then another shape tells them apart.
+        shape = "o" if styles[method]["linestyle"] == "-" else "s"
         axis.scatter(
             part.loc[~finite, "reach_with_floor"], part.loc[~finite, "rir"],
-            s=9, facecolors="none", edgecolors=colour, linewidths=0.6, alpha=0.6,
+            s=9, marker=shape, facecolors="none", edgecolors=colour, linewidths=0.6, alpha=0.6,
         )  # fmt: skip
         handles[method] = axis.scatter(
-            part.loc[finite, "limit"], part.loc[finite, "rir"], s=16, color=colour
+            part.loc[finite, "limit"], part.loc[finite, "rir"], s=16, color=colour, marker=shape
         )
     low = min(1.0, float(ratios["rir"].min()))
     left, right = ratios["reach_with_floor"].min() / 2, ratios["reach_with_floor"].max() * 2

@@ -24,10 +24,10 @@ CAPTION = (
     "benign Hessian over what they were before; RIR, their ratio; the regularizers R_well of H_P "
     "and R_ill of H_H, which Algorithm 1 lowers, over their first values (R_ill falls where H_H "
     "becomes larger or worse conditioned); and the benign loss of the probe that a method trains "
-    "beside θ. Medians over pairs and seeds, bands from the lower to the upper quartile. A dot ends "
-    "a line where the median pair has converged by the study's criterion or reached the cap. The "
-    "vertical line, where there is one, is the paper's number of epochs. A condition number that "
-    "float64 does not resolve is left out."
+    "beside θ. Medians over pairs and seeds, bands from the lower to the upper quartile. A dot "
+    "ends a line where the median pair has converged by the study's criterion or reached the cap. "
+    "The vertical line, where there is one, is the paper's number of epochs. A condition number "
+    "that float64 does not resolve is left out."
 )
 PANELS = (
     ("ratio_i", "(i)  κ(H$_H$) / κ(K$_H$)"),
