@@ -32,8 +32,8 @@ from immunization.provenance import provenance
 from immunization.registry import load
 from immunization.tasks import Problem, TaskBatch, TaskSet, load_task_set
 
-CHUNK_BYTES = {"cpu": 300 * 2**20, "cuda": 8 * 2**30}
-"""Eigenvectors held at a time: enough to make tensors long, little beside a laptop's memory, or a
+CHUNK_BYTES = {"cpu": 600 * 2**20, "cuda": 8 * 2**30}
+"""What may be held at a time: enough to make tensors long, little beside a laptop's memory, or a
 GPU's."""
 
 
@@ -73,12 +73,19 @@ def chunks(items: Iterator[Target]) -> Iterator[list[Target]]:
     size = 0
     for item in items:
         group.append(item)
-        size += item.spectrum.vectors.numel() * 8
+        size += _bytes(item)
         if size > CHUNK_BYTES[item.theta.device.type]:
             yield group
             group, size = [], 0
     if group:
         yield group
+
+
+def _bytes(target: Target) -> int:
+    """What a target holds; its problem counts half, for the two roles share it."""
+    problem = target.problem
+    shared = sum(2 * task.factor.numel() for task in (problem.primary, problem.harmful)) // 2
+    return 8 * (target.spectrum.vectors.numel() + target.theta.numel() + shared)
 
 
 def _stack(group: list[Target]) -> Quadratic:

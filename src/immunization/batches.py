@@ -45,8 +45,9 @@ def split(members: list[Member], dimension: int, device: str) -> list[list[Membe
     fits = int(SHARE * free / each)
     most = max(1, min(fits, int(ENOUGH / dimension**2)))
     pairs = len({pair for _, pair in members})
-    if most > pairs:
-        most -= most % pairs  # whole seeds
+    if most > pairs:  # whole seeds
+        most -= most % pairs
+        return [members[start : start + most] for start in range(0, len(members), most)]
     return _evenly(members, most)
 
 

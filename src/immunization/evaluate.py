@@ -61,6 +61,11 @@ class RoleReport(NamedTuple):
         )
         return RoleReport(spectrum, *(value.cpu() for value in self[1:]))
 
+    def without_vectors(self) -> RoleReport:
+        """The same with its eigenvectors let go, which are most of its memory."""
+        none = self.spectrum.vectors.new_empty(0)
+        return self._replace(spectrum=self.spectrum._replace(vectors=none))
+
 
 def report_role(task: TaskBatch, theta: Tensor, *, ridge: float) -> RoleReport:
     """Evaluate one role.

@@ -221,8 +221,9 @@ def replicated(table: pd.DataFrame) -> str:
     near = int(told["verdict"].str.startswith("reproduced").sum())
     order = int(told["verdict"].str.startswith("same order").sum())
     return (
-        f"{near} of {len(told)} published figures are reproduced within a quarter (counts within "
-        f"five pairs) by one of the three, {order} more within a factor of three."
+        f"{near} of the {len(told)} rows below are reproduced within a quarter (counts within five "
+        f"pairs) by one of the three, {order} more within a factor of three. A count of successes "
+        "has a row for each reading of success."
     )
 
 

@@ -138,7 +138,7 @@ def _figure_2(
     }
     rows[0]["verdict"] = ""
     if difference:
-        best = min(difference, key=lambda p: difference[p])
+        best = _nearest(difference)
         rows[0]["verdict"] = (
             f"reproduced within {difference[best]:.2f} ({best})"
             if difference[best] <= np.log(CLOSE)
@@ -177,6 +177,12 @@ def _axes(as_p: dict[str, Any], as_h: dict[str, Any]) -> str:
     return f"rows are {'D_P' if best[0] > best[1] else 'D_H'}"
 
 
+def _nearest(off: dict[str, float]) -> str:
+    """The profile that is least off; among equals the paper's, then the corrected one."""
+    order = ("paper", "corrected", "released")
+    return min((p for p in order if p in off), key=lambda profile: round(off[profile], 2))
+
+
 def _verdict(row: dict[str, Any], because: str) -> str:
     """Which of ours comes nearest to a positive figure, and how near."""
     factors = {
@@ -186,7 +192,7 @@ def _verdict(row: dict[str, Any], because: str) -> str:
     }
     if not factors:
         return "not run"
-    best = min(factors, key=lambda profile: factors[profile])
+    best = _nearest(factors)
     factor = factors[best]
     if factor <= CLOSE:
         return f"reproduced within {factor - 1:.0%} ({best})"
@@ -207,7 +213,7 @@ def _count_verdict(row: dict[str, Any], because: str) -> str:
     }
     if not missed:
         return "not run"
-    best = min(missed, key=lambda profile: missed[profile])
+    best = _nearest(missed)
     if missed[best] <= 5:
         off = "exactly" if missed[best] == 0 else f"within {number(missed[best])} pairs"
         return f"reproduced {off} ({best})"

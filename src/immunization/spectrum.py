@@ -56,8 +56,8 @@ def reference(problem: Problem, parameters: dict[str, Any], device: str = "cpu")
     eye = problem.identity()
     return Reference(
         host,
-        report_role(problem.primary, eye, ridge=parameters["ridge"]).host(),
-        report_role(problem.harmful, eye, ridge=parameters["ridge"]).host(),
+        report_role(problem.primary, eye, ridge=parameters["ridge"]).host().without_vectors(),
+        report_role(problem.harmful, eye, ridge=parameters["ridge"]).host().without_vectors(),
         reference_condition(problem.primary),
         reference_condition(problem.harmful),
         limits(problem, unseen_floor=parameters["unseen_floor"]),

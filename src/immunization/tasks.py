@@ -117,12 +117,6 @@ class Problem:
         """D, the number of features."""
         return self.primary.factor.shape[1]
 
-    @property
-    def seed(self) -> int:
-        """The seed of a problem under one seed."""
-        (seed,) = {seed for seed, _ in self.members}
-        return seed
-
     def to(self, device: str) -> Problem:
         """The same pairs on a device."""
         if self.primary.factor.device == torch.device(device):

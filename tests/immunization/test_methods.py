@@ -10,7 +10,7 @@ from hessian_spectrum import ExtremeTracker, JointRange, NotFiniteError, r_ill, 
 from immunization.datasets._labelled import Labelled
 from immunization.evaluate import limits, optimality, reference_condition, report_role
 from immunization.methods import _joint_step, alg1, imma, optimum
-from immunization.methods._alg1_released import Adam, left_preconditioned
+from immunization.methods._alg1_released import Adam, Training, left_preconditioned
 from immunization.methods._balance import clipped
 from immunization.methods._descent import Immunized
 from immunization.methods._extremes import LargestTracker, SmallestTracker
@@ -157,6 +157,24 @@ def test_a_pair_that_diverges_is_named_by_its_place_in_the_problem(wide, monkeyp
         with pytest.raises(NotFiniteError) as caught:
             alg1.paper(wide.problem(0), eta=0.2, steps=300)
         assert caught.value.index == 2
+
+
+def test_a_released_pair_that_diverges_is_named_by_its_place_in_the_problem(source, monkeypatch):
+    """Pairs train in groups of one minibatch length: 25 rows where class 1 takes part, else 35."""
+    rows = [np.flatnonzero(source.labels == c)[:n] for c, n in ((0, 40), (1, 25), (2, 35))]
+    chosen = np.concatenate(rows)
+    problem = task_set(
+        Labelled(source.inputs[chosen], source.labels[chosen], test=np.zeros(100, bool))
+    ).problem(0)
+
+    def diverges(self):
+        raise NotFiniteError(1)  # the second of the first group
+
+    monkeypatch.setattr(Training, "run", diverges)
+    with pytest.raises(NotFiniteError) as caught:
+        run(problem, "released", defaults("methods", "alg1", profile="released", epochs=1))
+    assert problem.source.pair_names[caught.value.index] == ("1", "0")
+    assert caught.value.index == 2
 
 
 def test_groups_of_similar_size_give_what_one_batch_gives(digit, monkeypatch):

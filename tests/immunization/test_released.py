@@ -51,6 +51,8 @@ def test_on_mnist_0_to_1_it_prints_the_same_within_the_spread_of_seeds(
     assert near(ours_ii, ii)
     assert near(ours_i / ours_ii, gap)
     # Not a wide net: the three spreads are a few percent.
+    assert ours_i.std() < 0.1 * i
+    assert ours_ii.std() < 0.2 * ii
     assert (ours_i / ours_ii).std() < 0.2 * gap
 
 
@@ -67,4 +69,6 @@ def test_on_house_prices_it_prints_the_same_within_the_spread_of_seeds(public_da
     assert near(ours_i, 0.353)
     assert near(ours_ii, 0.177)
     assert near(ours_i / ours_ii, 1.99)
+    assert ours_i.std() < 0.05
+    assert ours_ii.std() < 0.02
     assert (ours_i / ours_ii).std() < 0.5

@@ -20,7 +20,7 @@ rule immunize:
         "../../envs/torch.yaml"
     threads: STUDY["threads"]
     resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        mem_mb=lambda wildcards, threads, attempt: (6000 + 2500 * threads) * attempt,
         runtime=240,
         gpu=GPU,
     params:

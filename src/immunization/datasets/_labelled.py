@@ -26,6 +26,7 @@ PARAMETERS = {
             {
                 "type": "array",
                 "minItems": 1,
+                "uniqueItems": True,
                 "items": {
                     "type": "array",
                     "items": {"type": "integer", "minimum": 0},

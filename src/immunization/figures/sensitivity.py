@@ -34,14 +34,18 @@ def draw(results: Results, dataset: str) -> Figure:
     if not lines:
         return nothing(f"No sweep of this study is over {parameter} alone.")
     values = list(dict.fromkeys(value for line in lines.values() for value in line))
-    numeric = all(isinstance(value, int | float) for value in values if value is not None)
-    # The default of a number that may be null stands first.
-    numbers = sorted(value for value in values if value is not None) if numeric else values
+    numbers = [value for value in values if value is not None]
+    # Choices, and numbers that a logarithmic axis has no place for, stand side by side.
+    numeric = bool(numbers) and all(
+        isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+        for value in numbers
+    )
     places: dict[Any, float] = {value: place for place, value in enumerate(values)}
     if numeric:
+        numbers.sort()
         places = {value: float(value) for value in numbers}
         if None in values:
-            places[None] = numbers[0] / 10
+            places[None] = numbers[0] / 10  # the default of a number that may be null
     figure, axes = plt.subplots(1, 4, figsize=(11, 3.2))
     styles = look(list(lines))
     handles = []
@@ -54,7 +58,9 @@ def draw(results: Results, dataset: str) -> Figure:
             low, middle, high = np.array(parts)[order].T
             (handle,) = axis.plot(at[order], middle, **style)
             axis.vlines(at[order], low, high, color=style["color"], linewidth=0.8)
-        met = [((f["ratio_i"] > 1) & (f["ratio_ii"] <= 1 + 1e-6)).mean() for f in line.values()]
+        met = [
+            ((f["ratio_i"] > 1 + 1e-6) & (f["ratio_ii"] <= 1 + 1e-6)).mean() for f in line.values()
+        ]
         axes[3].plot(at[order], np.array(met)[order], **style)
         handles.append(handle)
     for axis, label in zip(axes, [*(label for _, label in PANELS), "(i) > 1 and (ii) ≤ 1"],

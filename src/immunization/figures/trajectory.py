@@ -24,10 +24,10 @@ CAPTION = (
     "benign Hessian over what they were before; RIR, their ratio; the regularizers R_well of H_P "
     "and R_ill of H_H, which Algorithm 1 lowers, over their first values (R_ill falls where H_H "
     "becomes larger or worse conditioned); and the benign loss of the probe that a method trains "
-    "beside θ. Medians over pairs and seeds, bands from the lower to the upper quartile. A dot "
-    "ends a line where the median pair has converged by the study's criterion or reached the cap. "
-    "The vertical line, where there is one, is the paper's number of epochs. A condition number "
-    "that float64 does not resolve is left out."
+    "beside θ. Medians over pairs and seeds, bands from the lower to the upper quartile; a pair "
+    "that has converged by the study's criterion keeps its last value. A dot ends a line where the "
+    "last pair stopped. The vertical line, where there is one, is the paper's number of epochs. A "
+    "condition number that float64 does not resolve is left out."
 )
 PANELS = (
     ("ratio_i", "(i)  κ(H$_H$) / κ(K$_H$)"),
@@ -63,14 +63,13 @@ def draw(results: Results, dataset: str) -> Figure:
         medians: list[NDArray[np.float64]] = []
         for method in results.methods:
             part = rows[rows["method"] == method]
-            values = part[column].replace([np.inf, -np.inf], np.nan) if column in part else None
+            values = part.get(column)
             if values is None or values.isna().all():
                 continue
             grid = values.to_frame("value").assign(step=part["step"], **{k: part[k] for k in keys})
             wide = grid.pivot(index="step", columns=["seed", "pair"], values="value")
-            # A pair that has stopped keeps its last value; one that is not resolved has none.
-            steps = grid.pivot(index="step", columns=["seed", "pair"], values="step")
-            wide = wide.ffill().where(steps.isna(), wide)
+            # A pair that has stopped keeps its last value, also one that is not resolved.
+            wide = wide.ffill().replace([np.inf, -np.inf], np.nan)
             quartiles = wide.quantile([0.25, 0.5, 0.75], axis=1).T.dropna()
             if quartiles.empty:
                 continue

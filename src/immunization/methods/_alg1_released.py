@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hessian_spectrum import largest_eigenpairs, smallest_eigenpairs
+from hessian_spectrum import NotFiniteError, largest_eigenpairs, smallest_eigenpairs
 from hessian_spectrum.condition import RELEASED_FLOOR
 from hessian_spectrum.replay import Replay
 from hessian_spectrum.tracking import TOLERANCE
@@ -92,7 +92,10 @@ def released_layer(
             eta=eta, weights=(lambda_p, lambda_h), ridge=ridge,
             size=last_axis or problem.dimension,
         )  # fmt: skip
-        run.run()
+        try:
+            run.run()
+        except NotFiniteError as error:  # its place here is not that in the problem
+            raise NotFiniteError(chosen[error.index]) from error
         for whole, value in zip(state, part, strict=True):
             whole[chosen] = value
     return state[0], state[1]

@@ -236,7 +236,7 @@ def _run(
     going = torch.ones(len(iteration.pairs), dtype=torch.bool)
     before: tuple[Tensor, Tensor] | None = None
     calm = torch.zeros_like(going)
-    taken = 0
+    taken = seen = 0
     for due in record_steps(steps):
         while taken < due:
             iteration.step()
@@ -245,13 +245,14 @@ def _run(
         now = columns["log_kappa_p"], columns["log_kappa_h"]
         done = iteration.finished()
         converged = torch.zeros_like(going) if done is None else done.cpu()
-        if stop is not None and before is not None:
+        # The last record may follow too soon on the one before to say anything.
+        if stop is not None and before is not None and taken >= 0.95 * PACE * seen:
             moved = torch.stack([(a - b).abs() for a, b in zip(now, before, strict=True)])
             still = (moved <= stop).all(dim=0)
             if taken > SETTLED:
                 converged |= still & calm
             calm = still
-        before = now
+        before, seen = now, taken
         converged &= going
         records.append(
             Record(

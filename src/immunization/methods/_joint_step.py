@@ -287,7 +287,7 @@ class JointAlgorithm(Iteration):
 def joint_of(problem: Problem) -> JointRange:
     """Joint coordinates of every pair of a problem.
 
-    Those of the last batch are kept: under the next seed it is often the same tasks.
+    Those of the last batch are kept: on a GPU, under the next seed, it is often the same tasks.
     """
     shared = problem.source.shared
     device = problem.primary.factor.device
