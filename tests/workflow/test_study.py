@@ -157,7 +157,7 @@ def test_the_default_and_the_papers_study_are_complete(finished, tmp_path):
     for config in (["config/paper.yaml"], ["config/paper.yaml", "config/paper_subset.yaml"]):
         run = workflow.run("-n", config=config[0], overlays=config[1:])
         assert run.code == 0, run.output
-        assert run.jobs["immunize"] == 10
+        assert run.jobs["immunize"] == 14
 
 
 def test_environments_constraints_and_the_package_agree():
