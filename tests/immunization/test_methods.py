@@ -10,7 +10,8 @@ from hessian_spectrum import ExtremeTracker, JointRange, NotFiniteError, r_ill, 
 from immunization.datasets._labelled import Labelled
 from immunization.evaluate import limits, optimality, reference_condition, report_role
 from immunization.methods import _joint_step, alg1, imma, optimum
-from immunization.methods._alg1_released import Adam, Training, left_preconditioned
+from immunization.methods._adam import Adam
+from immunization.methods._alg1_released import Training, left_preconditioned
 from immunization.methods._balance import clipped
 from immunization.methods._descent import Immunized
 from immunization.methods._extremes import LargestTracker, SmallestTracker
