@@ -232,6 +232,6 @@ def show_replication(table: pd.DataFrame) -> pd.DataFrame:
         shown[f"ours, {profile}"] = [
             plus_minus(m, d) for m, d in zip(means, deviations, strict=True)
         ]
-    shown["limit of RIR (median)"] = [number(value) for value in table["limit"]]
+    shown["limit"] = [number(value) for value in table["limit"]]
     shown["verdict"] = table["verdict"].fillna("")
     return shown
