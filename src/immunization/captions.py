@@ -41,7 +41,7 @@ TABLES = {
         "program trains where a method has such a profile, by its own floored κ. Paper: the method "
         "as printed, and corrected: at its best, both by the κ over the non-zero spectrum. Means "
         "over pairs, ± standard deviation over seeds; the limit is that of RIR, median. Reproduced "
-        "means within a quarter, or five pairs. The paper does not say what it counts as a success, "
-        "so each reading has a row."
+        "means within a quarter, or five pairs. The paper does not say what it counts as a "
+        "success, so each reading has a row."
     ),
 }
