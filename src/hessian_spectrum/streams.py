@@ -20,8 +20,9 @@ def map_streams(
 ) -> list[Result]:
     """Apply a function to items, on a GPU by some threads with a stream each.
 
-    cuSOLVER takes one matrix at a time and leaves most of the GPU idle meanwhile: two to six
-    times as many decompositions of 240 to 780 rows pass when eight run side by side.
+    cuSOLVER takes one matrix at a time and leaves most of the GPU idle meanwhile. With eight side
+    by side on an H100, 1.4 times as many `eigh` of 640 rows pass, 1.9 times as many of 240, and
+    three to six times as many Jacobi SVDs.
 
     Args:
         function: of one item; must not depend on the order of calls.

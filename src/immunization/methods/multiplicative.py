@@ -25,21 +25,8 @@ from torch import Tensor
 from immunization.methods._descent import Immunized, ThetaIteration, descend
 from immunization.tasks import Problem, TaskBatch
 
+EXTENDS = "_budget"
 PARAMETERS = {
-    "budget": {
-        "oneOf": [{"const": "reference"}, {"type": "number", "minimum": 1}],
-        "default": "reference",
-        "description": "allowed κ(H_P): reference for κ(K_P), the value before immunization, or "
-        "a number ≥ 1; 1 leaves the Hessian of D_P flat.",
-    },
-    "unseen_floor": {
-        "type": "number",
-        "exclusiveMinimum": 0,
-        "maximum": 1,
-        "default": 1e-3,
-        "description": "energy, relative to the smallest non-zero eigenvalue of K_P, that "
-        "directions unseen by D_P are given, as for `optimum`.",
-    },
     "resolved": {
         "type": "number",
         "minimum": 1,

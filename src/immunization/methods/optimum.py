@@ -20,23 +20,8 @@ from hessian_spectrum import (
 from hessian_spectrum.streams import map_streams
 from immunization.tasks import Problem
 
-PARAMETERS = {
-    "budget": {
-        "oneOf": [{"const": "reference"}, {"type": "number", "minimum": 1}],
-        "default": "reference",
-        "description": "allowed κ(H_P): reference for κ(K_P), the value before immunization, or "
-        "a number ≥ 1; 1 makes the Hessian of D_P flat.",
-    },
-    "unseen_floor": {
-        "type": "number",
-        "exclusiveMinimum": 0,
-        "maximum": 1,
-        "default": 1e-3,
-        "description": "energy, relative to the smallest non-zero eigenvalue of K_P, that "
-        "directions unseen by D_P are given. Matters only where the limit is infinite: the "
-        "smaller, the larger the RIR.",
-    },
-}
+EXTENDS = "_budget"
+PARAMETERS: dict[str, Any] = {}
 
 
 def draws(parameters: dict[str, Any]) -> bool:

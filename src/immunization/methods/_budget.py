@@ -1,0 +1,21 @@
+"""What the methods that reach the limit are told: how far κ(H_P) may go."""
+
+from __future__ import annotations
+
+PARAMETERS = {
+    "budget": {
+        "oneOf": [{"const": "reference"}, {"type": "number", "minimum": 1}],
+        "default": "reference",
+        "description": "allowed κ(H_P): reference for κ(K_P), the value before immunization, or "
+        "a number ≥ 1; 1 makes the Hessian of D_P flat.",
+    },
+    "unseen_floor": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": 1,
+        "default": 1e-3,
+        "description": "energy, relative to the smallest non-zero eigenvalue of K_P, that "
+        "directions unseen by D_P are given. Matters only where the limit is infinite: the "
+        "smaller, the larger the RIR.",
+    },
+}
