@@ -28,9 +28,6 @@ rule all:
         f"{RESULTS}/report.html",
         rules.tables.output,
         rules.spectrum.output,
-        expand(
-            f"{RESULTS}/attack/{{family}}.{{kind}}.parquet",
-            family=FAMILIES,
-            kind=("steps", "curves"),
-        ),
+        attack_files("steps"),
+        attack_files("curves"),
         FIGURES,

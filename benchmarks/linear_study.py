@@ -251,7 +251,7 @@ def main() -> None:
             parameters["steps"] = options.steps
         run = Run(label, use, parameters, tasks, options)
         took = seconds(run, options.device)
-        thetas, _, rows = run.found
+        thetas, _, rows, _ = run.found
         steps = steps_of(use, parameters, problem, rows)
         each = floor(use, parameters, problem, rate)
         least = each * steps * len(thetas) if each else None

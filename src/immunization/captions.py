@@ -20,13 +20,36 @@ TABLES = {
         "stands above the round-off of float64; elsewhere θ is numerically singular and κ a number "
         "without meaning beyond 'very large'."
     ),
+    "resistance": (
+        "The best attacker against the immunized model over the best attacker against the model as "
+        "it was, by steps to threshold on D_H: geometric mean over seeds of the median over pairs, "
+        "with its 95 % interval over seeds, for each training loss. 'broken': S is not "
+        "distinguishable from 1. 'withstood': even the best attacker ran out of budget, S is a "
+        "lower bound. Beside it the same in floating point operations (cheapest against cheapest), "
+        "and held-out accuracies: of the best linear attacker on all rows of D_H, of the best "
+        "non-linear probe, of a linear attacker with rows that the publisher never saw, and of the "
+        "best probe on D_P."
+    ),
     "attacks": (
-        "Steps that an attacker needs until the loss gap has fallen to the threshold, on the "
-        "harmful and the benign task: medians over pairs and seeds. The slowdown is against no "
-        "immunization. '≥' marks a lower bound, because the budget ran out on pairs that the "
-        "median rests on; '–' a slowdown that is unknown, because it ran out without "
-        "immunization. 'best of all' lets each pair's fastest attacker count; a method that does "
-        "not slow even that one is broken."
+        "Slowdown of each attacker on the harmful task: median over pairs and seeds of steps to "
+        "threshold with θ over steps without immunization, which stand in the second column. '≥' "
+        "marks a lower bound, because the budget ran out on pairs that the median rests on; '–' a "
+        "slowdown that is unknown, because it ran out without immunization. 'best of all' lets "
+        "each pair's fastest attacker count."
+    ),
+    "measures": (
+        "Further measures of each attacker on D_H: floating point operations to threshold, and "
+        "seconds at the rate that the config names; the share of problems solved within a "
+        "hundredth, a tenth and all of the budget; mean accuracy over the logarithm of the step; "
+        "RFD (100 · mean |b − i|/b over recorded accuracies), and signed, negative where the model "
+        "became easier to fine-tune; and selectivity, log slowdown on D_H minus the worst over "
+        "benign third tasks."
+    ),
+    "prediction": (
+        "Does κ predict resistance? Spearman's rank correlation between each predictor and the "
+        "measured slowdown on D_H, for every attacker whose slowdown varies: over all methods, "
+        "pairs and seeds, and in brackets the mean within a method. Lower bounds count at their "
+        "bound; the last column is their share."
     ),
     "accuracy": (
         "Held-out accuracy in percent where labels vary within a task: of the best probe on each "

@@ -40,7 +40,8 @@ SHARED: dict[str, dict[str, Any]] = {
         }
     },
 }
-SWEPT = ("datasets", "methods")
+SWEPT = ("datasets", "methods", "attacks")
+ENGINES = ("simulated", "trained", "nonlinear")
 
 
 def schema() -> dict[str, Any]:
@@ -201,6 +202,8 @@ def _sweeps(kind: str, study: dict[str, Any]) -> Iterator[str]:
         if label == "identity":
             yield f"  {where}: `identity` is what slowdowns are taken against; leave it as it is."
             continue
+        if label in study["sweeps"]:
+            yield f"  {where}: another sweep is called '{label}'; labels of sweeps differ."
         rest = {key: value for key, value in entry.items() if key != "sweep"}
         rest.setdefault(CHOICE[kind], label)
         values = [[_number(value) for value in given] for given in sweep.values()]
@@ -337,6 +340,15 @@ def figure_datasets(study: dict[str, Any], figure: str) -> list[str]:
     if isinstance(wanted, list):
         return [_members(study, "datasets", name)[0] for name in wanted]
     return [name for name in study["datasets"] if wanted == "all" or has_pairs(study, name)]
+
+
+def engine(entry: dict[str, Any]) -> str:
+    """Which of `ENGINES` runs an attacker of a resolved study."""
+    traits = components("attacks")[entry["use"]].traits
+    if traits.get("NONLINEAR"):
+        return "nonlinear"
+    exact = traits.get("EIGENBASIS") and entry["parameters"]["loss"] == "squared"
+    return "simulated" if exact else "trained"
 
 
 def has_pairs(study: dict[str, Any], dataset: str) -> bool:

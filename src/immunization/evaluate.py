@@ -23,6 +23,7 @@ from hessian_spectrum import (
 )
 from hessian_spectrum.streams import map_streams
 from immunization.tasks import Problem, TaskBatch
+from immunization.views import resolved_only
 
 UNCHANGED = 1e-6
 """Relative slack for "not worse": round-off in κ and in a best loss stays far below it."""
@@ -33,7 +34,9 @@ class RoleReport(NamedTuple):
 
     Attributes:
         spectrum: eigenvalues, label coefficients and eigenvectors.
+        ranks: of H, integer.
         kappa: over the non-zero spectrum.
+        label: label-weighted κ, see `label_condition`.
         released: κ of the released code.
         floored: whether that is only its floor.
         ridge: κ with a relative ridge.
@@ -43,7 +46,9 @@ class RoleReport(NamedTuple):
     """
 
     spectrum: ProbeSpectrum
+    ranks: Tensor
     kappa: Tensor
+    label: Tensor
     released: Tensor
     floored: Tensor
     ridge: Tensor
@@ -67,25 +72,56 @@ class RoleReport(NamedTuple):
         return self._replace(spectrum=self.spectrum._replace(vectors=none))
 
 
-def report_role(task: TaskBatch, theta: Tensor, *, ridge: float) -> RoleReport:
+def label_condition(eigenvalues: Tensor, coefficients: Tensor, share: float) -> Tensor:
+    """σ_1 over the eigenvalue below which only a share of the labels' energy lies, shape (B,).
+
+    The loss of a probe above the best is Σσ²e², so a direction matters by what it explains of the
+    labels, σ²w*². Directions that together explain less than the threshold of an attack need not
+    be learnt: the spectrum that gradient descent meets ends here, and its steps are about
+    ½·log(1/share) times this.
+
+    Args:
+        eigenvalues: σ², shape (B, k), ascending, zeros first.
+        coefficients: of w*, shape (B, k).
+        share: of the energy.
+    """
+    energy = (eigenvalues * coefficients.square()).cumsum(-1)
+    needed = (energy > share * energy[:, -1:]) & (eigenvalues > 0)
+    first = torch.where(needed.any(-1), needed.to(torch.int8).argmax(-1), energy.shape[-1] - 1)
+    return eigenvalues[:, -1] / eigenvalues.gather(1, first[:, None]).squeeze(1)
+
+
+def report_role(
+    task: TaskBatch, theta: Tensor, *, ridge: float, label_share: float = 1e-3,
+    singular: bool = False,
+) -> RoleReport:  # fmt: skip
     """Evaluate one role.
 
     Args:
         task: D_P or D_H.
         theta: θ, shape (B, D, D).
         ridge: relative ridge of the ridge κ.
+        label_share: share of the labels' energy that the label-weighted κ leaves out.
+        singular: whether θ has lost directions on purpose; what round-off leaves of them is then
+            no part of the spectrum.
     """
     spectrum = probe_spectrum(task.factor, task.targets, task.ranks, theta)
+    ranks = task.ranks
+    if singular:
+        spectrum = resolved_only(spectrum)
+        ranks = spectrum.resolved
     dimension = theta.shape[-1]
     # Padding zeros count as zero eigenvalues of H where the rank is short of D.
     values = spectrum.eigenvalues
     released = released_condition(values, dimension)
     return RoleReport(
         spectrum=spectrum,
-        kappa=condition_number(values, task.ranks),
+        ranks=ranks,
+        kappa=condition_number(values, ranks),
+        label=label_condition(values, spectrum.coefficients, label_share),
         released=released.value,
         floored=released.floored,
-        ridge=ridge_condition(values, task.ranks, ridge),
+        ridge=ridge_condition(values, ranks, ridge),
         effective_rank=effective_rank(values),
         loss=(task.target_energy - spectrum.explained).clamp_min(0) / (2 * task.rows),
         energy=task.target_energy / (2 * task.rows),

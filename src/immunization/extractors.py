@@ -22,6 +22,7 @@ class Extractors:
         code: fingerprint of the code that made it.
         owners: for each seed the one whose θ it has, itself but where seeds share their tasks and
             the method draws nothing.
+        singular: whether θ has lost directions on purpose, as by erasure.
     """
 
     path: str
@@ -29,6 +30,7 @@ class Extractors:
     dataset: str
     code: str
     owners: dict[int, int]
+    singular: bool = False
 
     def theta(self, seed: int, device: str = "cpu") -> Tensor:
         """θ of every pair, shape (B, D, D)."""
@@ -72,4 +74,5 @@ def open_extractors(path: str) -> Extractors:
         dataset=metadata["dataset"],
         code=metadata["code"],
         owners=dict(zip(metadata["seeds"], metadata["owners"], strict=True)),
+        singular=metadata.get("singular", False),
     )

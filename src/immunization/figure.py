@@ -1,7 +1,10 @@
-"""Stage 6: draw one figure for every data set it applies to, as SVG and PNG.
+"""Stage 6: draw one figure for every data set it applies to, as SVG and PNG, and say what it shows.
 
     python -m immunization.figure --figure limit --paths '{…}' --study study.json \\
-        --out figures/limit.digits.svg figures/limit.digits.png
+        --out figures/limit.digits.svg figures/limit.digits.png figures/limit.digits.txt
+
+A figure that has `says(results, dataset)` gives one sentence, computed from its numbers, for the
+text file and the report.
 """
 
 from __future__ import annotations
@@ -13,12 +16,12 @@ import matplotlib.pyplot as plt
 
 from immunization import stage
 from immunization.figures._results import Results
-from immunization.files import atomic, read_json
+from immunization.files import atomic, read_json, write_text
 from immunization.registry import load
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Command line of the stage; outputs are named FIGURE.DATASET.svg and .png."""
+    """Command line of the stage; outputs are named FIGURE.DATASET.svg, .png and .txt."""
     parser = argparse.ArgumentParser(description="Draw one figure.")
     parser.add_argument("--figure", required=True, help="file in immunization/figures")
     parser.add_argument("--paths", type=stage.parse_json, required=True, help="JSON object")
@@ -39,6 +42,10 @@ def main(arguments: list[str] | None = None) -> None:
     for dataset, paths in outputs.items():
         figure = module.draw(results, dataset)
         for path in paths:
+            if path.suffix == ".txt":
+                told = module.says(results, dataset) if hasattr(module, "says") else ""
+                write_text(path, f"{told}\n")
+                continue
             # No date inside, so that the same data gives the same file.
             metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
             with atomic(path) as temporary:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +60,18 @@ def read_table(path: Path | str) -> pd.DataFrame:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's errors derive from these
         raise _unreadable(path, error) from error
+
+
+def read_tables(paths: Iterable[Path | str]) -> pd.DataFrame:
+    """Parquet files one below the other, those without rows left out.
+
+    Raises:
+        UserError: as `read_table`.
+    """
+    import pandas as pd
+
+    frames = [frame for frame in map(read_table, paths) if len(frame)]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def read_json(path: Path | str) -> Any:

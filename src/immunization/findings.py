@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from immunization.formats import number
-from immunization.tables import BEST, SAME
+from immunization.measures import BEST, SAME
 
 HIDDEN = 0.02
 """A spread of accuracies over methods below two points says that nothing is hidden."""
@@ -28,6 +28,7 @@ def findings(
     told = [*_limit(ratios), *_ratio(ratios, _of(tables["definition"], dataset), order)]
     told += _floor(ratios)
     told += _resolved(_of(tables["definition"], dataset))
+    told += _resistance(_of(tables["resistance"], dataset), order)
     told += _attack(_of(tables["attacks"], dataset), order, threshold)
     told += _accuracy(tables["accuracy"], dataset)
     return told
@@ -130,7 +131,9 @@ def _resolved(met: pd.DataFrame) -> list[str]:
 
 def _attack(attacks: pd.DataFrame, order: dict[str, Any], threshold: float) -> list[str]:
     told = []
-    single = attacks[attacks["attack"] != BEST]
+    # Those that also train D_P: slow on D_H counts only where D_P stays as fast as it was.
+    both = attacks.loc[attacks["steps_median_P"].notna(), "attack"].unique()
+    single = attacks[attacks["attack"].isin(both) & ~attacks["attack"].str.startswith(BEST)]
     goal = f"to a loss gap of {threshold:g}"
     for attack, part in single.groupby("attack", sort=False):
         reference = part.loc["identity"]
@@ -148,7 +151,6 @@ def _attack(attacks: pd.DataFrame, order: dict[str, Any], threshold: float) -> l
         if methods["slowdown_median_P"].isna().all():
             told.append(f"Against {label} it is unknown which methods slow D_P ({before}).")
             continue
-        # Slow on D_H counts only where D_P stays as fast as it was.
         good = methods[methods["slowdown_median_P"] <= SAME]
         good = good[good["slowdown_median_H"] > SAME]
         if good.empty:
@@ -162,21 +164,33 @@ def _attack(attacks: pd.DataFrame, order: dict[str, Any], threshold: float) -> l
             f"most: {more}{number(row['slowdown_median_H'])} times as many steps in the median "
             f"({before})."
         )
-    best = attacks[attacks["attack"] == BEST]
-    best = best[[order["methods"][m] != "identity" for m in best.index]]
-    broken = best.index[best["slowdown_median_H"] <= SAME]
-    if len(broken) == len(best) and len(best):
-        solved = (best["steps_median_H"] <= 1).all() and "least_squares" in set(
-            order["attacks"].values()
-        )
-        told.append(
-            "Against the best attacker every method is broken: closed-form least squares solves "
-            "the harmful task in one step, whatever the condition number."
-            if solved
-            else "Against the best attacker every method is broken."
-        )
-    elif len(broken):
-        told.append(f"Against the best attacker these are broken: {_list(broken)}.")
+    return told
+
+
+def _resistance(table: pd.DataFrame, order: dict[str, Any]) -> list[str]:
+    """Best against best, in words."""
+    told = []
+    for loss, part in table.groupby("loss", sort=False):
+        part = part[[order["methods"][m] != "identity" for m in part.index]]
+        broken = part.index[part["verdict"] == "broken"]
+        stands = part[part["verdict"] == "withstood"]
+        slowed = part[part["verdict"] == "slowed"]
+        if not len(part) or not (len(broken) or len(stands) or len(slowed)):
+            continue
+        what = f"Best attacker against best attacker, {loss} loss: "
+        parts = []
+        if len(broken) == len(part):
+            parts.append("every method is broken")
+        elif len(broken):
+            parts.append(f"broken are {_list(broken)}")
+        if len(slowed):
+            names = [f"{_name(m)} ({number(v)} times)" for m, v in slowed["slowdown"].items()]
+            parts.append(f"slowed by {', '.join(names)}")
+        if len(stands):
+            parts.append(
+                f"{_list(stands.index)} withstood every attacker of this kind within the budget"
+            )
+        told.append(what + "; ".join(parts) + ".")
     return told
 
 

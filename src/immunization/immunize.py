@@ -41,11 +41,13 @@ class Batch(NamedTuple):
         members: (seed, number) of each pair.
         theta: θ, shape (b, D, D).
         trajectory: rows of the trajectory, empty where the method keeps none.
+        singular: whether θ has lost directions on purpose.
     """
 
     members: list[Member]
     theta: Tensor
     trajectory: pd.DataFrame
+    singular: bool
 
 
 def immunize_batch(
@@ -79,7 +81,7 @@ def immunize_batch(
                 else ""
             )
         )
-    return Batch(members, theta, trajectory(problem, found))
+    return Batch(members, theta, trajectory(problem, found), found.singular)
 
 
 def trajectory(problem: Problem, found: Immunized) -> pd.DataFrame:
@@ -116,12 +118,12 @@ def trajectory(problem: Problem, found: Immunized) -> pd.DataFrame:
 def immunize(
     label: str, method: ModuleType, parameters: dict[str, Any], task_set: TaskSet, device: str,
     threads: int,
-) -> tuple[dict[int, Tensor], dict[int, int], pd.DataFrame]:  # fmt: skip
+) -> tuple[dict[int, Tensor], dict[int, int], pd.DataFrame, bool]:  # fmt: skip
     """All pairs and seeds of a data set.
 
     Returns:
-        θ by seed, shape (B, D, D), of the seeds that own one; the owner of each seed's θ; and the
-        trajectories of all seeds.
+        θ by seed, shape (B, D, D), of the seeds that own one; the owner of each seed's θ; the
+        trajectories of all seeds; and whether θ has lost directions on purpose.
     """
     members = [member for seed in task_set.seeds for member in task_set.members(seed)]
     sources = {member: member for member in members}
@@ -154,7 +156,8 @@ def immunize(
         if not rows.empty:
             wanted = pd.DataFrame(own, columns=["seed", "pair"])
             frames.append(wanted.merge(rows, on=["seed", "pair"]).assign(seed=seed))
-    return thetas, owners, pd.concat(frames, ignore_index=True) if frames else rows
+    singular = any(batch.singular for batch in batches)
+    return thetas, owners, pd.concat(frames, ignore_index=True) if frames else rows, singular
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -181,14 +184,14 @@ def main(arguments: list[str] | None = None) -> None:
         task_set = load_task_set(tasks_path)
         parameters = options.parameters[task_set.name]
         started = time.perf_counter()
-        thetas, owners, rows = immunize(
+        thetas, owners, rows, singular = immunize(
             options.label, method, parameters, task_set, device, options.threads
         )
         seconds = time.perf_counter() - started
         record = provenance(
             ["immunization.immunize", f"immunization.methods.{options.method}"],
             {"label": options.label, "method": options.method, **parameters},
-        ) | {"device": device, "dataset": task_set.name}
+        ) | {"device": device, "dataset": task_set.name, "singular": singular}
         rows.insert(0, "method", options.label)
         rows.insert(0, "dataset", task_set.name)
         rows.attrs["provenance"] = record

@@ -22,22 +22,23 @@ from immunization.findings import findings, replicated
 from immunization.provenance import KAPPA_DEFINITION
 from immunization.registry import components
 from immunization.replication import show_replication
-from immunization.tables import (
-    show_accuracy,
+from immunization.resistance import (
     show_attacks,
-    show_definition,
-    show_ratios,
-    show_steps,
+    show_prediction,
+    show_resistance,
 )
+from immunization.tables import show_accuracy, show_definition, show_ratios, show_steps
 
 SHOW = {
     "ratios": show_ratios,
     "definition": show_definition,
+    "resistance": show_resistance,
     "attacks": show_attacks,
+    "prediction": show_prediction,
     "accuracy": show_accuracy,
     "steps": show_steps,
 }
-TEXT = ["method", "attack", "verdict", "dataset", "quantity", "where"]
+TEXT = ["method", "attack", "loss", "verdict", "dataset", "quantity", "where"]
 
 
 def embed(path: Path) -> str:
@@ -67,7 +68,7 @@ def page(
     Args:
         study: what `workflow/rules/study.smk` wrote: the checked config, and its order.
         tables: CSV tables by name.
-        figures: SVG files named FIGURE.DATASET.svg.
+        figures: SVG files named FIGURE.DATASET.svg, each with its sentence in a .txt beside it.
         origin: what to print under "Where the numbers come from".
     """
     order, config = study["order"], study["config"]
@@ -85,7 +86,12 @@ def page(
                 use = order["figures"][label]
                 caption = components("figures")[use].traits.get("CAPTION", "")
                 drawings.append(
-                    {"name": label.replace("_", " "), "caption": caption, "data": embed(path)}
+                    {
+                        "name": label.replace("_", " "),
+                        "says": path.with_suffix(".txt").read_text(encoding="utf-8").strip(),
+                        "caption": caption,
+                        "data": embed(path),
+                    }
                 )
         about = components("datasets")[source].summary
         if task in ("digit", "one_vs_rest"):

@@ -54,10 +54,11 @@ def reference(problem: Problem, parameters: dict[str, Any], device: str = "cpu")
     """
     host, problem = problem, problem.to(device)
     eye = problem.identity()
+    options = {"ridge": parameters["ridge"], "label_share": parameters["label_share"]}
     return Reference(
         host,
-        report_role(problem.primary, eye, ridge=parameters["ridge"]).host().without_vectors(),
-        report_role(problem.harmful, eye, ridge=parameters["ridge"]).host().without_vectors(),
+        report_role(problem.primary, eye, **options).host().without_vectors(),
+        report_role(problem.harmful, eye, **options).host().without_vectors(),
         reference_condition(problem.primary),
         reference_condition(problem.harmful),
         limits(problem, unseen_floor=parameters["unseen_floor"]),
@@ -70,12 +71,15 @@ def evaluate(
     keys: dict[str, Any],
     parameters: dict[str, Any],
     device: str = "cpu",
+    *,
+    singular: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of both tables for one method on one data set and seed; θ is on the device."""
     problem = before.problem.to(device)
     ridge = parameters["ridge"]
-    primary = report_role(problem.primary, theta, ridge=ridge).host()
-    harmful = report_role(problem.harmful, theta, ridge=ridge).host()
+    options = {"ridge": ridge, "label_share": parameters["label_share"], "singular": singular}
+    primary = report_role(problem.primary, theta, **options).host()
+    harmful = report_role(problem.harmful, theta, **options).host()
     names = {
         "pair": range(problem.size),
         "primary": [p for p, _ in problem.source.pair_names],
@@ -87,7 +91,7 @@ def evaluate(
         ("P", problem.primary, primary),
         ("H", problem.harmful, harmful),
     ):
-        ranks = task.ranks.tolist()
+        ranks = report.ranks.tolist()
         numbers = task.rows.to(torch.int64).cpu().numpy()
         # Ascending, zeros first: the last `rank` entries are the non-zero spectrum.
         spectra.append(
@@ -102,6 +106,7 @@ def evaluate(
                     "rank_tolerance": task.tolerances.cpu().numpy(),
                     "resolved": report.spectrum.resolved.numpy(),
                     "kappa": report.kappa.numpy(),
+                    "kappa_label": report.label.numpy(),
                     "kappa_released": report.released.numpy(),
                     "kappa_released_floored": report.floored.numpy(),
                     "kappa_ridge": report.ridge.numpy(),
@@ -136,16 +141,17 @@ def evaluate(
         "limit": before.limit.rir,
         "outside": before.limit.outside,
         "reach_with_floor": before.limit.reach,
-        "optimality": optimality(rir, before.limit.rir),
+        # The limit binds what is invertible.
+        "optimality": optimality(rir, before.limit.rir) * (torch.nan if singular else 1.0),
         "met_a": met.a,
         "met_b": met.b,
         "met_c": met.c,
-        "resolved": (primary.spectrum.resolved == problem.primary.ranks.cpu())
-        & (harmful.spectrum.resolved == problem.harmful.ranks.cpu()),
+        "resolved": (primary.spectrum.resolved == primary.ranks)
+        & (harmful.spectrum.resolved == harmful.ranks),
         "best_loss_p_reference": before.primary.loss,
         "best_loss_p": primary.loss,
     }
-    for name in ("released", "ridge"):
+    for name in ("released", "ridge", "label"):
         i = getattr(harmful, name) / getattr(before.harmful, name)
         ii = getattr(primary, name) / getattr(before.primary, name)
         columns |= {f"{name}_ratio_i": i, f"{name}_ratio_ii": ii, f"{name}_rir": i / ii}
@@ -207,6 +213,7 @@ def main(arguments: list[str] | None = None) -> None:
                 keys | {"code": file.code},
                 options.parameters,
                 device,
+                singular=file.singular,
             )
             found += [tuple(part.assign(seed=seed) for part in parts) for seed in seeds]
         return found

@@ -18,16 +18,15 @@ import pandas as pd
 
 from immunization import stage
 from immunization.errors import UserError
-from immunization.files import read_json, read_table, write_text
+from immunization.files import read_json, read_table, read_tables, write_text
 from immunization.formats import latex, markdown, number, plus_minus
+from immunization.measures import BEST
 from immunization.replication import replication_table, show_replication
+from immunization.resistance import tables as resistance_tables
 
 UNCHANGED = 1e-6
 """Slack for "not larger than", as in `immunization.evaluate`."""
 ACCURACY_STEPS = (10, 100, 1000)
-BEST = "best of all"
-SAME = 1.05
-"""A slowdown up to this is not told from 1: a step count moves by a step or two on its own."""
 
 
 def over_seeds(frame: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -149,67 +148,6 @@ def show_definition(table: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def attacks_table(steps: pd.DataFrame, uses: dict[str, str]) -> pd.DataFrame:
-    """Steps to threshold and slowdown against no immunization, for each attacker and the best.
-
-    The slowdown of a pair and seed is T(θ)/T(I). Where T(θ) was censored it is a lower bound,
-    with T(θ) at the budget; where T(I) was censored it is unknown and left out, and no median
-    is stated where that is so on half of the pairs or more.
-    """
-    keys = ["dataset", "method", "seed", "pair", "role"]
-    order = steps.sort_values("steps", kind="stable")
-    best = order.groupby(keys, as_index=False).first().assign(attack=BEST)
-    both = pd.concat([steps, best], ignore_index=True)
-    both["use"] = both["method"].map(uses)
-    place = ["dataset", "seed", "pair", "role", "attack"]
-    reference = both[both["use"] == "identity"].drop_duplicates(place).set_index(place)
-    reference = reference.reindex(pd.MultiIndex.from_frame(both[place]))
-    base = reference["steps"].where(~reference["censored"].astype(bool)).to_numpy(float)
-    both["slowdown"] = np.maximum(both["steps"], 1) / np.maximum(base, 1)
-    keys = ["dataset", "attack", "method", "role"]
-    rows = []
-    for place, group in both.groupby(keys, sort=False):
-        steps_, steps_bound = _median(group["steps"], group["censored"])
-        known = group.dropna(subset=["slowdown"])
-        # With most references unknown, the pairs that are left say nothing of the whole.
-        slowdown, slowdown_bound = (
-            _median(known["slowdown"], known["censored"])
-            if 2 * len(known) > len(group)
-            else (np.nan, False)
-        )
-        rows.append(
-            dict(zip(keys, place, strict=True))
-            | {"steps_median": steps_, "steps_bound": steps_bound}
-            | {"slowdown_median": slowdown, "slowdown_bound": slowdown_bound}
-            | {"censored_share": group["censored"].mean()}
-        )
-    wide = pd.DataFrame(rows).set_index(keys).unstack("role")
-    wide.columns = [f"{name}_{role}" for name, role in wide.columns]
-    return wide.reset_index()
-
-
-def _median(values: pd.Series, censored: pd.Series) -> tuple[float, bool]:
-    """A median, and whether it is only a lower bound: some value at or below it is censored."""
-    middle = float(values.median())
-    return middle, bool((censored & (values <= middle)).any())
-
-
-def show_attacks(table: pd.DataFrame) -> pd.DataFrame:
-    """`attacks_table` for people."""
-    shown = table[["dataset", "attack", "method"]].copy()
-    for role in "HP":
-        for column, title, form in (
-            ("steps", "steps", "{:.0f}".format),
-            ("slowdown", "slowdown", number),
-        ):
-            sign = table[f"{column}_bound_{role}"].map({True: "≥ ", False: ""})
-            shown[f"{title} on D_{role}"] = sign + table[f"{column}_median_{role}"].map(form)
-        shown[f"censored on D_{role}"] = table[f"censored_share_{role}"].map("{:.0%}".format)
-    broken = (table["slowdown_median_H"] <= SAME) & (table["attack"] == BEST)
-    shown["verdict"] = np.where(broken & (table["method"] != "identity"), "broken", "")
-    return shown
-
-
 def accuracy_table(ratios: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     """Held-out accuracies: of the best probe, and of an attacker after some steps.
 
@@ -221,7 +159,9 @@ def accuracy_table(ratios: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
     parts = [over_seeds(labelled, column) for column in ("accuracy_p", "accuracy_h")]
     table = pd.concat(parts, axis=1)
     known = curves.dropna(subset=["accuracy"])
-    known = known[known["step"] > 0]
+    known = known[(known["step"] > 0) & known["role"].isin(["H", "P"])]
+    # Attackers of both tasks; the report's figures have the others.
+    known = known[known["attack"].isin(known.loc[known["role"] == "P", "attack"])]
     for (attack, role), frame in known.groupby(["attack", "role"], sort=False):
         recorded = np.sort(frame["step"].unique())
         for wanted in ACCURACY_STEPS:
@@ -285,7 +225,7 @@ def arrange(table: pd.DataFrame, order: dict[str, Any]) -> pd.DataFrame:
     """Rows in the order of the config."""
     ranks = {
         "dataset": list(order["datasets"]),
-        "attack": [*order["attacks"], BEST],
+        "attack": [*order["attacks"], BEST, f"{BEST}, logistic", f"{BEST}, softmax"],
         "method": list(order["methods"]),
     }
     columns = [name for name in ranks if name in table.columns]
@@ -315,21 +255,19 @@ def main(arguments: list[str] | None = None) -> None:
 
     order = read_json(options.study)["order"]
     ratios = read_table(options.ratios)
-    steps = pd.concat(map(read_table, options.steps), ignore_index=True)
-    curves = pd.concat(map(read_table, options.curves), ignore_index=True)
+    steps, curves = read_tables(options.steps), read_tables(options.curves)
     published = _csv(
         options.published, ("source", "task", "method", "quantity", "value", "note", "because")
     )
     published["because"] = published["because"].fillna("")
     grids = _csv(options.grids, ("method", "row", "column", "log_rir"))
-    frames = [frame for frame in map(read_table, options.trajectories) if len(frame)]
-    trajectories = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    trajectories = read_tables(options.trajectories)
 
     main_table = with_published(ratios_table(ratios), published, order)
     tables: dict[str, tuple[pd.DataFrame, Callable[[pd.DataFrame], pd.DataFrame]]] = {
         "ratios": (main_table, show_ratios),
         "definition": (definition_table(ratios), show_definition),
-        "attacks": (attacks_table(steps, order["methods"]), show_attacks),
+        **resistance_tables(ratios, steps, curves, order),
         "accuracy": (accuracy_table(ratios, curves), show_accuracy),
         "steps": (steps_table(trajectories), show_steps),
         "replication": (replication_table(ratios, published, grids, order), show_replication),

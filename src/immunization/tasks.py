@@ -47,6 +47,8 @@ class TaskBatch:
         singular_values: shape (B, k), descending, likewise.
         targets: z = Uᵀy, shape (B, k), likewise.
         target_energy: ‖y‖², shape (B,).
+        ones: Uᵀ1, shape (B, k), which centring needs.
+        target_sum: Σy, shape (B,).
         ranks: shape (B,), integer.
         rows: N, shape (B,), as float64.
         tolerances: relative tolerance on singular values of each rank, shape (B,).
@@ -58,6 +60,8 @@ class TaskBatch:
     singular_values: Tensor
     targets: Tensor
     target_energy: Tensor
+    ones: Tensor
+    target_sum: Tensor
     ranks: Tensor
     rows: Tensor
     tolerances: Tensor
@@ -226,33 +230,86 @@ class TaskSet:
         """Some pairs, given as (seed, number of the pair), on a device."""
         rows = [self.seeds.index(seed) for seed, _ in members]
         index = self.task_index[rows, [pair for _, pair in members]]
-        roles = []
-        for role in range(2):
-            chosen = index[:, role]
-            # Each task travels to the device once.
-            tasks, places = chosen.unique(return_inverse=True)
-            picked = {
-                name: tensor[tasks].to(device)[places.to(device)]
-                for name, tensor in self.statistics.items()
-            }
-            ranks = picked["ranks"]
-            width = int(ranks.max())
-            basis = picked["basis"][..., :width].contiguous()
-            values = picked["singular_values"][:, :width].contiguous()
-            roles.append(
-                TaskBatch(
-                    factor=basis * values[:, None, :],
-                    basis=basis,
-                    singular_values=values,
-                    targets=picked["targets"][:, :width].contiguous(),
-                    target_energy=picked["target_energy"],
-                    ranks=ranks,
-                    rows=picked["rows"],
-                    tolerances=picked["tolerances"],
-                    tasks=chosen.tolist(),
-                )
-            )
-        return Problem(roles[0], roles[1], self.loss, members, self)
+        primary, harmful = (self.role(index[:, role], device) for role in range(2))
+        return Problem(primary, harmful, self.loss, members, self)
+
+    def role(self, chosen: Tensor, device: str = "cpu") -> TaskBatch:
+        """Some tasks, given by number, on a device."""
+        return collect(self.statistics, chosen, device)
+
+
+def collect(statistics: dict[str, Tensor], chosen: Tensor, device: str = "cpu") -> TaskBatch:
+    """Some of the tasks whose `task_statistics` were stacked, cut to the largest rank."""
+    # Each task travels to the device once.
+    tasks, places = chosen.unique(return_inverse=True)
+    picked = {
+        name: tensor[tasks].to(device)[places.to(device)] for name, tensor in statistics.items()
+    }
+    ranks = picked["ranks"]
+    width = int(ranks.max())
+    basis = picked["basis"][..., :width].contiguous()
+    values = picked["singular_values"][:, :width].contiguous()
+    return TaskBatch(
+        factor=basis * values[:, None, :],
+        basis=basis,
+        singular_values=values,
+        targets=picked["targets"][:, :width].contiguous(),
+        target_energy=picked["target_energy"],
+        ones=picked["ones"][:, :width].contiguous(),
+        target_sum=picked["target_sum"],
+        ranks=ranks,
+        rows=picked["rows"],
+        tolerances=picked["tolerances"],
+        tasks=chosen.tolist(),
+    )
+
+
+def task_statistics(
+    features: Tensor, labels: Tensor, tolerance: float | None = None
+) -> dict[str, Tensor]:
+    """What a task enters a study as: its factor, and labels and ones in the coordinates of it.
+
+    Args:
+        features: X, shape (N, D).
+        labels: y, shape (N,).
+        tolerance: of `range_factor`.
+
+    Returns:
+        Tensors as in `TaskBatch`, without the batch dimension and unpadded.
+
+    Raises:
+        ValueError: see `range_factor`.
+    """
+    factor = range_factor(features, tolerance=tolerance)
+    assert factor.left is not None
+    return {
+        "basis": factor.basis,
+        "singular_values": factor.singular_values,
+        "targets": factor.left.mT @ labels,
+        "target_energy": labels.square().sum(),
+        "ones": factor.left.sum(0),
+        "target_sum": labels.sum(),
+        "rows": torch.tensor(len(labels), dtype=torch.float64, device=labels.device),
+        "tolerances": torch.tensor(factor.tolerance, dtype=torch.float64, device=labels.device),
+        "ranks": torch.tensor(factor.rank, device=labels.device),
+    }
+
+
+def stack_statistics(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """`task_statistics` of several tasks, padded with zeros to the largest rank."""
+    width = max(len(part["singular_values"]) for part in parts)
+    padded = ("basis", "singular_values", "targets", "ones")
+    return {
+        name: torch.stack(
+            [
+                torch.nn.functional.pad(part[name], (0, width - part[name].shape[-1]))
+                if name in padded
+                else part[name]
+                for part in parts
+            ]
+        )
+        for name in parts[0]
+    }
 
 
 def check_task(dataset: str, task: Task, features: Tensor, varied: bool) -> None:
@@ -306,40 +363,21 @@ def build_task_set(
 
     ``tolerance`` is that of `range_factor`.
     """
-    dimension = inputs.shape[1]
-    width = min(dimension, max((len(t.train_rows) for t in tasks), default=0))
-    count = len(tasks)
-    statistics = {
-        "basis": torch.zeros(count, dimension, width, dtype=torch.float64),
-        "singular_values": torch.zeros(count, width, dtype=torch.float64),
-        "targets": torch.zeros(count, width, dtype=torch.float64),
-        "target_energy": torch.zeros(count, dtype=torch.float64),
-        "rows": torch.zeros(count, dtype=torch.float64),
-        "tolerances": torch.zeros(count, dtype=torch.float64),
-        "ranks": torch.zeros(count, dtype=torch.int64),
-    }
-    for i, task in enumerate(tasks):
+    parts = []
+    for task in tasks:
         features = inputs[task.train_rows].to(torch.float64) * scale + shift
         check_task(name, task, features, varied=loss == "regression" or accuracy)
         try:
-            factor = range_factor(features, tolerance=tolerance)
+            part = task_statistics(features, task.train_labels, tolerance)
         except ValueError as error:
             raise UserError(f"data set '{name}', task '{task.name}': {error}") from error
-        if factor.rank == 1:
+        if int(part["ranks"]) == 1:
             raise UserError(
                 f"data set '{name}', task '{task.name}': the features have rank 1. With a single "
                 "non-zero eigenvalue κ is 1 whatever the extractor, and there is nothing to "
                 "immunize. Use more features or rows."
             )
-        assert factor.left is not None
-        rank = factor.rank
-        statistics["basis"][i, :, :rank] = factor.basis
-        statistics["singular_values"][i, :rank] = factor.singular_values
-        statistics["targets"][i, :rank] = factor.left.mT @ task.train_labels
-        statistics["target_energy"][i] = task.train_labels.square().sum()
-        statistics["rows"][i] = len(task.train_rows)
-        statistics["tolerances"][i] = factor.tolerance
-        statistics["ranks"][i] = rank
+        parts.append(part)
     return TaskSet(
         name=name,
         loss=loss,
@@ -351,7 +389,7 @@ def build_task_set(
         task_index=task_index,
         seeds=seeds,
         tasks=tasks,
-        statistics=statistics,
+        statistics=stack_statistics(parts),
         info=info or {},
     )
 

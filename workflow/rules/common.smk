@@ -12,7 +12,7 @@ ROOT = Path(workflow.basedir)
 if str(ROOT / "src") not in sys.path:
     sys.path.insert(0, str(ROOT / "src"))
 
-from immunization.config import figure_datasets, resolve
+from immunization.config import engine, figure_datasets, resolve
 from immunization.errors import UserError
 from immunization.fingerprint import fingerprint
 from immunization.registry import components
@@ -26,7 +26,11 @@ RESULTS = f"results/{STUDY['study']}"
 LOGS = f"logs/{STUDY['study']}"
 DATASETS = list(STUDY["datasets"])
 METHODS = list(STUDY["methods"])
-FAMILIES = sorted({entry["use"] for entry in STUDY["attacks"].values()})
+# Attackers by the engine that runs them; a job is one engine on one data set.
+ATTACKERS = {}
+for label, entry in STUDY["attacks"].items():
+    ATTACKERS.setdefault(engine(entry), {})[label] = entry
+ENGINES = list(ATTACKERS)
 
 TASKS = expand(f"{RESULTS}/tasks/{{dataset}}.safetensors", dataset=DATASETS)
 THETAS = expand(
@@ -63,7 +67,7 @@ shell.prefix(
 wildcard_constraints:
     dataset="|".join(DATASETS),
     method="|".join(METHODS),
-    family="|".join(FAMILIES),
+    engine="|".join(ENGINES),
 
 
 def source(path):
@@ -83,12 +87,19 @@ def own_files(dataset):
     return [path] if path and os.path.isfile(path) else []
 
 
+def attack_files(kind):
+    """Steps or curves of every engine on every data set."""
+    return expand(
+        f"{RESULTS}/attack/{{dataset}}.{{engine}}.{kind}.parquet", dataset=DATASETS, engine=ENGINES
+    )
+
+
 def figure_files(figure):
-    """Every file of a figure: one SVG and one PNG a data set it applies to."""
+    """Every file of a figure: an SVG, a PNG and a sentence for each data set it applies to."""
     return [
         f"{RESULTS}/figures/{figure}.{name}.{suffix}"
         for name in figure_datasets(STUDY, figure)
-        for suffix in ("svg", "png")
+        for suffix in ("svg", "png", "txt")
     ]
 
 
@@ -103,5 +114,6 @@ ORDER = {
     "figures": {label: entry["use"] for label, entry in STUDY["figures"].items()},
     "sweeps": STUDY["sweeps"],
     "replication": STUDY["replication"],
+    "flops_per_second": STUDY["attack"]["flops_per_second"],
 }
 FIGURES = [path for figure in STUDY["figures"] for path in figure_files(figure)]

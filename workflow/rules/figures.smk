@@ -1,9 +1,9 @@
 FIGURE_INPUTS = {
     "ratios": rules.spectrum.output.ratios,
     "spectra": rules.spectrum.output.spectra,
-    "curves": expand(f"{RESULTS}/attack/{{family}}.curves.parquet", family=FAMILIES),
+    "curves": attack_files("curves"),
     "trajectories": TRAJECTORIES,
-    "steps": expand(f"{RESULTS}/attack/{{family}}.steps.parquet", family=FAMILIES),
+    "steps": attack_files("steps"),
 }
 
 # One rule a figure of the config, since each has its own list of data sets.
@@ -30,7 +30,7 @@ for label, entry in STUDY["figures"].items():
                 category="Figures",
                 subcategory=label.replace("_", " "),
             ),
-            [path for path in figure_files(label) if path.endswith(".png")],
+            [path for path in figure_files(label) if not path.endswith(".svg")],
         log:
             f"{LOGS}/figures/{label}.log",
         benchmark:

@@ -2,19 +2,29 @@ localrules:
     tables,
 
 
-TABLES = ("ratios", "definition", "attacks", "accuracy", "steps", "replication")
+TABLES = (
+    "ratios",
+    "definition",
+    "resistance",
+    "attacks",
+    "measures",
+    "prediction",
+    "accuracy",
+    "steps",
+    "replication",
+)
 
 
 rule tables:
     input:
         study=rules.study.output[0],
         ratios=rules.spectrum.output.ratios,
-        steps=expand(f"{RESULTS}/attack/{{family}}.steps.parquet", family=FAMILIES),
-        curves=expand(f"{RESULTS}/attack/{{family}}.curves.parquet", family=FAMILIES),
+        steps=attack_files("steps"),
+        curves=attack_files("curves"),
         trajectories=TRAJECTORIES,
         published=os.path.relpath(ROOT / "config" / "published.csv"),
         grids=os.path.relpath(ROOT / "config" / "published_fig2.csv"),
-        code=source("tables.py"),
+        code=[source("tables.py"), source("resistance.py"), source("measures.py")],
     output:
         report(
             expand(

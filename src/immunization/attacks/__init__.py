@@ -1,6 +1,12 @@
 """Attackers on the probe, one file a family.
 
-A file declares `PARAMETERS` and `attack(spectrum, parameters, plan)`, which runs one attacker on
-M problems at once in the eigenbasis of their Hessians. Files that start with an underscore are
-helpers, not families.
+A file declares `PARAMETERS` (with `EXTENDS = "_probe"` for those that all probes share), the
+literals `EIGENBASIS` and `GRID`, `flops(rows, dimension, parameters)`, and
+`attack(objective, parameters, plan)`, which runs a grid of G attackers on M problems at once.
+Non-linear attackers (`NONLINEAR = True`) declare `predict` instead. Files that start with an
+underscore are helpers, not families.
+
+EIGENBASIS: whether a rotation of the features changes nothing, so that a squared-loss attack
+    follows exactly from eigenvalues and label coefficients.
+GRID: numeric parameters that come as tensors of shape (G, 1), one entry an attacker.
 """

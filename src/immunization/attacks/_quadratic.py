@@ -1,79 +1,133 @@
-"""A squared-loss probe in the eigenbasis of its Hessian: what an attacker starts from.
+"""The spectral simulator: a squared-loss probe in the eigenbasis of its Hessian.
 
-With errors e = v − w* in the eigenbasis, the loss above the best is Σσ²e²/(2N) and its gradient
-σ²e/N: first-order attacks follow exactly from the eigenvalues σ² and the coefficients of w*, at
-O(k) a step. N only scales the step length and is left out.
+With errors e = w − w* in the eigenbasis, the loss above the best is Σσ²e²/(2N) and its gradient
+σ²e/N: every attacker whose steps do not depend on the axes follows exactly from the eigenvalues σ²
+and the coefficients of w*, at O(k) a step and without the data. N only scales the step length and
+is left out.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from immunization.attacks._objective import Objective, ratio_or_zero
 
-class Quadratic(NamedTuple):
-    """M problems, padded with zeros to k.
+
+@dataclass(frozen=True)
+class Quadratic(Objective):
+    """M problems, padded with zeros to k. Weights are held as errors e.
 
     Attributes:
-        eigenvalues: σ², shape (M, k), ascending.
-        coefficients: w* in the eigenbasis, shape (M, k). The attacker starts at zero, so the
-            first error is their negative.
+        eigenvalues: over the largest of each problem, shape (M, 1, k).
+        coefficients: w* in the eigenbasis, shape (M, 1, k).
+        energy: L_0 − L* without immunization, in the units of ½Σ``eigenvalues``·e² (that is, ΣU
+            of the labels explained, over σ_1²), shape (M, 1).
+        floor: share of it that no probe on these features explains, shape (M, 1); negative where
+            they explain more.
+        initial: weights that attackers start at, shape (M, G, k); None for zero.
     """
 
     eigenvalues: Tensor
     coefficients: Tensor
+    energy: Tensor
+    floor: Tensor
+    initial: Tensor | None = None
 
-    def scaled(self) -> Tensor:
-        """Eigenvalues over the largest, shape (M, k): no attacker here depends on the scale."""
-        return self.eigenvalues / self.eigenvalues[:, -1:]
+    @cached_property
+    def unit(self) -> Tensor:
+        """1/``energy``, and 0 where there is none."""
+        return ratio_or_zero(torch.ones_like(self.energy), self.energy)
 
-    def start(self) -> Tensor:
-        """Errors at step 0, shape (M, k)."""
-        return -self.coefficients
+    @classmethod
+    def build(
+        cls,
+        eigenvalues: Tensor,
+        coefficients: Tensor,
+        explained: Tensor | None = None,
+        initial: Tensor | None = None,
+    ) -> Quadratic:
+        """From σ² and w* of each problem, shape (M, k).
+
+        Args:
+            eigenvalues: σ².
+            coefficients: of w*.
+            explained: ‖y‖² − 2N·L* without immunization, shape (M,); by default what these
+                features explain.
+            initial: see the class.
+        """
+        scale = eigenvalues.max(dim=1, keepdim=True).values
+        own = (eigenvalues * coefficients.square()).sum(dim=1, keepdim=True)
+        reference = own if explained is None else explained[:, None]
+        return cls(
+            eigenvalues=(eigenvalues / scale)[:, None],
+            coefficients=coefficients[:, None],
+            energy=reference / scale,
+            floor=ratio_or_zero(reference - own, reference),
+            initial=initial,
+        )
+
+    @property
+    def smoothness(self) -> Tensor:  # type: ignore[override]
+        """1: eigenvalues are relative."""
+        return torch.ones_like(self.eigenvalues[..., :1])
+
+    @property
+    def convexity(self) -> Tensor:  # type: ignore[override]
+        """Smallest non-zero eigenvalue."""
+        positive = torch.where(self.eigenvalues > 0, self.eigenvalues, torch.inf)
+        return positive.min(dim=-1, keepdim=True).values
+
+    def start(self, attackers: int) -> Tensor:
+        """−w*, or that plus the initial weights."""
+        errors = -self.coefficients.expand(-1, attackers, -1)
+        return errors.clone() if self.initial is None else errors + self.initial
+
+    def gap(self, errors: Tensor) -> Tensor:
+        """Loss gap, shape (M, …) for errors (M, …, k)."""
+        shape = [len(errors)] + [1] * (errors.ndim - 2)
+        loss = (self.eigenvalues.reshape(*shape, -1) * errors.square()).sum(-1)
+        return self.floor.reshape(shape) + ratio_or_zero(loss, self.energy.reshape(shape))
+
+    def evaluate(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss gap and gradient."""
+        gradient = self.eigenvalues * weights
+        loss = torch.linalg.vecdot(gradient, weights)
+        return self.floor + loss * self.unit, gradient
+
+    def to_minimum(self, weights: Tensor, gradient: Tensor, direction: Tensor) -> Tensor:
+        """Exact: −gᵀd/dᵀHd."""
+        slope = torch.linalg.vecdot(gradient, direction)
+        curvature = torch.linalg.vecdot(self.eigenvalues * direction, direction)
+        return ratio_or_zero(-slope, curvature)[..., None]
+
+    def newton(self, weights: Tensor, gradient: Tensor) -> Tensor:
+        """−e on the range."""
+        return torch.where(self.eigenvalues > 0, -weights, 0.0)
+
+    def distance(self, weights: Tensor) -> Tensor:
+        """‖e‖²."""
+        return weights.square().sum(-1)
+
+    def excess(self, gap: Tensor) -> Tensor:
+        """Without the floor."""
+        return gap - self.floor
+
+    def select(self, problems: Tensor) -> Quadratic:
+        """Some problems."""
+        return replace(
+            self,
+            eigenvalues=self.eigenvalues[problems],
+            coefficients=self.coefficients[problems],
+            energy=self.energy[problems],
+            floor=self.floor[problems],
+            initial=None if self.initial is None else self.initial[problems],
+        )
 
 
-class Plan(NamedTuple):
-    """What to run and record.
-
-    Attributes:
-        budget: largest number of steps.
-        threshold: ε; an attacker is done when the loss gap is at most ε.
-        record: ascending steps, the first 0, at which errors are kept.
-    """
-
-    budget: int
-    threshold: float
-    record: list[int]
-
-
-class Attack(NamedTuple):
-    """Outcome of one attacker on M problems.
-
-    Attributes:
-        steps: first step with a loss gap ≤ ε, shape (M,), integer; budget + 1 if never.
-        errors: at the recorded steps, shape (M, R, k).
-    """
-
-    steps: Tensor
-    errors: Tensor
-
-
-def loss_gap(scaled: Tensor, errors: Tensor, start: Tensor) -> Tensor:
-    """(L_t − L*)/(L_0 − L*), shape (M, …); 0 where L_0 = L*.
-
-    Args:
-        scaled: eigenvalues over the largest, shape (M, k) or (M, 1, k) to match ``errors``.
-        errors: shape (M, k) or (M, R, k).
-        start: errors at step 0, shape like ``errors``.
-    """
-    first = (scaled * start.square()).sum(-1)
-    now = (scaled * errors.square()).sum(-1)
-    return torch.where(first > 0, now / first.clamp_min(torch.finfo(now.dtype).tiny), 0.0)
-
-
-def convergence_ratio(errors: Tensor) -> Tensor:
-    """‖w_t − w*‖²/‖w_0 − w*‖² (Zheng et al., ICML 2025, Eq. 16) at recorded steps, (M, R)."""
-    square = errors.square().sum(-1)
-    return square / square[:, :1].clamp_min(torch.finfo(square.dtype).tiny)
+def convergence_ratio(distances: Tensor) -> Tensor:
+    """‖w_t − w*‖²/‖w_0 − w*‖² along the last axis (Zheng et al., ICML 2025, Eq. 16)."""
+    return distances / distances[..., :1].clamp_min(torch.finfo(distances.dtype).tiny)

@@ -1,4 +1,4 @@
-"""Gradient descent on the probe, with step 1/L or with exact line search."""
+"""Gradient descent on the probe, with a multiple of step 1/L or with exact line search."""
 
 from __future__ import annotations
 
@@ -7,78 +7,92 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from immunization.attacks._quadratic import Attack, Plan, Quadratic, loss_gap
+from immunization.attacks._flops import passes
+from immunization.attacks._iterate import State, iterate
+from immunization.attacks._objective import Attack, Objective, Plan
+from immunization.attacks._quadratic import Quadratic
 
+EXTENDS = "_probe"
+EIGENBASIS = True
+GRID = ("factor",)
 PARAMETERS = {
     "step": {
         "enum": ["inverse_l", "line_search"],
         "default": "inverse_l",
-        "description": "inverse_l: 1/L with L = σ_1(H). line_search: the exact minimiser along "
-        "the gradient, as in the paper's Fig. 1.",
+        "description": "inverse_l: `factor`/L with L = σ_1(H). line_search: the exact minimiser "
+        "along the gradient, as in the paper's Fig. 1.",
+    },
+    "factor": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "exclusiveMaximum": 2,
+        "default": 1,
+        "description": "step as a multiple of 1/L; from 2 on it diverges.",
     },
 }
 
 
-def attack(spectrum: Quadratic, parameters: dict[str, Any], plan: Plan) -> Attack:
-    """Run one of the two on M problems."""
+def flops(rows: int, dimension: int, parameters: dict[str, Any]) -> tuple[float, float]:
+    """Set-up and each step; 1/L comes from twenty power steps."""
     if parameters["step"] == "line_search":
-        return line_search(spectrum, plan)
-    return inverse_l(spectrum, plan)
+        return 0.0, passes(rows, dimension, extra=6)
+    return 20 * passes(rows, dimension), passes(rows, dimension, extra=2)
 
 
-def inverse_l(spectrum: Quadratic, plan: Plan) -> Attack:
-    """Step 1/L, in closed form: e_t = (1 − σ²/σ_1²)^t e_0.
+def attack(objective: Objective, parameters: dict[str, Any], plan: Plan) -> Attack:
+    """Run a grid of steps, or the line search, on M problems."""
+    if parameters["step"] == "line_search":
+        return iterate(objective, {"weights": objective.start(plan.attackers)}, _search, plan)
+    if isinstance(objective, Quadratic):
+        return _closed_form(objective, parameters["factor"], plan)
+    length = parameters["factor"] / objective.smoothness
 
-    The loss gap falls monotonically, so the first step under the threshold is found by
+    def advance(_: Objective, state: State, gradient: Tensor, __: int) -> State:
+        own = state["length"]
+        return {"weights": state["weights"] - own * gradient, "length": own}
+
+    start = objective.start(plan.attackers)
+    return iterate(objective, {"weights": start, "length": length}, advance, plan)
+
+
+def _search(objective: Objective, state: State, gradient: Tensor, _: int) -> State:
+    length = objective.to_minimum(state["weights"], gradient, -gradient)
+    return {"weights": state["weights"] - length * gradient}
+
+
+def _closed_form(objective: Quadratic, factor: Tensor, plan: Plan) -> Attack:
+    """e_t = (1 − fσ²/σ_1²)^t e_0.
+
+    The loss falls monotonically for f < 2, so the first step under the threshold is found by
     bisection over whole numbers.
     """
-    scaled, start = spectrum.scaled(), spectrum.start()
-    factor = 1 - scaled
+    start = objective.start(plan.attackers)
+    shrink = 1 - factor * objective.eigenvalues
+    # Powers of a negative base at whole numbers, by its size and the parity.
+    size, negative = shrink.abs(), shrink < 0
 
-    def gap(step: Tensor) -> Tensor:
-        return loss_gap(scaled, start * factor.pow(step[:, None]), start)
+    def errors(step: Tensor) -> Tensor:
+        power = size.pow(step)
+        return start * torch.where(negative & (step % 2 == 1), -power, power)
 
-    low = torch.full_like(scaled[:, 0], -1)  # above the threshold, or before the start
+    low = start.new_full(start.shape[:2], -1)  # above the threshold, or before the start
     high = torch.full_like(low, plan.budget + 1)  # under it, or past the budget
-    while bool((high - low > 1).any()):
+    for _ in range((plan.budget + 2).bit_length()):
+        open_ = high - low > 1
         middle = ((low + high) / 2).floor()
-        under = gap(middle) <= plan.threshold
-        low, high = torch.where(under, low, middle), torch.where(under, middle, high)
-    times = torch.tensor(plan.record, dtype=scaled.dtype, device=scaled.device)
-    errors = start[:, None, :] * factor[:, None, :].pow(times[None, :, None])
-    return Attack(high.to(torch.int64), errors)
-
-
-def line_search(spectrum: Quadratic, plan: Plan) -> Attack:
-    """Exact line search: α = Σσ⁴e²/Σσ⁶e², e ← (1 − ασ²)e."""
-    scaled, errors = spectrum.scaled(), spectrum.start().clone()
-    start = errors.clone()
-    count = len(errors)
-    steps = torch.full((count,), plan.budget + 1, dtype=torch.int64, device=errors.device)
-    first = (scaled * start.square()).sum(-1)
-    record = set(plan.record)
-    kept = []
-    running = torch.arange(count, device=errors.device)
-    last = max(plan.record)
-    for step in range(plan.budget + 1):
-        slope = scaled * errors
-        reached = (slope * errors).sum(-1) <= plan.threshold * first[running]
-        steps[running] = torch.where(
-            reached & (steps[running] > step),
-            torch.tensor(step, device=steps.device),
-            steps[running],
-        )
-        if step in record:
-            kept.append(errors.clone())
-        if step >= last and step % 50 == 0:  # nothing more to record: drop who is done
-            going = steps[running] > plan.budget
-            if not bool(going.any()):
-                break
-            if not bool(going.all()):
-                running, scaled = running[going], scaled[going]
-                errors, slope = errors[going], slope[going]
-        square = slope.square()
-        curvature = (scaled * square).sum(-1, keepdim=True)
-        length = square.sum(-1, keepdim=True) / curvature.clamp_min(1e-300)
-        errors = errors - length * slope
-    return Attack(steps, torch.stack(kept, dim=1))
+        under = objective.gap(errors(middle[..., None])) <= plan.threshold
+        high = torch.where(open_ & under, middle, high)
+        low = torch.where(open_ & ~under, middle, low)
+    kept, gaps, distances = [], [], []
+    for time in plan.record:
+        found = errors(torch.tensor(float(time), dtype=start.dtype, device=start.device))
+        gaps.append(objective.gap(found))
+        distances.append(objective.distance(found))
+        if plan.keep:
+            kept.append(found)
+    return Attack(
+        high.to(torch.int64),
+        torch.stack(gaps, dim=-1),
+        torch.stack(distances, dim=-1),
+        torch.stack(kept, dim=2) if plan.keep else None,
+    )

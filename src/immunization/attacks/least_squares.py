@@ -1,4 +1,4 @@
-"""Closed-form least squares: one solve, whatever the condition number."""
+"""Closed-form least squares, ridge or not: one solve, whatever the condition number."""
 
 from __future__ import annotations
 
@@ -6,14 +6,46 @@ from typing import Any
 
 import torch
 
-from immunization.attacks._quadratic import Attack, Plan, Quadratic
+from immunization.attacks._flops import solve
+from immunization.attacks._objective import Attack, Objective, Plan
+from immunization.attacks._quadratic import Quadratic
 
-PARAMETERS: dict[str, Any] = {}
+EXTENDS = "_probe"
+EIGENBASIS = True
+GRID = ("ridge",)
+PARAMETERS = {
+    "loss": {
+        "enum": ["squared"],
+        "default": "squared",
+        "description": "what the probe is trained on.",
+    },
+    "ridge": {
+        "type": "number",
+        "minimum": 0,
+        "default": 0,
+        "description": "ridge relative to σ_1(H).",
+    },
+}
 
 
-def attack(spectrum: Quadratic, parameters: dict[str, Any], plan: Plan) -> Attack:
-    """At w* after one step."""
-    start = spectrum.start()
+def flops(rows: int, dimension: int, parameters: dict[str, Any]) -> tuple[float, float]:
+    """Set-up and each step."""
+    return 0.0, solve(rows, dimension)
+
+
+def attack(objective: Objective, parameters: dict[str, Any], plan: Plan) -> Attack:
+    """At −w*·ρ/(σ² + ρ) from w* after one step; a large ridge may keep the loss too high."""
+    assert isinstance(objective, Quadratic)
+    start = -objective.coefficients.expand(-1, plan.attackers, -1)
+    ridge = parameters["ridge"]
+    values = objective.eigenvalues
+    kept = torch.where(ridge > 0, ridge / (values + ridge).clamp_min(1e-300), 0.0)
+    after = start * kept
     later = torch.tensor(plan.record, device=start.device) > 0
-    errors = torch.where(later[None, :, None], torch.zeros_like(start)[:, None], start[:, None])
-    return Attack(torch.ones(len(start), dtype=torch.int64, device=start.device), errors)
+    errors = torch.where(later[:, None], after[:, :, None], start[:, :, None])
+    zero, one = objective.gap(start), objective.gap(after)
+    steps = torch.where(one <= plan.threshold, 1, plan.budget + 1)
+    steps = torch.where(zero <= plan.threshold, 0, steps)
+    return Attack(
+        steps, objective.gap(errors), objective.distance(errors), errors if plan.keep else None
+    )

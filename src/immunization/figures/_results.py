@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from immunization.files import read_table
+from immunization.files import read_table, read_tables
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Results:
 
     Attributes:
         paths: of the Parquet files, by "ratios", "spectra", "steps", "curves" (these two are lists,
-            one a family) and "trajectories" (a list, one a method and data set).
+            one a data set and engine) and "trajectories" (a list, one a method and data set).
         methods: labels in the order of the config.
         order: what labels stand for, and sweeps, as in study.json.
         parameters: of the figure.
@@ -51,15 +51,14 @@ class Results:
     @cached_property
     def curves(self) -> pd.DataFrame:
         """One row a (data set, method, seed, role, attack, recorded step)."""
-        return pd.concat(map(read_table, self.paths["curves"]), ignore_index=True)
+        return read_tables(self.paths["curves"])
 
     @cached_property
     def steps(self) -> pd.DataFrame:
         """One row a (data set, method, seed, pair, role, attack)."""
-        return pd.concat(map(read_table, self.paths["steps"]), ignore_index=True)
+        return read_tables(self.paths["steps"])
 
     @cached_property
     def trajectories(self) -> pd.DataFrame:
         """One row a (data set, method, seed, pair, recorded step), of methods that take steps."""
-        frames = [frame for frame in map(read_table, self.paths["trajectories"]) if len(frame)]
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        return read_tables(self.paths["trajectories"])

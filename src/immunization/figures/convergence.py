@@ -29,6 +29,8 @@ LOWEST = 1e-10
 def draw(results: Results, dataset: str) -> Figure:
     """Eq. 16 and the loss gap against the step: quartiles over pairs, averaged over seeds."""
     curves = results.curves[results.curves["dataset"] == dataset]
+    # Attackers of both tasks with squared loss, for which w* is known.
+    curves = curves[curves["attack"].isin(curves.loc[curves["role"] == "P", "attack"])]
     # An attacker that is done after one step has no curve to show.
     later = curves[curves["step"] > 0].groupby("attack")["loss_gap_q50"].max()
     attacks = [name for name in curves["attack"].unique() if later[name] > 0]

@@ -185,10 +185,13 @@ class Immunized:
     Attributes:
         theta: θ, shape (B, D, D).
         records: its trajectory; empty where none was asked for.
+        singular: whether θ has lost directions on purpose, as by erasure. Its rank is then counted
+            at round-off, and limits for invertible θ do not bind it.
     """
 
     theta: Tensor
     records: list[Record] = field(default_factory=list)
+    singular: bool = False
 
 
 def descend(

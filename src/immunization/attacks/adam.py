@@ -1,0 +1,77 @@
+"""Adam, with schedules and warm-up; with weight decay AdamW."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from immunization.attacks._flops import passes
+from immunization.attacks._iterate import State, iterate
+from immunization.attacks._objective import Attack, Objective, Plan
+
+EXTENDS = "_probe"
+EIGENBASIS = False
+GRID = ("learning_rate", "weight_decay", "warm_up")
+PARAMETERS = {
+    "learning_rate": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "default": 0.01,
+        "description": "step length; Adam moves every weight by about so much at first.",
+    },
+    "weight_decay": {
+        "type": "number",
+        "minimum": 0,
+        "default": 0,
+        "description": "decoupled decay: above 0 this is AdamW (0.01 in PyTorch).",
+    },
+    "schedule": {
+        "enum": ["constant", "cosine", "linear"],
+        "default": "constant",
+        "description": "of the learning rate, down to 0 at the budget.",
+    },
+    "warm_up": {
+        "type": "integer",
+        "minimum": 0,
+        "default": 0,
+        "description": "steps over which the learning rate rises from 0.",
+    },
+}
+BETAS = (0.9, 0.999)
+EPS = 1e-8
+"""As in PyTorch, like the betas."""
+
+
+def flops(rows: int, dimension: int, parameters: dict[str, Any]) -> tuple[float, float]:
+    """Set-up and each step."""
+    return 0.0, passes(rows, dimension, extra=14)
+
+
+def decay(schedule: str, step: int, budget: int) -> float:
+    """Share of the learning rate at a step."""
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * step / budget))
+    return 1 - step / budget if schedule == "linear" else 1.0
+
+
+def attack(objective: Objective, parameters: dict[str, Any], plan: Plan) -> Attack:
+    """Run a grid on M problems, in the axes of the features."""
+    start = objective.start(plan.attackers)
+    rate, shrink, warm = (parameters[name] for name in GRID)
+    ramp = warm.clamp_min(1)
+
+    def advance(_: Objective, state: State, gradient: Tensor, step: int) -> State:
+        first = torch.lerp(state["first"], gradient, 1 - BETAS[0])
+        second = torch.lerp(state["second"], gradient.square(), 1 - BETAS[1])
+        share = decay(parameters["schedule"], step, plan.budget)
+        length = rate * ((step + 1) / ramp).clamp_max(1) * share
+        under = (second / (1 - BETAS[1] ** (step + 1))).sqrt_().add_(EPS)
+        weights = state["weights"] * (1 - length * shrink)
+        weights -= length * (first / (1 - BETAS[0] ** (step + 1))) / under
+        return {"weights": weights, "first": first, "second": second}
+
+    zero = torch.zeros_like(start)
+    return iterate(objective, {"weights": start, "first": zero, "second": zero}, advance, plan)

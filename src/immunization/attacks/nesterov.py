@@ -1,0 +1,57 @@
+"""Nesterov's accelerated gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from immunization.attacks._flops import passes
+from immunization.attacks._iterate import State, iterate
+from immunization.attacks._objective import Attack, Objective, Plan
+from immunization.errors import UserError
+
+EXTENDS = "_probe"
+EIGENBASIS = True
+GRID: tuple[str, ...] = ()
+PARAMETERS = {
+    "momentum": {
+        "enum": ["schedule", "optimal"],
+        "default": "schedule",
+        "description": "schedule: t/(t + 3), which needs no knowledge of the spectrum. optimal: "
+        "(√L − √μ)/(√L + √μ), with μ the smallest non-zero eigenvalue (squared loss).",
+    },
+}
+
+
+def flops(rows: int, dimension: int, parameters: dict[str, Any]) -> tuple[float, float]:
+    """Set-up and each step."""
+    return 20 * passes(rows, dimension), passes(rows, dimension, extra=5)
+
+
+def attack(objective: Objective, parameters: dict[str, Any], plan: Plan) -> Attack:
+    """x ← y − g(y)/L, y ← x + m(x − x₋); the probe is y, where gradients are taken."""
+    fixed = None
+    if parameters["momentum"] == "optimal":
+        if objective.convexity is None:
+            raise UserError("attacker family nesterov: `momentum: optimal` needs `loss: squared`.")
+        high, low = objective.smoothness.sqrt(), objective.convexity.sqrt()
+        fixed = (high - low) / (high + low)
+    start = objective.start(plan.attackers)
+    state = {"weights": start, "before": start, "length": 1 / objective.smoothness}
+    if fixed is not None:
+        state["momentum"] = fixed
+    return iterate(objective, state, advance, plan)
+
+
+def advance(_: Objective, state: State, gradient: Tensor, step: int) -> State:
+    """One step."""
+    point = state["weights"] - state["length"] * gradient
+    momentum = state.get("momentum")
+    ahead = point - state["before"]
+    if momentum is None:
+        weights = torch.add(point, ahead, alpha=step / (step + 3))
+    else:
+        weights = ahead.mul_(momentum).add_(point)
+    return state | {"weights": weights, "before": point}

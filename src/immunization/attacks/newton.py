@@ -1,0 +1,33 @@
+"""Newton's method with exact line search; on a logistic loss also known as IRLS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from immunization.attacks._flops import solve
+from immunization.attacks._iterate import State, iterate
+from immunization.attacks._objective import Attack, Objective, Plan
+
+EXTENDS = "_probe"
+EIGENBASIS = True
+GRID: tuple[str, ...] = ()
+PARAMETERS: dict[str, Any] = {}
+
+
+def flops(rows: int, dimension: int, parameters: dict[str, Any]) -> tuple[float, float]:
+    """Set-up and each step: the Hessian, and a solve with it."""
+    return 0.0, solve(rows, dimension)
+
+
+def attack(objective: Objective, parameters: dict[str, Any], plan: Plan) -> Attack:
+    """One step on a squared loss, a few on others."""
+    return iterate(objective, {"weights": objective.start(plan.attackers)}, advance, plan)
+
+
+def advance(objective: Objective, state: State, gradient: Tensor, _: int) -> State:
+    """One step."""
+    direction = objective.newton(state["weights"], gradient)
+    length = objective.to_minimum(state["weights"], gradient, direction)
+    return {"weights": state["weights"] + length * direction}

@@ -1,0 +1,60 @@
+"""Non-linear probes: what a stronger attacker gets back of a label that no linear probe sees."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pandas as pd
+
+from immunization.engines._job import (
+    Attacker,
+    Frames,
+    Job,
+    Target,
+    Unit,
+    correct,
+    nonlinear_frames,
+)
+from immunization.views import features, seeded
+
+
+def units(job: Job) -> list[Unit]:
+    """One a target, on the stated sample of pairs; none where labels do not vary."""
+    attackers = [a for a in job.attackers if job.has_rows(a.view)]
+    if not (job.task_set.accuracy and attackers):
+        return []
+    return [
+        Unit(
+            {
+                "engine": "nonlinear",
+                "targets": [[target.file.label, target.owner, target.seeds]],
+                "pairs": job.sample(),
+                "rows": job.settings["nonlinear_rows"],
+                "attackers": [[a.label, a.use, a.parameters] for a in attackers],
+            },
+            partial(run, job, target, attackers),
+        )
+        for target in job.targets("H", job.sample())
+    ]
+
+
+def run(job: Job, target: Target, attackers: list[Attacker]) -> Frames:
+    """All of them on one target; of more training rows than ``nonlinear_rows`` a part is drawn."""
+    most = job.settings["nonlinear_rows"]
+    theta = target.file.theta(target.owner, job.device)[target.pairs]
+    found = []
+    for attacker in attackers:
+        view = attacker.view
+        rows = max(len(task.train_rows) for task in job.rows_of(view, target.tasks, target.owner))
+        if rows > most:
+            view = view._replace(fraction=view.fraction * most / rows)
+        tasks = job.rows_of(view, target.tasks, target.owner)
+        seen = features(job.task_set, tasks, theta, view)
+        generators = [
+            seeded("network", target.owner, *job.task_set.pair_names[pair]) for pair in target.pairs
+        ]
+        scores = attacker.family.predict(
+            seen.train, seen.labels, seen.mask, seen.test, attacker.parameters, generators
+        )
+        found.append(nonlinear_frames(job, target, attacker, correct(scores, seen.test_labels))[0])
+    return pd.concat(found), pd.DataFrame()

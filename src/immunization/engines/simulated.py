@@ -1,0 +1,201 @@
+"""Squared loss, exactly from eigenvalues and label coefficients; the data enter for accuracies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from immunization.attacks._quadratic import Quadratic
+from immunization.engines._job import (
+    Attacker,
+    Frames,
+    Job,
+    Target,
+    Unit,
+    correct,
+    fastest_start,
+    frames,
+    grid_parameters,
+    grids,
+    plan_of,
+)
+from immunization.views import (
+    Decomposition,
+    View,
+    centred_spectrum,
+    decompose,
+    features,
+    repair,
+    seeded,
+)
+
+ENTRIES = {"cpu": 2**15, "cuda": 2**20}
+"""Numbers in the errors of all problems of a unit, about: what stays in a processor's cache, or
+keeps a GPU busy."""
+BYTES = {"cpu": 2**28, "cuda": 3 * 2**30}
+"""What the eigenvectors of a unit may take."""
+
+
+def units(job: Job) -> list[Unit]:
+    """One a (role, rows, basis, few targets)."""
+    found = []
+    everyone = list(range(len(job.task_set.pair_names)))
+    by_basis: dict[tuple[Any, ...], list[Attacker]] = {}
+    for attacker in job.attackers:
+        if job.has_rows(attacker.view):
+            key = (attacker.view.fraction, attacker.view.fresh, attacker.view.basis)
+            by_basis.setdefault(key, []).append(attacker)
+    for attackers in by_basis.values():
+        found += _units(job, "H", everyone, attackers)
+    plain = job.benign()
+    if plain:
+        found += _units(job, "P", everyone, plain)
+        found += _units(job, "T", job.sample(), plain)
+    return found
+
+
+def _units(job: Job, role: str, pairs: list[int], attackers: list[Attacker]) -> list[Unit]:
+    dimension = job.task_set.inputs.shape[1]
+    rank = int(job.task_set.statistics["ranks"].max())
+    group: list[Target] = []
+    found = []
+    view = attackers[0].view
+    # A decomposition of few rows is that of a seed's own.
+    targets = job.targets(role, pairs)
+    for number, target in enumerate(targets):
+        group.append(target)
+        problems = sum(len(t.pairs) for t in group)
+        full = (
+            problems * rank > ENTRIES[job.device]
+            or 8 * problems * dimension * (rank + dimension) > BYTES[job.device]
+        )
+        if full or number == len(targets) - 1:
+            key = {
+                "role": role,
+                "rows": view.rows,
+                "basis": view.basis,
+                "targets": [[t.file.label, t.owner, t.seeds] for t in group],
+                "pairs": pairs,
+                "attackers": [[a.label, a.use, a.parameters] for a in attackers],
+            }
+            found.append(Unit(key, partial(run, job, group, attackers)))
+            group = []
+    return found
+
+
+def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
+    """Decompose every target once, then run all attackers on all of them together."""
+    view = attackers[0].view
+    tasks = [job.statistics(view, t.tasks, t.owner) for t in targets]
+    thetas = [t.file.theta(t.owner, job.device)[t.pairs] for t in targets]
+    bases = [
+        centred_spectrum(task, theta, view.basis) if view.basis != "none" else None
+        for task, theta in zip(tasks, thetas, strict=True)
+    ]
+    explained = torch.cat([task.targets.square().sum(-1) for task in tasks])
+    tests = [
+        _test_rows(job, target, theta, view) for target, theta in zip(targets, thetas, strict=True)
+    ]
+    steps_rows, curve_rows = [], []
+    by_view: dict[View, list[Attacker]] = {}
+    for attacker in attackers:
+        by_view.setdefault(attacker.view, []).append(attacker)
+    for own, members in by_view.items():
+        parts = [
+            decompose(task, theta, own, singular=target.file.singular)
+            if basis is None
+            else repair(task, *basis, own)
+            for task, theta, target, basis in zip(tasks, thetas, targets, bases, strict=True)
+        ]
+        problem = _stack(parts, explained)
+        for group in grids(members):
+            budget = job.settings["budget"]
+            plan = plan_of(job, group, budget, keep=job.task_set.accuracy)
+            objective = _started(job, problem, group, targets, parts)
+            outcome = group[0].family.attack(
+                objective, grid_parameters(group, problem.energy), plan
+            )
+            outcome = fastest_start(outcome, group[0].restarts)
+            offset = 0
+            for target, part, task, test in zip(targets, parts, tasks, tests, strict=True):
+                place = slice(offset, offset + len(target.pairs))
+                offset = place.stop
+                mine = outcome.part(place)
+                hits = None
+                if test is not None and mine.weights is not None:
+                    hits = _accuracies(part, mine.weights, *test)
+                rows = frames(job, target, group, mine, hits, budget, task.rows)
+                steps_rows.append(rows[0])
+                curve_rows.append(rows[1])
+    return pd.concat(steps_rows), pd.concat(curve_rows)
+
+
+def _stack(parts: list[Decomposition], explained: Tensor) -> Quadratic:
+    """All problems of a unit, padded in front (eigenvalues ascend, zeros come first)."""
+    width = max(part.eigenvalues.shape[-1] for part in parts)
+
+    def pad(values: Tensor) -> Tensor:
+        return torch.nn.functional.pad(values, (width - values.shape[-1], 0))
+
+    return Quadratic.build(
+        torch.cat([pad(part.eigenvalues) for part in parts]),
+        torch.cat([pad(part.coefficients) for part in parts]),
+        explained,
+    )
+
+
+def _started(
+    job: Job,
+    problem: Quadratic,
+    group: list[Attacker],
+    targets: list[Target],
+    parts: list[Decomposition],
+) -> Quadratic:
+    """With the random starts of a group, if it has any; normal in any rotated axes."""
+    count = group[0].restarts
+    if not count:
+        return problem
+    width = problem.eigenvalues.shape[-1]
+    dimension = job.task_set.inputs.shape[1]
+    drawn = torch.stack(
+        [
+            torch.randn(count, width, dtype=torch.float64, generator=generator)
+            for target in targets
+            for generator in starts(job, target)
+        ]
+    ).to(problem.eigenvalues)
+    drawn = drawn * (problem.eigenvalues > 0) / (3 * dimension) ** 0.5
+    return replace(problem, initial=drawn.repeat(1, len(group), 1))
+
+
+def starts(job: Job, target: Target) -> list[torch.Generator]:
+    """A generator for each problem, the same for every method."""
+    names = job.task_set.pair_names
+    return [
+        seeded("start", target.owner, *names[pair], third)
+        for pair, third in zip(target.pairs, target.third, strict=True)
+    ]
+
+
+def _test_rows(job: Job, target: Target, theta: Tensor, view: View) -> tuple[Tensor, Tensor] | None:
+    """Inputs (M, n, D) and labels (M, n) that accuracies are taken on."""
+    if not job.task_set.accuracy:
+        return None
+    tasks = job.rows_of(view, target.tasks, target.owner)
+    identity = torch.eye(theta.shape[-1], dtype=theta.dtype, device=theta.device)
+    seen = features(job.task_set, tasks, identity.expand_as(theta), View())
+    return seen.test, seen.test_labels
+
+
+def _accuracies(part: Decomposition, errors: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:
+    """Held-out accuracy at each recorded step, shape (M, G, R)."""
+    width = part.coefficients.shape[-1]
+    probes = part.coefficients[:, None, None] + errors[..., errors.shape[-1] - width :]
+    weights, offset = part.on_inputs(probes.flatten(1, 2))
+    scores = (inputs @ weights).mT + offset[..., None]
+    return correct(scores, labels[:, None]).reshape(errors.shape[:3])

@@ -1,0 +1,177 @@
+"""Attackers trained on the features: other losses, and methods that depend on the axes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from immunization.attacks._data_objective import (
+    GramObjective,
+    LikelihoodObjective,
+    likelihood,
+    reference_loss,
+)
+from immunization.engines._job import (
+    Attacker,
+    Frames,
+    Job,
+    Target,
+    Unit,
+    correct,
+    fastest_start,
+    frames,
+    grid_parameters,
+    grids,
+    plan_of,
+)
+from immunization.engines.simulated import starts
+from immunization.tasks import Task
+from immunization.views import Features, View, features
+
+BYTES = {"cpu": 2**22, "cuda": 2**32}
+"""Features of a unit: as many as stay in a processor's cache, or a GPU holds easily."""
+
+
+def units(job: Job) -> list[Unit]:
+    """One a (view, loss, few targets), on the stated sample of pairs."""
+    by_view: dict[tuple[View, str], list[Attacker]] = {}
+    for attacker in job.attackers:
+        needs_labels = attacker.loss != "squared"
+        if job.has_rows(attacker.view) and (job.task_set.accuracy or not needs_labels):
+            by_view.setdefault((attacker.view, attacker.loss), []).append(attacker)
+    rows = max(len(task.train_rows) for task in job.task_set.tasks)
+    found = []
+    for (view, loss), attackers in by_view.items():
+        group: list[Target] = []
+        targets = job.targets("H", job.sample())
+        for number, target in enumerate(targets):
+            group.append(target)
+            problems = sum(len(t.pairs) for t in group)
+            # A squared loss keeps the Gram matrix only.
+            each = job.task_set.inputs.shape[1] if loss == "squared" else rows
+            full = 8 * problems * each * job.task_set.inputs.shape[1] > BYTES[job.device]
+            if full or number == len(targets) - 1:
+                key = {
+                    "engine": "trained",
+                    "view": view,
+                    "loss": loss,
+                    "targets": [[t.file.label, t.owner, t.seeds] for t in group],
+                    "pairs": job.sample(),
+                    "attackers": [[a.label, a.use, a.parameters] for a in attackers],
+                }
+                found.append(Unit(key, partial(run, job, group, attackers)))
+                group = []
+    return found
+
+
+def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
+    """Every attacker of one view and loss on some targets."""
+    view, loss = attackers[0].view, attackers[0].loss
+    tasks = [task for t in targets for task in job.rows_of(view, t.tasks, t.owner)]
+    theta = torch.cat([t.file.theta(t.owner, job.device)[t.pairs] for t in targets])
+    seen = features(job.task_set, tasks, theta, view)
+    budget = job.settings["budget" if loss == "squared" else "budget_likelihood"]
+    problem: GramObjective | LikelihoodObjective
+    if loss == "squared":
+        statistics = [job.statistics(view, t.tasks, t.owner) for t in targets]
+        explained = torch.cat([part.targets.square().sum(-1) for part in statistics])
+        seen = with_intercept(seen) if view.repair != "none" else seen
+        problem = gram_objective(seen, explained)
+    else:
+        seen = with_intercept(seen)
+        lowest = _lowest(job, tasks, theta, loss)
+        problem = likelihood(seen.train, seen.labels, seen.mask, loss=loss, lowest=lowest)
+    rows = seen.mask.sum(1)
+    labelled = job.task_set.accuracy
+    steps_rows, curve_rows = [], []
+    for group in grids(attackers):
+        plan = plan_of(job, group, budget, keep=labelled, settled=torch.inf)
+        objective = _started(job, problem, group, targets)
+        outcome = group[0].family.attack(objective, grid_parameters(group, seen.train), plan)
+        outcome = fastest_start(outcome, group[0].restarts)
+        hits = None
+        if labelled:
+            assert outcome.weights is not None
+            found = scores(problem, seen.test, outcome.weights)
+            hits = correct(found, seen.test_labels[:, None, None])
+        offset = 0
+        for target in targets:
+            place = slice(offset, offset + len(target.pairs))
+            offset = place.stop
+            part = frames(
+                job, target, group, outcome.part(place),
+                None if hits is None else hits[place], budget, rows[place],
+            )  # fmt: skip
+            steps_rows.append(part[0])
+            curve_rows.append(part[1])
+    return pd.concat(steps_rows), pd.concat(curve_rows)
+
+
+def _lowest(job: Job, tasks: list[Task], theta: Tensor, loss: str) -> Tensor:
+    """Loss to come close to, of each problem; tasks that come again are solved once."""
+    names = [
+        (task.name, tuple(task.train_rows[:8].tolist()), len(task.train_rows)) for task in tasks
+    ]
+    first = {name: place for place, name in reversed(list(enumerate(names)))}
+    chosen = sorted(set(first.values()))
+    eye = torch.eye(theta.shape[-1], dtype=theta.dtype, device=theta.device)
+    plain = features(
+        job.task_set, [tasks[i] for i in chosen], eye.expand(len(chosen), -1, -1), View()
+    )
+    plain = with_intercept(plain)
+    reference = likelihood(plain.train, plain.labels, plain.mask, loss=loss)
+    lowest = reference_loss(reference, job.settings["goal_ridge"])
+    return lowest[[chosen.index(first[name]) for name in names]]
+
+
+def with_intercept(seen: Features) -> Features:
+    """A column of ones behind the features; zero for padding."""
+    ones = seen.mask[..., None].to(seen.train)
+    test = torch.nn.functional.pad(seen.test, (0, 1), value=1.0)
+    return seen._replace(train=torch.cat([seen.train, ones], dim=-1), test=test)
+
+
+def gram_objective(seen: Features, explained: Tensor) -> GramObjective:
+    """Squared loss on features."""
+    labels = (seen.labels * seen.mask)[:, None]
+    return GramObjective(
+        gram=seen.train.mT @ seen.train,
+        moment=labels @ seen.train,
+        explained=explained[:, None],
+        rows=seen.mask.sum(1).to(seen.train)[:, None, None],
+    )
+
+
+def scores(problem: GramObjective | LikelihoodObjective, test: Tensor, weights: Tensor) -> Tensor:
+    """Of the held-out rows, positive for the label 1, shape (M, G, R, n)."""
+    if isinstance(problem, LikelihoodObjective) and problem.classes > 1:
+        apart = weights.reshape(*weights.shape[:3], problem.classes, -1)
+        weights = apart[..., 1, :] - apart[..., 0, :]
+    flat = weights.flatten(1, 2) @ test.mT
+    return flat.reshape(*weights.shape[:3], -1)
+
+
+def _started(
+    job: Job,
+    problem: GramObjective | LikelihoodObjective,
+    group: list[Attacker],
+    targets: list[Target],
+) -> GramObjective | LikelihoodObjective:
+    count = group[0].restarts
+    if not count:
+        return problem
+    size = problem.start(1).shape[-1]
+    dimension = job.task_set.inputs.shape[1]
+    drawn = torch.stack(
+        [
+            torch.randn(count, size, dtype=torch.float64, generator=generator)
+            for target in targets
+            for generator in starts(job, target)
+        ]
+    )
+    initial = (drawn / (3 * dimension) ** 0.5).repeat(1, len(group), 1)
+    return replace(problem, initial=initial.to(problem.start(1)))

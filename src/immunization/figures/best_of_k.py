@@ -1,0 +1,72 @@
+"""What an attacker gains by trying more attacks: expected steps of the best of k."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from immunization.figures._attacks import BEST, slowed
+from immunization.figures._results import Results
+from immunization.figures._style import look, nothing, shared_legend, title
+from immunization.measures import best_of_k, linear
+
+CAPTION = (
+    "Expected steps to threshold of the fastest of k attackers drawn at random from those of the "
+    "study with squared loss, on the harmful task; median over pairs and seeds, censored attackers "
+    "at the budget. An attacker who knows nothing of the method and tries k settings pays this "
+    "much; where lines meet, immunization only asks for a few more tries."
+)
+
+
+def curves(results: Results, dataset: str) -> dict[str, np.ndarray]:
+    """Steps for k = 1 … n, by method."""
+    rows = linear(slowed(results, dataset))
+    rows = rows[(rows["role"] == "H") & (rows["loss"] == "squared")]
+    rows = rows[~rows["attack"].str.startswith(BEST)]
+    found = {}
+    for method in results.unswept():
+        own = rows[rows["method"] == method]
+        wide = own.pivot_table(index=["seed", "pair"], columns="attack", values="steps")
+        wide = wide.dropna()  # pairs that all attackers have run on
+        if wide.size:
+            found[method] = np.median(best_of_k(np.maximum(wide.to_numpy(float), 1)), axis=0)
+    return found
+
+
+def draw(results: Results, dataset: str) -> Figure:
+    """One line a method."""
+    found = curves(results, dataset)
+    if not found:
+        return nothing("This study has no attacker to show.")
+    figure, axis = plt.subplots(figsize=(7, 4.4))
+    styles: dict[str, Any] = look(results.methods)
+    handles = {}
+    for method, line in found.items():
+        x = np.arange(1, len(line) + 1)
+        (handles[method],) = axis.plot(x, line, linewidth=1.4, **styles[method])
+    axis.set(yscale="log", xlabel="k, attackers tried", ylabel="steps of the fastest, expected")
+    axis.set_ylim(bottom=0.8)
+    shared_legend(figure, list(handles.values()), [title(m) for m in handles])
+    return figure
+
+
+def says(results: Results, dataset: str) -> str:
+    """How many tries bring each method down to ten steps."""
+    found = curves(results, dataset)
+    if not found:
+        return ""
+    total = len(next(iter(found.values())))
+    tries = {m: int((line <= 10).argmax()) + 1 for m, line in found.items() if line.min() <= 10}
+    never = [title(m) for m in found if m not in tries]
+    told = []
+    if tries:
+        hard = max(tries, key=lambda m: tries[m])
+        told.append(
+            f"With {tries[hard]} of {total} attackers tried at random, every method but those "
+            f"named next falls in ten expected steps or fewer (the last is {title(hard)})."
+        )
+    told.append(f"Never: {', '.join(never)}." if never else "No method is out of reach.")
+    return " ".join(told)

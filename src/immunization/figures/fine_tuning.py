@@ -1,0 +1,83 @@
+"""Fig. 3: held-out accuracy on the harmful task against the fine-tuning step."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from immunization.figures._attacks import attacker, in_order, listed
+from immunization.figures._results import Results
+from immunization.figures._style import look, nothing, shared_legend, title
+
+PARAMETERS = {
+    "attacks": {
+        "type": ["array", "null"],
+        "items": {"type": "string"},
+        "default": None,
+        "description": "labels to draw; null for six, spread over those that record accuracies.",
+    },
+}
+CAPTION = (
+    "Held-out accuracy on the harmful task while a probe is trained on it, one panel an attacker, "
+    "one line a method (the paper's Fig. 3). Means over pairs and seeds. A low line is an attacker "
+    "who learns little; a line that only rises later is one who has to wait. Logistic attackers "
+    "stop at their threshold, and keep the accuracy they had then."
+)
+PANELS = 6
+
+
+def draw(results: Results, dataset: str) -> Figure:
+    """Mean accuracy at the recorded steps."""
+    curves = results.curves[results.curves["dataset"] == dataset]
+    if "accuracy" not in curves or curves["accuracy"].isna().all():
+        return nothing("Labels do not vary within a task here: there is no accuracy to follow.")
+    curves = curves[(curves["role"] == "H") & (curves["step"] > 0)].dropna(subset=["accuracy"])
+    attacks = in_order(results, curves["attack"])
+    wanted = results.parameters.get("attacks")
+    if wanted is None:
+        pace = max(1, len(attacks) // PANELS)
+        wanted = attacks[::pace][:PANELS]
+    attacks = [a for a in attacks if a in wanted]
+    columns = min(3, len(attacks))
+    lines = -(-len(attacks) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(3.1 * columns, 2.5 * lines + 0.8), sharey=True, squeeze=False
+    )
+    styles, handles = look(results.methods), {}
+    for axis, attack in zip(axes.flat, attacks, strict=False):
+        part = curves[curves["attack"] == attack]
+        for method in results.unswept():
+            line = part[part["method"] == method].groupby("step")["accuracy"].mean()
+            if len(line):
+                (handles[method],) = axis.plot(
+                    line.index, 100 * line, linewidth=1.3, **styles[method]
+                )
+        axis.set(xscale="log")
+        axis.set_title(attacker(attack), fontsize=8)
+    for axis in list(axes.flat)[len(attacks) :]:
+        axis.set_visible(False)
+    for row in axes:
+        row[0].set_ylabel("accuracy on D_H (%)")
+    for axis in axes[-1]:
+        axis.set_xlabel("step")
+    shared_legend(figure, list(handles.values()), [title(m) for m in handles])
+    return figure
+
+
+def says(results: Results, dataset: str) -> str:
+    """Who is still learning less at the end of all recorded curves."""
+    curves = results.curves[results.curves["dataset"] == dataset]
+    if "accuracy" not in curves or curves["accuracy"].isna().all():
+        return "There is no accuracy to follow here."
+    curves = curves[(curves["role"] == "H") & ~curves["fresh"].astype(bool)].dropna(
+        subset=["accuracy"]
+    )
+    end = curves.sort_values("step").groupby(["attack", "method", "seed"])["accuracy"].last()
+    wide = end.groupby(["attack", "method"]).mean().unstack()
+    lost = (wide["identity"].max() - wide.max()).drop("identity")
+    low = [str(m) for m in lost.index[lost > 0.05]]
+    return (
+        f"At the end of their curves the best of {len(wide)} attackers have "
+        f"{100 * wide['identity'].max():.1f} % without immunization; more than five points less "
+        f"only with {listed(low)}."
+    )

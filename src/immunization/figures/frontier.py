@@ -1,0 +1,82 @@
+"""Harmful accuracy under the best attacker against the benign accuracy that is kept."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from immunization.figures._results import Results
+from immunization.figures._style import look, nothing, shared_legend, title
+from immunization.resistance import best_accuracies
+
+CAPTION = (
+    "Held-out accuracy on the harmful task that the best attacker reaches (up, wanted low), "
+    "against the accuracy of the best probe on the benign task (right, wanted high). Filled: the "
+    "best linear attacker of the study. Hollow: the best non-linear one. Triangle: a linear one with rows "
+    "that the publisher never saw. The best attacker is that of the highest mean over pairs and "
+    "seeds. The dotted line is chance."
+)
+MARKS = {"accuracy_linear": "o", "accuracy_nonlinear": "D", "accuracy_fresh": "^"}
+
+
+def points(results: Results, dataset: str) -> pd.DataFrame:
+    """One row a method; empty where labels do not vary."""
+    steps = results.steps[results.steps["dataset"] == dataset]
+    ratios = results.ratios[results.ratios["dataset"] == dataset]
+    if "accuracy_p" not in ratios or ratios["accuracy_p"].isna().all():
+        return pd.DataFrame()
+    found = pd.DataFrame(
+        {name: values.droplevel("dataset") for name, values in best_accuracies(steps).items()}
+    )
+    benign = ratios.groupby(["method", "seed"])["accuracy_p"].mean().groupby("method").mean()
+    return found.assign(benign=benign)
+
+
+def draw(results: Results, dataset: str) -> Figure:
+    """One colour a method, one mark a kind of attacker."""
+    found = points(results, dataset)
+    if found.empty:
+        return nothing("Labels do not vary within a task here: there is no accuracy to keep.")
+    figure, axis = plt.subplots(figsize=(7, 5))
+    styles, handles = look(results.methods), {}
+    for method in results.unswept():
+        row, colour = found.loc[method], styles[method]["color"]
+        for name, mark in MARKS.items():
+            if name in row and row[name] == row[name]:
+                drawn = axis.scatter(
+                    100 * row["benign"], 100 * row[name], marker=mark, s=38, edgecolors=colour,
+                    facecolors="none" if mark == "D" else colour,
+                )  # fmt: skip
+                if mark == "o":
+                    handles[method] = drawn
+        shown = [row[name] for name in MARKS if name in row and row[name] == row[name]]
+        if len(shown) > 1:
+            axis.plot(
+                [100 * row["benign"]] * 2, [100 * min(shown), 100 * max(shown)],
+                color=colour, linewidth=0.6, alpha=0.6,
+            )  # fmt: skip
+    axis.axhline(50, color="black", linewidth=0.6, linestyle=":")
+    axis.set(xlabel="accuracy on D_P, best probe (%)", ylabel="accuracy on D_H, best attacker (%)")
+    shared_legend(figure, list(handles.values()), [title(m) for m in handles])
+    return figure
+
+
+def says(results: Results, dataset: str) -> str:
+    """The method that leaves least to a linear attacker, and what others get back."""
+    found = points(results, dataset)
+    if found.empty:
+        return "There is no accuracy to keep or lose here."
+    lowest = str(found["accuracy_linear"].idxmin())
+    row, before = found.loc[lowest], found.loc["identity"]
+    told = (
+        f"With {title(lowest)} the best linear attacker reaches "
+        f"{100 * row['accuracy_linear']:.1f} % on D_H ("
+        f"{100 * before['accuracy_linear']:.1f} % without immunization), and D_P keeps "
+        f"{100 * row['benign']:.1f} % of {100 * before['benign']:.1f} %"
+    )
+    if "accuracy_nonlinear" in row:
+        told += f"; the best non-linear probe gets back {100 * row['accuracy_nonlinear']:.1f} %"
+    if "accuracy_fresh" in row:
+        told += f", a linear one with rows of its own {100 * row['accuracy_fresh']:.1f} %"
+    return told + "."

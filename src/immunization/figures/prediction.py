@@ -1,0 +1,106 @@
+"""Does κ predict resistance? Each predictor against the measured slowdown."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from immunization.figures._attacks import BEST, attacker, in_order, slowed
+from immunization.figures._results import Results
+from immunization.figures._style import look, nothing, shared_legend, title
+from immunization.measures import PREDICTORS, predicted, rank_correlations
+
+PARAMETERS = {
+    "attacks": {
+        "type": ["array", "null"],
+        "items": {"type": "string"},
+        "default": None,
+        "description": "labels to draw; null for those that also train D_P.",
+    },
+    "predictors": {
+        "type": "array",
+        "items": {"type": "string"},
+        "default": ["ratio_i", "label_ratio_i", "rir", "released_rir"],
+        "description": "columns of the ratios that stand beside the slowdown.",
+    },
+}
+CAPTION = (
+    "What the condition number foretells against what happened: each predictor (column) beside "
+    "the slowdown of each attacker (row) on the harmful task, one point a method, pair and seed. "
+    "ρ is Spearman's rank correlation over all points, in brackets its mean within a method. "
+    "Hollow points are lower bounds. The label-weighted κ counts directions only as far as the "
+    "labels need them."
+)
+MOST = 4000
+"""Points drawn in a panel; of more every n-th."""
+
+
+def draw(results: Results, dataset: str) -> Figure:
+    """Predictors across, attackers down."""
+    rows = slowed(results, dataset)
+    wanted = results.parameters.get("attacks")
+    if wanted is None:
+        wanted = list(rows.loc[rows["role"] == "P", "attack"].unique())
+    ratios = results.ratios[results.ratios["dataset"] == dataset]
+    both = predicted(ratios, rows[rows["attack"].isin(wanted)], results.order["methods"])
+    both = both[~both["attack"].str.startswith(BEST)]
+    varied = both.groupby("attack")["slowdown"].nunique()
+    attacks = in_order(results, varied.index[varied > 1].to_series())
+    predictors = [p for p in results.parameters.get("predictors", []) if p in PREDICTORS]
+    if not attacks or not predictors:
+        return nothing("No attacker whose slowdown is known and varies.")
+    figure, axes = plt.subplots(
+        len(attacks), len(predictors), figsize=(2.5 * len(predictors), 2.1 * len(attacks) + 0.9),
+        sharex="col", sharey="row", squeeze=False,
+    )  # fmt: skip
+    numbers = rank_correlations(both).set_index(["attack", "predictor"])
+    styles, handles = look(results.methods), {}
+    for row, attack in zip(axes, attacks, strict=True):
+        part = both[both["attack"] == attack]
+        part = part.iloc[:: 1 + len(part) // MOST]
+        for axis, predictor in zip(row, predictors, strict=True):
+            for method in results.unswept():
+                own = part[part["method"] == method]
+                bound = own["censored"].astype(bool)
+                colour = styles[method]["color"]
+                axis.scatter(
+                    own.loc[bound, predictor], own.loc[bound, "slowdown"], s=5,
+                    facecolors="none", edgecolors=colour, linewidths=0.4, rasterized=True,
+                )  # fmt: skip
+                handles[method] = axis.scatter(
+                    own.loc[~bound, predictor], own.loc[~bound, "slowdown"], s=5,
+                    color=colour, linewidths=0, rasterized=True,
+                )  # fmt: skip
+            told = numbers.loc[(attack, predictor)]
+            axis.set_title(
+                f"ρ = {told['spearman']:+.2f} ({told['spearman_within']:+.2f})", fontsize=7
+            )
+            axis.set(xscale="log", yscale="log")
+        row[0].set_ylabel(f"slowdown\n{attacker(attack)}", fontsize=7)
+    for axis, predictor in zip(axes[-1], predictors, strict=True):
+        axis.set_xlabel(PREDICTORS[predictor], fontsize=8)
+    handles.pop("identity", None)
+    shared_legend(figure, list(handles.values()), [title(m) for m in handles])
+    return figure
+
+
+def says(results: Results, dataset: str) -> str:
+    """The predictor with the highest mean rank correlation over attackers, beside the raw κ."""
+    rows = slowed(results, dataset)
+    ratios = results.ratios[results.ratios["dataset"] == dataset]
+    found = rank_correlations(predicted(ratios, rows, results.order["methods"]))
+    if found.empty:
+        return "No attacker's slowdown varies, so there is nothing to predict."
+    found = found[~found["attack"].str.startswith(BEST)]
+    mean = found.groupby("predictor")["spearman"].mean()
+    mean = mean[np.isfinite(mean)]
+    if mean.empty:
+        return "No attacker's slowdown varies, so there is nothing to predict."
+    best = mean.idxmax()
+    return (
+        f"Over {found['attack'].nunique()} attackers whose slowdown varies, the mean rank "
+        f"correlation with {PREDICTORS['ratio_i']} is "
+        f"{mean.get('ratio_i', float('nan')):+.2f}, with {PREDICTORS['rir']} {mean.get('rir', float('nan')):+.2f}; the best predictor is "
+        f"{PREDICTORS[best]} with {mean[best]:+.2f}."
+    )

@@ -1,0 +1,89 @@
+"""How many pairs are still standing after so many steps, for each attacker."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from immunization.figures._attacks import BEST, attacker, in_order, slowed
+from immunization.figures._results import Results
+from immunization.figures._style import look, nothing, shared_legend, title
+from immunization.formats import number
+
+PARAMETERS = {
+    "attacks": {
+        "type": ["array", "null"],
+        "items": {"type": "string"},
+        "default": None,
+        "description": "labels to draw; null for those that also train D_P, and the best of all.",
+    },
+}
+CAPTION = (
+    "Share of harmful tasks (pairs and seeds) not yet solved to the threshold after so many steps. "
+    "A line that stays up is resistance to that attacker; all end at the budget, where what is "
+    "left is censored. The last panel lets each pair's best attacker count."
+)
+
+
+def chosen(results: Results, dataset: str) -> list[str]:
+    """Attackers of the figure."""
+    rows = slowed(results, dataset)
+    wanted = results.parameters.get("attacks")
+    if wanted is None:
+        wanted = [*rows.loc[rows["role"] == "P", "attack"].unique(), BEST]
+    there = rows[(rows["role"] == "H") & rows["attack"].isin(wanted)]
+    return in_order(results, there["attack"])
+
+
+def draw(results: Results, dataset: str) -> Figure:
+    """One panel an attacker."""
+    rows = slowed(results, dataset)
+    attacks = chosen(results, dataset)
+    if not attacks:
+        return nothing("This study has no attacker to show.")
+    columns = min(3, len(attacks))
+    lines = -(-len(attacks) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(3.1 * columns, 2.5 * lines + 0.8), sharey=True, squeeze=False
+    )
+    styles, handles = look(results.methods), {}
+    for axis, attack in zip(axes.flat, attacks, strict=False):
+        part = rows[(rows["role"] == "H") & (rows["attack"] == attack)]
+        budget = float(part["budget"].max())
+        for method in results.unswept():
+            own = part[part["method"] == method]
+            if own.empty:
+                continue
+            ends = np.sort(own.loc[~own["censored"].astype(bool), "steps"].to_numpy(float))
+            left = 1 - np.arange(1, len(ends) + 1) / len(own)
+            x = np.concatenate([[0.5], np.maximum(ends, 0.5), [budget]])
+            y = np.concatenate([[1.0], left, [left[-1] if len(left) else 1.0]])
+            (handles[method],) = axis.step(x, y, where="post", linewidth=1.3, **styles[method])
+        axis.set(xscale="log", xlim=(0.5, budget), ylim=(-0.02, 1.03))
+        axis.set_title(attacker(attack), fontsize=8)
+    for axis in list(axes.flat)[len(attacks) :]:
+        axis.set_visible(False)
+    for row in axes:
+        row[0].set_ylabel("share not solved")
+    for axis in axes[-1]:
+        axis.set_xlabel("step")
+    shared_legend(figure, list(handles.values()), [title(m) for m in handles])
+    return figure
+
+
+def says(results: Results, dataset: str) -> str:
+    """What is left at the budget, under the best attacker."""
+    rows = slowed(results, dataset)
+    best = rows[(rows["role"] == "H") & (rows["attack"] == BEST)]
+    left = best.groupby("method")["censored"].mean()
+    standing = left[left > 0.5]
+    if len(standing) == 0:
+        return (
+            "Under the best attacker most harmful tasks are solved within the budget, whatever the "
+            "method."
+        )
+    names = ", ".join(f"{title(m)} ({number(100 * v)} %)" for m, v in standing.items())
+    return (
+        f"Under the best attacker these leave most harmful tasks unsolved at the budget: {names}."
+    )

@@ -1,0 +1,131 @@
+"""LEACE: erase the harmful label in closed form, so that no linear probe beats a constant.
+
+Belrose et al., *LEACE: Perfect linear concept erasure in closed form* (NeurIPS 2023, arXiv
+2306.03819): r(x) = x − W⁺PW(x − μ), with W = Σ_XX^{-1/2} on D_H and P the orthogonal projection
+onto the column space of WΣ_XZ, Z the harmful labels. Not in the immunization paper, and not in its
+setting: θ is no longer invertible, and the harmful labels are needed, where the other methods take
+inputs alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hessian_spectrum import range_factor
+from hessian_spectrum.streams import map_streams
+from immunization.methods import alg1, optimum
+from immunization.methods._descent import Immunized
+from immunization.registry import components
+from immunization.tasks import Problem, TaskBatch, collect, stack_statistics
+from immunization.views import centred
+
+PARAMETERS = {
+    "then": {
+        "enum": ["nothing", "optimum", "alg1"],
+        "default": "nothing",
+        "description": "method that goes on from the erased features, with its own defaults.",
+    },
+    "tolerance": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "default": 1e-10,
+        "description": "share of the labels' energy that features must explain linearly for there "
+        "to be anything to erase; with one constant label there is none, and θ = I.",
+    },
+}
+
+
+def draws(parameters: dict[str, Any]) -> bool:
+    """Whether θ depends on the seed beyond the tasks."""
+    return parameters["then"] == "alg1"
+
+
+def immunize(problem: Problem, parameters: dict[str, Any]) -> Immunized:
+    """Returns θ of each pair, shape (B, D, D)."""
+    theta, gone = erasers(problem.harmful, parameters["tolerance"])
+    if parameters["then"] == "nothing":
+        return Immunized(theta, singular=True)
+    method = {"optimum": optimum, "alg1": alg1}[parameters["then"]]
+    rules = components("methods")[parameters["then"]].parameters
+    after = replace(
+        problem,
+        primary=transformed(problem.primary, theta),
+        harmful=transformed(problem.harmful, theta),
+    )
+    found = method.immunize(after, {name: rule["default"] for name, rule in rules.items()})
+    # The erased direction has nothing left but round-off, which must not be scaled up again.
+    rest = without(getattr(found, "theta", found).mT, gone).mT
+    return Immunized(theta @ rest, singular=True)
+
+
+def without(matrix: Tensor, direction: Tensor) -> Tensor:
+    """M(I − ddᵀ), twice, so that what is left is round-off of the second kind.
+
+    Args:
+        matrix: M, shape (B, D, D).
+        direction: d of unit length, or zero, shape (B, D).
+    """
+    for _ in range(2):
+        matrix = matrix - (matrix @ direction[..., None]) * direction[:, None]
+    return matrix
+
+
+def erasers(task: TaskBatch, tolerance: float) -> tuple[Tensor, Tensor]:
+    """θ = (I − W⁺PW)ᵀ for each task, shape (B, D, D), and the direction its features lack, (B, D).
+
+    With centred features JX = USVᵀ one has WΣ_XZ ∝ V·Uᵀy, so P = uuᵀ with u = VUᵀy/‖Uᵀy‖ and
+    W⁺PW = (VSVᵀu)(VS⁻¹Vᵀu)ᵀ: two vectors, from the singular values of the data themselves.
+
+    Args:
+        task: D_H.
+        tolerance: share of the labels' energy under which nothing is erased.
+    """
+    middle = centred(task)
+    left, values, right = torch.linalg.svd(middle.factor, full_matrices=False)
+    index = torch.arange(values.shape[-1], device=values.device)
+    seen = index < middle.ranks[:, None]
+    # The factor of centred features is F_c, with JX = Q F_cᵀ: its V are the left vectors here.
+    labels = (right @ middle.targets[..., None]).squeeze(-1) * seen
+    energy = labels.square().sum(-1, keepdim=True)
+    known = energy > tolerance * task.target_energy[:, None]
+    unit = torch.where(known, labels / energy.clamp_min(1e-300).sqrt(), 0.0)
+    safe = torch.where(seen, values, 1.0)
+    out = (left @ (unit * values)[..., None]).squeeze(-1)
+    back = (left @ (unit * seen / safe)[..., None]).squeeze(-1)
+    eye = torch.eye(len(out[0]), dtype=out.dtype, device=out.device)
+    # r(x) = (I − out backᵀ)x, and features are xᵀθ: orthogonal to `back`, up to round-off that
+    # grows with κ. Projected once more, they are so to the last digits.
+    gone = back / torch.linalg.vector_norm(back, dim=-1, keepdim=True).clamp_min(1e-300)
+    return without(eye - back[:, :, None] * out[:, None], gone), gone
+
+
+def transformed(task: TaskBatch, theta: Tensor) -> TaskBatch:
+    """A task as it is seen through θ: its features xᵀθ, factored anew."""
+
+    def one(index: int) -> dict[str, Tensor]:
+        rank = int(task.ranks[index])
+        factor = task.factor[index, :, :rank]
+        # Rows of Fᵀθ span what rows of Xθ do; labels and ones follow by the left vectors.
+        found = range_factor(factor.mT @ theta[index], tolerance=float(task.tolerances[index]))
+        assert found.left is not None
+        return {
+            "basis": found.basis,
+            "singular_values": found.singular_values,
+            "targets": found.left.mT @ task.targets[index, :rank],
+            "target_energy": task.target_energy[index],
+            "ones": found.left.mT @ task.ones[index, :rank],
+            "target_sum": task.target_sum[index],
+            "rows": task.rows[index],
+            "tolerances": task.tolerances[index],
+            "ranks": torch.tensor(found.rank, device=factor.device),
+        }
+
+    numbers = list(range(len(theta)))
+    parts = map_streams(one, numbers, theta.device)
+    stacked = stack_statistics([dict(part) for part in parts])
+    batch = collect(stacked, torch.tensor(numbers, device=theta.device), theta.device.type)
+    return replace(batch, tasks=task.tasks)

@@ -1,0 +1,311 @@
+"""What an attacker sees: which rows of a task it has, and its features after repair.
+
+Two forms of the same: statistics in the eigenbasis for the spectral simulator, and the features
+themselves for everything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hessian_spectrum import ProbeSpectrum, probe_spectrum
+from immunization.tasks import Task, TaskBatch, TaskSet
+
+SPANNED = 1e-12
+"""Share of ‖1‖² outside of the features under which a constant is one of their combinations."""
+
+
+class View(NamedTuple):
+    """Rows and repair.
+
+    Attributes:
+        fraction: share of the training rows.
+        fresh: half of the held-out rows instead, tested on the others.
+        repair: see ``attacks/_data.py``.
+        ridge: of ridge_whiten.
+    """
+
+    fraction: float = 1.0
+    fresh: bool = False
+    repair: str = "none"
+    ridge: float = 1e-6
+
+    @classmethod
+    def of(cls, parameters: dict[str, Any]) -> View:
+        """From an attacker's parameters."""
+        return cls(
+            float(parameters.get("fraction", 1.0)),
+            bool(parameters.get("fresh", False)),
+            parameters.get("repair", "none"),
+            float(parameters.get("repair_ridge", 1e-6)),
+        )
+
+    @property
+    def rows(self) -> tuple[float, bool]:
+        """What decides the rows."""
+        return self.fraction, self.fresh
+
+    @property
+    def whole(self) -> bool:
+        """Whether all training rows and the features as they are."""
+        return self.rows == (1.0, False) and self.repair == "none"
+
+    @property
+    def basis(self) -> str:
+        """Which decomposition it takes: whitening only rescales that of the centred features."""
+        return self.repair if self.repair in ("none", "scale") else "centre"
+
+
+def seeded(*parts: object) -> torch.Generator:
+    """A generator on the CPU that depends on the parts alone."""
+    digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def choose_rows(task: Task, view: View, seed: int) -> Task:
+    """The task with the rows that the attacker has, and those it is tested on.
+
+    Rows are drawn within each label where there are two of them, at least two of each.
+    """
+    if view.rows == (1.0, False):
+        return task
+    draw = seeded("rows", seed, task.name, view.fraction, view.fresh)
+    if view.fresh:
+        places = _stratified(task.test_labels, 0.5, draw)
+        chosen = torch.zeros(len(task.test_rows), dtype=torch.bool)
+        chosen[places] = True
+        task = Task(
+            task.name,
+            task.test_rows[chosen],
+            task.test_labels[chosen],
+            task.test_rows[~chosen],
+            task.test_labels[~chosen],
+        )
+    if view.fraction < 1:
+        places = _stratified(task.train_labels, view.fraction, draw)
+        task = Task(
+            task.name,
+            task.train_rows[places],
+            task.train_labels[places],
+            task.test_rows,
+            task.test_labels,
+        )
+    return task
+
+
+def _stratified(labels: Tensor, share: float, draw: torch.Generator) -> Tensor:
+    """Places of a share of the rows, ascending."""
+    values = labels.unique()
+    groups = [labels == value for value in values] if len(values) == 2 else [labels == labels]
+    chosen = []
+    for group in groups:
+        places = group.nonzero().squeeze(1)
+        count = min(len(places), max(2, math.ceil(share * len(places))))
+        chosen.append(places[torch.randperm(len(places), generator=draw)[:count]])
+    return torch.cat(chosen).sort().values
+
+
+class Decomposition(NamedTuple):
+    """Repaired features of B problems in the eigenbasis of their Gram matrix.
+
+    Attributes:
+        eigenvalues: σ², shape (B, k), those of padding and beyond round-off zero.
+        coefficients: w* in the eigenbasis, shape (B, k).
+        lift: from a probe in the eigenbasis to weights on the inputs, shape (B, D, k).
+        intercept: whether the last coordinate is one.
+        mean: of the inputs, shape (B, D), which the intercept takes off; zero without.
+    """
+
+    eigenvalues: Tensor
+    coefficients: Tensor
+    lift: Tensor
+    intercept: bool
+    mean: Tensor
+
+    def on_inputs(self, probes: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights on the inputs (B, D, m) and offsets (B, m) of probes (B, m, k)."""
+        weights = self.lift @ probes.mT
+        offset = -(self.mean[:, None] @ weights).squeeze(1)
+        if self.intercept:
+            offset = offset + probes[..., -1]
+        return weights, offset
+
+
+def resolved_only(spectrum: ProbeSpectrum) -> ProbeSpectrum:
+    """Without the directions that float64 does not tell from none."""
+    width = spectrum.eigenvalues.shape[-1]
+    # Ascending: what is resolved comes last.
+    index = torch.arange(width, device=spectrum.eigenvalues.device)
+    seen = index >= width - spectrum.resolved[:, None]
+    return spectrum._replace(
+        eigenvalues=spectrum.eigenvalues * seen, coefficients=spectrum.coefficients * seen
+    )
+
+
+def centred(task: TaskBatch) -> TaskBatch:
+    """The task with its features and labels centred, from statistics alone.
+
+    With X = USVᵀ, m = Uᵀ1 and J = I − 11ᵀ/N the centred features are JX = (JUR⁻¹)(RSVᵀ) with
+    R² = UᵀJU = I − mmᵀ/N, and JUR⁻¹ has orthonormal columns.
+    """
+    length = task.ones.square().sum(-1, keepdim=True)
+    unit = task.ones / length.sqrt().clamp_min(torch.finfo(length.dtype).tiny)
+    outside = 1 - length / task.rows[:, None]
+    spanned = outside <= SPANNED  # the constant is a combination of features: one direction goes
+    root = torch.where(spanned, 0.0, outside.clamp_min(0)).sqrt()
+
+    def times_r(vectors: Tensor) -> Tensor:  # (B, …, k)
+        along = (vectors * unit[:, None]).sum(-1, keepdim=True)
+        return vectors - (1 - root)[:, None] * along * unit[:, None]
+
+    labels = task.targets - task.ones * (task.target_sum / task.rows)[:, None]
+    along = (labels * unit).sum(-1, keepdim=True)
+    inverse = torch.where(spanned, 0.0, 1 / torch.where(spanned, 1.0, root))
+    labels = labels + (inverse - 1) * along * unit
+    return replace(
+        task,
+        factor=times_r(task.factor),
+        targets=labels,
+        ranks=task.ranks - spanned.squeeze(1).to(task.ranks.dtype),
+    )
+
+
+def decompose(task: TaskBatch, theta: Tensor, view: View, *, singular: bool) -> Decomposition:
+    """One SVD a problem, and what the repair makes of it.
+
+    Args:
+        task: D_P or D_H, or some rows of it.
+        theta: θ, shape (B, D, D).
+        view: the repair.
+        singular: whether θ has lost directions on purpose, so that what round-off leaves of them
+            is no part of the spectrum.
+    """
+    if view.basis == "none":
+        spectrum = probe_spectrum(task.factor, task.targets, task.ranks, theta)
+        if singular:
+            spectrum = resolved_only(spectrum)
+        mean = torch.zeros_like(theta[:, :, 0])
+        return Decomposition(
+            spectrum.eigenvalues, spectrum.coefficients, theta @ spectrum.vectors, False, mean
+        )
+    return repair(task, *centred_spectrum(task, theta, view.basis), view)
+
+
+def centred_spectrum(task: TaskBatch, theta: Tensor, basis: str) -> tuple[ProbeSpectrum, Tensor]:
+    """Spectrum of the centred, or scaled, features; and θ with the scaling in it."""
+    middle = centred(task)
+    if basis == "scale":
+        deviation = (middle.factor.mT @ theta).square().sum(1).sqrt()
+        least = torch.finfo(theta.dtype).eps * deviation.amax(dim=1, keepdim=True)
+        safe = torch.where(deviation > least, deviation, 1.0)
+        theta = theta * torch.where(deviation > least, 1 / safe, 0.0)[:, None]
+        theta = theta * task.rows.sqrt()[:, None, None]
+    spectrum = probe_spectrum(middle.factor, middle.targets, middle.ranks, theta)
+    return resolved_only(spectrum), theta
+
+
+def repair(task: TaskBatch, spectrum: ProbeSpectrum, theta: Tensor, view: View) -> Decomposition:
+    """Whiten the centred spectrum where that is asked for, and add the intercept."""
+    squares, rows = spectrum.eigenvalues, task.rows[:, None]
+    old = squares.sqrt()
+    new = old
+    if view.repair in ("pca_whiten", "zca_whiten"):
+        new = torch.where(old > 0, rows.sqrt(), 0.0)
+    elif view.repair == "ridge_whiten":
+        ridge = view.ridge * squares.amax(dim=1, keepdim=True)
+        new = rows.sqrt() * old / (squares + ridge).sqrt()
+    stretch = torch.where(old > 0, new / torch.where(old > 0, old, 1.0), 0.0)
+    shrink = torch.where(stretch > 0, 1 / torch.where(stretch > 0, stretch, 1.0), 0.0)
+    lift = (theta @ spectrum.vectors) * stretch[:, None]
+    constant = (task.target_sum / task.rows)[:, None]
+    total = (task.factor @ task.ones[..., None]).squeeze(-1)
+    return Decomposition(
+        eigenvalues=torch.cat([new.square(), rows], dim=1),
+        coefficients=torch.cat([spectrum.coefficients * shrink, constant], dim=1),
+        lift=torch.nn.functional.pad(lift, (0, 1)),
+        intercept=True,
+        mean=total / rows,
+    )
+
+
+class Features(NamedTuple):
+    """Repaired features of P problems, padded with zero rows.
+
+    Attributes:
+        train: shape (P, N, D).
+        labels: shape (P, N).
+        mask: rows that are data, shape (P, N).
+        test: shape (P, n, D).
+        test_labels: shape (P, n), NaN for padding.
+    """
+
+    train: Tensor
+    labels: Tensor
+    mask: Tensor
+    test: Tensor
+    test_labels: Tensor
+
+
+def features(source: TaskSet, tasks: list[Task], theta: Tensor, view: View) -> Features:
+    """Features xᵀθ of the tasks' rows, repaired by what the training rows say.
+
+    Args:
+        source: where rows are.
+        tasks: one a problem, with the rows that the attacker has.
+        theta: θ, shape (P, D, D).
+        view: the repair.
+    """
+    train, labels, mask = _rows(source, [(t.train_rows, t.train_labels) for t in tasks], theta)
+    test, test_labels, seen = _rows(source, [(t.test_rows, t.test_labels) for t in tasks], theta)
+    train, test = train @ theta, test @ theta
+    if view.repair != "none":
+        count = mask.sum(1).to(train)[:, None, None]
+        mean = (train * mask[..., None]).sum(1, keepdim=True) / count
+        train, test = (train - mean) * mask[..., None], test - mean
+        change = _change(train, count, view)
+        train, test = (
+            (train * change, test * change) if change.ndim == 3 and change.shape[1] == 1
+            else (train @ change, test @ change)
+        )  # fmt: skip
+    else:
+        train = train * mask[..., None]
+    return Features(train, labels, mask, test, test_labels.masked_fill(~seen, torch.nan))
+
+
+def _rows(
+    source: TaskSet, parts: list[tuple[Tensor, Tensor]], like: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    longest = max(len(rows) for rows, _ in parts)
+    index = torch.zeros(len(parts), longest, dtype=torch.int64)
+    labels = torch.zeros(len(parts), longest, dtype=torch.float64)
+    mask = torch.zeros(len(parts), longest, dtype=torch.bool)
+    for i, (rows, values) in enumerate(parts):
+        index[i, : len(rows)], labels[i, : len(rows)], mask[i, : len(rows)] = rows, values, True
+    found = source.inputs[index].to(like.device).to(like.dtype) * source.scale + source.shift
+    return found, labels.to(like), mask.to(like.device)
+
+
+def _change(centred_rows: Tensor, count: Tensor, view: View) -> Tensor:
+    """What centred features are multiplied by: (P, 1, D) for scales, else (P, D, D)."""
+    if view.repair == "centre":
+        return torch.ones_like(centred_rows[:, :1])
+    if view.repair == "scale":
+        deviation = (centred_rows.square().sum(1, keepdim=True) / count).sqrt()
+        least = torch.finfo(deviation.dtype).eps * deviation.amax(dim=2, keepdim=True)
+        return torch.where(deviation > least, 1 / deviation.clamp_min(1e-300), 0.0)
+    _, values, right = torch.linalg.svd(centred_rows, full_matrices=False)
+    squares = values.square()[:, None] / count
+    largest = squares.amax(dim=2, keepdim=True)
+    cut = (max(centred_rows.shape[1:]) * torch.finfo(values.dtype).eps) ** 2 * largest
+    ridge = view.ridge * largest if view.repair == "ridge_whiten" else torch.zeros_like(largest)
+    factor = torch.where(squares > cut, (squares + ridge).clamp_min(1e-300).rsqrt(), 0.0)
+    if view.repair == "pca_whiten":
+        return right.mT * factor
+    return (right.mT * factor) @ right
