@@ -13,9 +13,9 @@ from immunization.resistance import best_accuracies
 CAPTION = (
     "Held-out accuracy on the harmful task that the best attacker reaches (up, wanted low), "
     "against the accuracy of the best probe on the benign task (right, wanted high). Filled: the "
-    "best linear attacker of the study. Hollow: the best non-linear one. Triangle: a linear one with rows "
-    "that the publisher never saw. The best attacker is that of the highest mean over pairs and "
-    "seeds. The dotted line is chance."
+    "best linear attacker of the study. Hollow: the best non-linear one. Triangle: a linear one "
+    "with rows that the publisher never saw. The best attacker is that of the highest mean over "
+    "pairs and seeds. The dotted line is chance."
 )
 MARKS = {"accuracy_linear": "o", "accuracy_nonlinear": "D", "accuracy_fresh": "^"}
 

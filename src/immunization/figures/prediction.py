@@ -98,9 +98,9 @@ def says(results: Results, dataset: str) -> str:
     if mean.empty:
         return "No attacker's slowdown varies, so there is nothing to predict."
     best = mean.idxmax()
+    raw, ratio = (float(mean.get(name, float("nan"))) for name in ("ratio_i", "rir"))
     return (
         f"Over {found['attack'].nunique()} attackers whose slowdown varies, the mean rank "
-        f"correlation with {PREDICTORS['ratio_i']} is "
-        f"{mean.get('ratio_i', float('nan')):+.2f}, with {PREDICTORS['rir']} {mean.get('rir', float('nan')):+.2f}; the best predictor is "
-        f"{PREDICTORS[best]} with {mean[best]:+.2f}."
+        f"correlation with {PREDICTORS['ratio_i']} is {raw:+.2f}, with {PREDICTORS['rir']} "
+        f"{ratio:+.2f}; the best predictor is {PREDICTORS[str(best)]} with {mean[best]:+.2f}."
     )
