@@ -24,7 +24,18 @@ from immunization.fingerprint import fingerprint
 from immunization.progress import identity_of, run_units
 from immunization.provenance import provenance
 from immunization.registry import load
-from immunization.tasks import load_task_set
+from immunization.tasks import TaskSet, load_task_set
+
+SMALL = 2**17
+"""Numbers in the errors of all problems under which steps on a GPU are launches alone, and a
+processor is faster."""
+
+
+def small(task_set: TaskSet, methods: int) -> bool:
+    """Whether a data set is too small for a GPU."""
+    problems = len({tuple(pair) for row in task_set.task_index.tolist() for pair in row}) * methods
+    return problems * int(task_set.statistics["ranks"].max()) < SMALL
+
 
 ENGINES = ("simulated", "trained", "nonlinear")
 
@@ -51,6 +62,8 @@ def main(arguments: list[str] | None = None) -> None:
         Attacker(label, entry["use"], load("attacks", entry["use"]), entry["parameters"])
         for label, entry in options.attackers.items()
     ]
+    if device == "cuda" and small(task_set, len(files)):
+        device = "cpu"
     job = Job(task_set, files, attackers, options.settings, device)
     engine = importlib.import_module(f"immunization.engines.{options.engine}")
     uses = sorted({attacker.use for attacker in attackers})

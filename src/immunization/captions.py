@@ -27,8 +27,8 @@ TABLES = {
         "distinguishable from 1. 'withstood': even the best attacker ran out of budget, S is a "
         "lower bound. Beside it the same in floating point operations (cheapest against cheapest), "
         "and held-out accuracies: of the best linear attacker on all rows of D_H, of the best "
-        "non-linear probe, of a linear attacker with rows that the publisher never saw, and of the "
-        "best probe on D_P."
+        "non-linear probe, of a linear attacker with few of the rows or with rows that the "
+        "publisher never saw, and of the best probe on D_P."
     ),
     "attacks": (
         "Slowdown of each attacker on the harmful task: median over pairs and seeds of steps to "

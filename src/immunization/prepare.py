@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import torch
+
 from immunization import stage
 from immunization.download import Place
 from immunization.errors import UserError
@@ -27,8 +29,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--mirror", default="", help="folder with the public files, if any")
     parser.add_argument("--cache", default=".cache/data", help="folder for downloads")
     parser.add_argument("--out", required=True, help="safetensors file to write")
+    parser.add_argument("--threads", type=int, default=1, help="tasks factored at a time")
     options = parser.parse_args(arguments)
-    stage.one_thread_each()
+    torch.set_num_threads(options.threads)
 
     mirror = Path(options.mirror).expanduser() if options.mirror else None
     if mirror is not None and not mirror.is_dir():

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum import RangeFactor, range_factor
+from immunization import stage
 from immunization.errors import UserError
 from immunization.files import read_tensors, write_tensors
 
@@ -363,8 +364,8 @@ def build_task_set(
 
     ``tolerance`` is that of `range_factor`.
     """
-    parts = []
-    for task in tasks:
+
+    def statistics(task: Task) -> dict[str, Tensor]:
         features = inputs[task.train_rows].to(torch.float64) * scale + shift
         check_task(name, task, features, varied=loss == "regression" or accuracy)
         try:
@@ -377,7 +378,10 @@ def build_task_set(
                 "non-zero eigenvalue κ is 1 whatever the extractor, and there is nothing to "
                 "immunize. Use more features or rows."
             )
-        parts.append(part)
+        return part
+
+    # One thread a task, as many at a time as torch was given.
+    parts = stage.map_threads(statistics, tasks, torch.get_num_threads())
     return TaskSet(
         name=name,
         loss=loss,

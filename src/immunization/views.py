@@ -203,12 +203,17 @@ def centred_spectrum(task: TaskBatch, theta: Tensor, basis: str) -> tuple[ProbeS
     middle = centred(task)
     if basis == "scale":
         deviation = (middle.factor.mT @ theta).square().sum(1).sqrt()
-        least = torch.finfo(theta.dtype).eps * deviation.amax(dim=1, keepdim=True)
+        least = _least(len(deviation[0])) * deviation.amax(dim=1, keepdim=True)
         safe = torch.where(deviation > least, deviation, 1.0)
         theta = theta * torch.where(deviation > least, 1 / safe, 0.0)[:, None]
         theta = theta * task.rows.sqrt()[:, None, None]
     spectrum = probe_spectrum(middle.factor, middle.targets, middle.ranks, theta)
     return resolved_only(spectrum), theta
+
+
+def _least(dimension: int) -> float:
+    """Relative deviation under which a feature is constant but for round-off."""
+    return dimension * torch.finfo(torch.float64).eps
 
 
 def repair(task: TaskBatch, spectrum: ProbeSpectrum, theta: Tensor, view: View) -> Decomposition:
@@ -279,6 +284,12 @@ def features(source: TaskSet, tasks: list[Task], theta: Tensor, view: View) -> F
     return Features(train, labels, mask, test, test_labels.masked_fill(~seen, torch.nan))
 
 
+def test_inputs(source: TaskSet, tasks: list[Task], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Held-out inputs (P, n, D) and labels (P, n), NaN for padding, in the dtype of a tensor."""
+    found, labels, mask = _rows(source, [(t.test_rows, t.test_labels) for t in tasks], like)
+    return found, labels.masked_fill(~mask, torch.nan)
+
+
 def _rows(
     source: TaskSet, parts: list[tuple[Tensor, Tensor]], like: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -298,7 +309,7 @@ def _change(centred_rows: Tensor, count: Tensor, view: View) -> Tensor:
         return torch.ones_like(centred_rows[:, :1])
     if view.repair == "scale":
         deviation = (centred_rows.square().sum(1, keepdim=True) / count).sqrt()
-        least = torch.finfo(deviation.dtype).eps * deviation.amax(dim=2, keepdim=True)
+        least = _least(deviation.shape[-1]) * deviation.amax(dim=2, keepdim=True)
         return torch.where(deviation > least, 1 / deviation.clamp_min(1e-300), 0.0)
     _, values, right = torch.linalg.svd(centred_rows, full_matrices=False)
     squares = values.square()[:, None] / count

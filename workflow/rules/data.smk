@@ -11,7 +11,7 @@ rule prepare:
         f"{LOGS}/benchmark/prepare/{{dataset}}.jsonl"
     conda:
         "../../envs/torch.yaml"
-    threads: 1
+    threads: STUDY["threads"]
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=60,
@@ -26,4 +26,4 @@ rule prepare:
     shell:
         '"$PYTHON" -m immunization.prepare --name {wildcards.dataset} --source {params.source}'
         " --parameters {params.parameters:q} --seeds {params.seeds:q}"
-        ' --mirror "$MIRROR" --cache "$CACHE" --out {output:q} 2> {log:q}'
+        ' --mirror "$MIRROR" --cache "$CACHE" --threads {threads} --out {output:q} 2> {log:q}'

@@ -11,7 +11,7 @@ from immunization.attacks._objective import Attack, Objective, Plan
 
 State = dict[str, Tensor]
 """What an attacker remembers; every tensor has M in front, and ``weights`` is among them."""
-SWEEP = 25
+SWEEP = 10
 """Steps after which finished problems are dropped."""
 STUCK = 1e-12
 """Excess loss at which nothing more is to be had: who is not done by then never will be."""

@@ -28,7 +28,7 @@ class Plan(NamedTuple):
     record: list[int]
     attackers: int = 1
     keep: bool = True
-    settled: float = 1e-12
+    settled: float = 1e-10
 
 
 class Attack(NamedTuple):

@@ -21,6 +21,9 @@ from immunization.tasks import Task, TaskBatch, TaskSet, collect, stack_statisti
 from immunization.views import View, choose_rows
 
 Frames = tuple[pd.DataFrame, pd.DataFrame]
+Row = dict[str, Any]
+NO_SCORE = 1e-10
+"""Scores of probes that could not learn anything were seen up to 1e-12."""
 LARGEST = 1e150
 """A recorded gap beyond this has diverged; squares of more would overflow."""
 
@@ -169,16 +172,17 @@ class Job:
         """The same as statistics."""
         if view.rows == (1.0, False):
             return self.task_set.role(torch.tensor(numbers), self.device)
-        distinct = list(dict.fromkeys(numbers))
-        parts = []
-        for task in self.rows_of(view, distinct, seed):
-            rows = self.task_set.features(task.train_rows).to(self.device)
-            parts.append(task_statistics(rows, task.train_labels.to(self.device)))
+        distinct = sorted(set(numbers))
+        known = self.task_set.shared
+        for number in distinct:
+            if (view.rows, seed, number) not in known:
+                (task,) = self.rows_of(view, [number], seed)
+                rows = self.task_set.features(task.train_rows).to(self.device)
+                part = task_statistics(rows, task.train_labels.to(self.device))
+                known[view.rows, seed, number] = {name: v.cpu() for name, v in part.items()}
+        stacked = stack_statistics([known[view.rows, seed, number] for number in distinct])
         chosen = torch.tensor([distinct.index(number) for number in numbers])
-        batch = collect(
-            {k: v.cpu() for k, v in stack_statistics(parts).items()}, chosen, self.device
-        )
-        return batch
+        return collect(stacked, chosen, self.device)
 
     def has_rows(self, view: View) -> bool:
         """Whether the data set has the rows that a view takes."""
@@ -218,7 +222,7 @@ def grid_parameters(group: list[Attacker], like: Tensor) -> dict[str, Any]:
 
 
 def plan_of(
-    job: Job, group: list[Attacker], budget: int, *, keep: bool, settled: float = 1e-12
+    job: Job, group: list[Attacker], budget: int, *, keep: bool, settled: float = 1e-10
 ) -> Plan:
     """What a group runs."""
     repeat = max(1, group[0].restarts)
@@ -247,8 +251,8 @@ def fastest_start(outcome: Attack, restarts: int) -> Attack:
 def frames(
     job: Job, target: Target, group: list[Attacker], outcome: Attack, hits: Tensor | None,
     budget: int, rows: Tensor,
-) -> Frames:  # fmt: skip
-    """Rows of both tables for one target.
+) -> tuple[list[Row], list[Row]]:  # fmt: skip
+    """Rows of both tables for one target, for `table`.
 
     Args:
         job: the job.
@@ -260,50 +264,74 @@ def frames(
         budget: of these attackers.
         rows: N of each problem, shape (M,).
     """
-    names = [job.task_set.pair_names[pair] for pair in target.pairs]
     reached = outcome.steps <= budget
     record = [step for step in job.record if step <= budget]
     distances = convergence_ratio(outcome.distances)
+    count, dimension = int(rows.double().mean()), job.task_set.inputs.shape[1]
+    levels = torch.tensor([0.25, 0.5, 0.75], dtype=outcome.gaps.dtype, device=outcome.gaps.device)
+    quartiles = [
+        values.nan_to_num(nan=torch.nan, posinf=LARGEST).quantile(levels, dim=0).cpu().numpy()
+        for values in (distances, outcome.gaps)
+    ]
+    steps = outcome.steps.clamp(max=budget).double().cpu().numpy()
+    columns = {"censored": (~reached).cpu().numpy(), "gap_end": outcome.gaps[..., -1].cpu().numpy()}
+    if hits is not None:
+        columns["accuracy_end"] = hits[..., -1].cpu().numpy()
+        columns["accuracy_area"] = area(hits, record).cpu().numpy()
+        mean_hits = hits.mean(0).cpu().numpy()
     steps_rows, curve_rows = [], []
     for place, attacker in enumerate(group):
-        steps = outcome.steps[:, place].clamp(max=budget)
-        setup, each = attacker.family.flops(
-            int(rows.double().mean()), job.task_set.inputs.shape[1], attacker.parameters
-        )
-        setup += _flops.repair(
-            attacker.view.repair, int(rows.double().mean()), job.task_set.inputs.shape[1]
-        )
+        setup, each = attacker.family.flops(count, dimension, attacker.parameters)
+        setup += _flops.repair(attacker.view.repair, count, dimension)
         keys = _keys(job, target, attacker)
-        frame = pd.DataFrame(
+        steps_rows.append(
             keys
+            | _places(job, target)
             | {
-                "pair": target.pairs,
-                "primary": [p for p, _ in names],
-                "harmful": [h for _, h in names],
-                "third": target.third,
-                "steps": steps.double().cpu().numpy(),
-                "censored": (~reached[:, place]).cpu().numpy(),
-                "flops": (setup + steps.double() * each).cpu().numpy(),
+                "steps": steps[:, place],
+                "flops": setup + steps[:, place] * each,
                 "budget": budget,
                 "threshold": job.settings["threshold"],
-                "gap_end": outcome.gaps[:, place, -1].cpu().numpy(),
             }
+            | {name: values[:, place] for name, values in columns.items()}
         )
-        curve = {"step": record}
-        for name, values in (("convergence_ratio", distances), ("loss_gap", outcome.gaps)):
-            bounded = values[:, place].nan_to_num(nan=torch.nan, posinf=LARGEST)
-            levels = torch.tensor([0.25, 0.5, 0.75], dtype=values.dtype, device=values.device)
-            for level, row in zip((25, 50, 75), bounded.quantile(levels, dim=0), strict=True):
-                curve[f"{name}_q{level}"] = row.tolist()
+        curve: dict[str, Any] = {"step": np.array(record)}
+        for name, values in zip(("convergence_ratio", "loss_gap"), quartiles, strict=True):
+            for level, row in zip((25, 50, 75), values[:, place], strict=True):
+                curve[f"{name}_q{level}"] = row
         if hits is not None:
-            own = hits[:, place]
-            frame["accuracy_end"] = own[:, -1].cpu().numpy()
-            frame["accuracy_area"] = area(own, record).cpu().numpy()
-            curve["accuracy"] = own.mean(0).tolist()
-        curves = pd.DataFrame(keys | curve)
-        steps_rows += [frame.assign(seed=seed) for seed in target.seeds]
-        curve_rows += [curves.assign(seed=seed) for seed in target.seeds]
-    return pd.concat(steps_rows), pd.concat(curve_rows)
+            curve["accuracy"] = mean_hits[place]
+        curve_rows.append(keys | curve)
+    return [row | {"seed": seed} for row in steps_rows for seed in target.seeds], [
+        row | {"seed": seed} for row in curve_rows for seed in target.seeds
+    ]
+
+
+def table(rows: list[Row]) -> pd.DataFrame:
+    """One frame of rows of columns; a number or a text stands for a whole column."""
+    if not rows:
+        return pd.DataFrame()
+    lengths = [max(len(v) for v in row.values() if isinstance(v, np.ndarray)) for row in rows]
+    columns = {}
+    for name in rows[0]:
+        parts = [
+            row[name]
+            if isinstance(row[name], np.ndarray)
+            else np.full(length, row[name], dtype=object if isinstance(row[name], str) else None)
+            for row, length in zip(rows, lengths, strict=True)
+        ]
+        columns[name] = np.concatenate(parts)
+    return pd.DataFrame(columns)
+
+
+def _places(job: Job, target: Target) -> Row:
+    names = [job.task_set.pair_names[pair] for pair in target.pairs]
+    return {
+        "pair": np.array(target.pairs),
+        "primary": np.array([p for p, _ in names], dtype=object),
+        "harmful": np.array([h for _, h in names], dtype=object),
+        "third": np.array(target.third, dtype=object),
+    }
 
 
 def _keys(job: Job, target: Target, attacker: Attacker) -> dict[str, Any]:
@@ -320,20 +348,10 @@ def _keys(job: Job, target: Target, attacker: Attacker) -> dict[str, Any]:
     }
 
 
-def nonlinear_frames(job: Job, target: Target, attacker: Attacker, hits: Tensor) -> Frames:
-    """Rows of an attacker that takes no steps: accuracies alone."""
-    names = [job.task_set.pair_names[pair] for pair in target.pairs]
-    frame = pd.DataFrame(
-        _keys(job, target, attacker)
-        | {
-            "pair": target.pairs,
-            "primary": [p for p, _ in names],
-            "harmful": [h for _, h in names],
-            "third": target.third,
-            "accuracy_end": hits.cpu().numpy(),
-        }
-    )
-    return pd.concat([frame.assign(seed=seed) for seed in target.seeds]), pd.DataFrame()
+def nonlinear_frames(job: Job, target: Target, attacker: Attacker, hits: Tensor) -> Row:
+    """Rows of an attacker that takes no steps, of one seed: accuracies alone."""
+    found = _keys(job, target, attacker) | _places(job, target)
+    return found | {"accuracy_end": hits.cpu().numpy()}
 
 
 def area(hits: Tensor, record: list[int]) -> Tensor:
@@ -350,7 +368,10 @@ def area(hits: Tensor, record: list[int]) -> Tensor:
 
 
 def correct(scores: Tensor, labels: Tensor) -> Tensor:
-    """Share of rows whose sign is right; scores (…, n), labels broadcast, NaN for padding."""
+    """Share of rows whose sign is right; scores (…, n), labels broadcast, NaN for padding.
+
+    A score of round-off is no prediction, and counts half: labels and logits are of order one.
+    """
     valid = ~labels.isnan()
-    right = ((scores > 0) == (labels > 0)) & valid
-    return right.sum(-1) / valid.sum(-1)
+    right = torch.where(scores.abs() <= NO_SCORE, 0.5, ((scores > 0) == (labels > 0)).double())
+    return (right * valid).sum(-1) / valid.sum(-1)

@@ -10,10 +10,12 @@ from immunization.engines._job import (
     Attacker,
     Frames,
     Job,
+    Row,
     Target,
     Unit,
     correct,
     nonlinear_frames,
+    table,
 )
 from immunization.views import features, seeded
 
@@ -42,7 +44,7 @@ def run(job: Job, target: Target, attackers: list[Attacker]) -> Frames:
     """All of them on one target; of more training rows than ``nonlinear_rows`` a part is drawn."""
     most = job.settings["nonlinear_rows"]
     theta = target.file.theta(target.owner, job.device)[target.pairs]
-    found = []
+    found: list[Row] = []
     for attacker in attackers:
         view = attacker.view
         rows = max(len(task.train_rows) for task in job.rows_of(view, target.tasks, target.owner))
@@ -56,5 +58,7 @@ def run(job: Job, target: Target, attackers: list[Attacker]) -> Frames:
         scores = attacker.family.predict(
             seen.train, seen.labels, seen.mask, seen.test, attacker.parameters, generators
         )
-        found.append(nonlinear_frames(job, target, attacker, correct(scores, seen.test_labels))[0])
-    return pd.concat(found), pd.DataFrame()
+        hits = correct(scores, seen.test_labels)
+        row = nonlinear_frames(job, target, attacker, hits)
+        found += [row | {"seed": seed} for seed in target.seeds]
+    return table(found), pd.DataFrame()

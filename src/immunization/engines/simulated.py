@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from immunization.engines._job import (
     Attacker,
     Frames,
     Job,
+    Row,
     Target,
     Unit,
     correct,
@@ -23,15 +23,16 @@ from immunization.engines._job import (
     grid_parameters,
     grids,
     plan_of,
+    table,
 )
 from immunization.views import (
     Decomposition,
     View,
     centred_spectrum,
     decompose,
-    features,
     repair,
     seeded,
+    test_inputs,
 )
 
 ENTRIES = {"cpu": 2**15, "cuda": 2**20}
@@ -101,7 +102,8 @@ def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
     tests = [
         _test_rows(job, target, theta, view) for target, theta in zip(targets, thetas, strict=True)
     ]
-    steps_rows, curve_rows = [], []
+    steps_rows: list[Row] = []
+    curve_rows: list[Row] = []
     by_view: dict[View, list[Attacker]] = {}
     for attacker in attackers:
         by_view.setdefault(attacker.view, []).append(attacker)
@@ -130,9 +132,9 @@ def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
                 if test is not None and mine.weights is not None:
                     hits = _accuracies(part, mine.weights, *test)
                 rows = frames(job, target, group, mine, hits, budget, task.rows)
-                steps_rows.append(rows[0])
-                curve_rows.append(rows[1])
-    return pd.concat(steps_rows), pd.concat(curve_rows)
+                steps_rows += rows[0]
+                curve_rows += rows[1]
+    return table(steps_rows), table(curve_rows)
 
 
 def _stack(parts: list[Decomposition], explained: Tensor) -> Quadratic:
@@ -187,9 +189,7 @@ def _test_rows(job: Job, target: Target, theta: Tensor, view: View) -> tuple[Ten
     if not job.task_set.accuracy:
         return None
     tasks = job.rows_of(view, target.tasks, target.owner)
-    identity = torch.eye(theta.shape[-1], dtype=theta.dtype, device=theta.device)
-    seen = features(job.task_set, tasks, identity.expand_as(theta), View())
-    return seen.test, seen.test_labels
+    return test_inputs(job.task_set, tasks, theta)
 
 
 def _accuracies(part: Decomposition, errors: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from immunization.engines._job import (
     Attacker,
     Frames,
     Job,
+    Row,
     Target,
     Unit,
     correct,
@@ -27,6 +27,7 @@ from immunization.engines._job import (
     grid_parameters,
     grids,
     plan_of,
+    table,
 )
 from immunization.engines.simulated import starts
 from immunization.tasks import Task
@@ -87,7 +88,8 @@ def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
         problem = likelihood(seen.train, seen.labels, seen.mask, loss=loss, lowest=lowest)
     rows = seen.mask.sum(1)
     labelled = job.task_set.accuracy
-    steps_rows, curve_rows = [], []
+    steps_rows: list[Row] = []
+    curve_rows: list[Row] = []
     for group in grids(attackers):
         plan = plan_of(job, group, budget, keep=labelled, settled=torch.inf)
         objective = _started(job, problem, group, targets)
@@ -106,9 +108,9 @@ def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
                 job, target, group, outcome.part(place),
                 None if hits is None else hits[place], budget, rows[place],
             )  # fmt: skip
-            steps_rows.append(part[0])
-            curve_rows.append(part[1])
-    return pd.concat(steps_rows), pd.concat(curve_rows)
+            steps_rows += part[0]
+            curve_rows += part[1]
+    return table(steps_rows), table(curve_rows)
 
 
 def _lowest(job: Job, tasks: list[Task], theta: Tensor, loss: str) -> Tensor:

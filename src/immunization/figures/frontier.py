@@ -13,11 +13,11 @@ from immunization.resistance import best_accuracies
 CAPTION = (
     "Held-out accuracy on the harmful task that the best attacker reaches (up, wanted low), "
     "against the accuracy of the best probe on the benign task (right, wanted high). Filled: the "
-    "best linear attacker of the study. Hollow: the best non-linear one. Triangle: a linear one "
-    "with rows that the publisher never saw. The best attacker is that of the highest mean over "
-    "pairs and seeds. The dotted line is chance."
+    "best linear attacker that has all rows of the task. Hollow: the best non-linear one. "
+    "Triangle: a linear one that has a few of the rows, or rows that the publisher never saw. The best "
+    "attacker is that of the highest mean over pairs and seeds. The dotted line is chance."
 )
-MARKS = {"accuracy_linear": "o", "accuracy_nonlinear": "D", "accuracy_fresh": "^"}
+MARKS = {"accuracy_linear": "o", "accuracy_nonlinear": "D", "accuracy_other_rows": "^"}
 
 
 def points(results: Results, dataset: str) -> pd.DataFrame:
@@ -77,6 +77,6 @@ def says(results: Results, dataset: str) -> str:
     )
     if "accuracy_nonlinear" in row:
         told += f"; the best non-linear probe gets back {100 * row['accuracy_nonlinear']:.1f} %"
-    if "accuracy_fresh" in row:
-        told += f", a linear one with rows of its own {100 * row['accuracy_fresh']:.1f} %"
+    if "accuracy_other_rows" in row:
+        told += f", a linear one with fewer or other rows {100 * row['accuracy_other_rows']:.1f} %"
     return told + "."

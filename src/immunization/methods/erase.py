@@ -38,6 +38,9 @@ PARAMETERS = {
     },
 }
 
+DUST = 1e-12
+"""Entries of an eraser's two vectors that are this small beside the largest are round-off."""
+
 
 def draws(parameters: dict[str, Any]) -> bool:
     """Whether θ depends on the seed beyond the tasks."""
@@ -96,11 +99,17 @@ def erasers(task: TaskBatch, tolerance: float) -> tuple[Tensor, Tensor]:
     safe = torch.where(seen, values, 1.0)
     out = (left @ (unit * values)[..., None]).squeeze(-1)
     back = (left @ (unit * seen / safe)[..., None]).squeeze(-1)
+    out, back = cleaned(out), cleaned(back)
     eye = torch.eye(len(out[0]), dtype=out.dtype, device=out.device)
     # r(x) = (I − out backᵀ)x, and features are xᵀθ: orthogonal to `back`, up to round-off that
     # grows with κ. Projected once more, they are so to the last digits.
     gone = back / torch.linalg.vector_norm(back, dim=-1, keepdim=True).clamp_min(1e-300)
     return without(eye - back[:, :, None] * out[:, None], gone), gone
+
+
+def cleaned(vectors: Tensor) -> Tensor:
+    """Without entries that are round-off: dead inputs must not come to carry the label."""
+    return torch.where(vectors.abs() > DUST * vectors.abs().amax(-1, keepdim=True), vectors, 0.0)
 
 
 def transformed(task: TaskBatch, theta: Tensor) -> TaskBatch:
