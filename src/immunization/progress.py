@@ -66,7 +66,7 @@ def run_units(units: Sequence[Unit], folder: Path, base: Any, threads: int) -> l
     found = stage.map_threads(one, list(range(len(units))), threads)
     stage.LOG.info("%d pieces, %d of them kept from before", len(units), kept)
     wanted = {f"{n}.{kind}.parquet" for n in names for kind in KINDS}
-    for path in folder.glob("*.parquet"):
-        if path.name not in wanted:
+    for path in folder.glob("*"):
+        if path.name not in wanted:  # also what a kill left half written
             path.unlink()
     return found

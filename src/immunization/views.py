@@ -16,8 +16,12 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum import ProbeSpectrum, probe_spectrum
+from hessian_spectrum.svd import robust_svd
 from immunization.tasks import Task, TaskBatch, TaskSet
 
+ROUND_OFF = 1e-11
+"""Singular values and deviations of features under this share of the largest are round-off: what
+an erased direction leaves behind in float64, two digits below what any extractor here works with."""
 SPANNED = 1e-12
 """Share of ‖1‖² outside of the features under which a constant is one of their combinations."""
 
@@ -139,13 +143,13 @@ class Decomposition(NamedTuple):
 
 
 def resolved_only(spectrum: ProbeSpectrum) -> ProbeSpectrum:
-    """Without the directions that float64 does not tell from none."""
-    width = spectrum.eigenvalues.shape[-1]
-    # Ascending: what is resolved comes last.
-    index = torch.arange(width, device=spectrum.eigenvalues.device)
-    seen = index >= width - spectrum.resolved[:, None]
+    """Without the directions that are `ROUND_OFF`, and ``resolved`` the number of those left."""
+    values = spectrum.eigenvalues
+    seen = values > ROUND_OFF**2 * values[:, -1:]
     return spectrum._replace(
-        eigenvalues=spectrum.eigenvalues * seen, coefficients=spectrum.coefficients * seen
+        eigenvalues=values * seen,
+        coefficients=spectrum.coefficients * seen,
+        resolved=seen.sum(-1),
     )
 
 
@@ -203,17 +207,12 @@ def centred_spectrum(task: TaskBatch, theta: Tensor, basis: str) -> tuple[ProbeS
     middle = centred(task)
     if basis == "scale":
         deviation = (middle.factor.mT @ theta).square().sum(1).sqrt()
-        least = _least(len(deviation[0])) * deviation.amax(dim=1, keepdim=True)
+        least = ROUND_OFF * deviation.amax(dim=1, keepdim=True)
         safe = torch.where(deviation > least, deviation, 1.0)
         theta = theta * torch.where(deviation > least, 1 / safe, 0.0)[:, None]
         theta = theta * task.rows.sqrt()[:, None, None]
     spectrum = probe_spectrum(middle.factor, middle.targets, middle.ranks, theta)
     return resolved_only(spectrum), theta
-
-
-def _least(dimension: int) -> float:
-    """Relative deviation under which a feature is constant but for round-off."""
-    return dimension * torch.finfo(torch.float64).eps
 
 
 def repair(task: TaskBatch, spectrum: ProbeSpectrum, theta: Tensor, view: View) -> Decomposition:
@@ -309,12 +308,14 @@ def _change(centred_rows: Tensor, count: Tensor, view: View) -> Tensor:
         return torch.ones_like(centred_rows[:, :1])
     if view.repair == "scale":
         deviation = (centred_rows.square().sum(1, keepdim=True) / count).sqrt()
-        least = _least(deviation.shape[-1]) * deviation.amax(dim=2, keepdim=True)
+        least = ROUND_OFF * deviation.amax(dim=2, keepdim=True)
         return torch.where(deviation > least, 1 / deviation.clamp_min(1e-300), 0.0)
-    _, values, right = torch.linalg.svd(centred_rows, full_matrices=False)
+    if centred_rows.shape[1] > 2 * centred_rows.shape[2]:  # R has the singular values too
+        centred_rows = torch.linalg.qr(centred_rows, mode="r").R
+    _, values, right = robust_svd(centred_rows)
     squares = values.square()[:, None] / count
     largest = squares.amax(dim=2, keepdim=True)
-    cut = (max(centred_rows.shape[1:]) * torch.finfo(values.dtype).eps) ** 2 * largest
+    cut = ROUND_OFF**2 * largest
     ridge = view.ridge * largest if view.repair == "ridge_whiten" else torch.zeros_like(largest)
     factor = torch.where(squares > cut, (squares + ridge).clamp_min(1e-300).rsqrt(), 0.0)
     if view.repair == "pca_whiten":

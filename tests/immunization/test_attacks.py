@@ -1,14 +1,23 @@
-"""Attackers in the eigenbasis against real runs on the data."""
+"""The spectral simulator and the loop against straightforward runs on the data."""
 
 import pytest
 import torch
 
 from hessian_spectrum import probe_spectrum
-from immunization.attack import chunks, record_steps, run_group, targets
-from immunization.attacks import gradient_descent, least_squares
-from immunization.attacks._quadratic import Plan, Quadratic, convergence_ratio, loss_gap
-from immunization.evaluate import accuracy
-from immunization.extractors import save_extractors
+from immunization.attacks import (
+    adam,
+    chebyshev,
+    conjugate_gradients,
+    gradient_descent,
+    heavy_ball,
+    lbfgs,
+    least_squares,
+    nesterov,
+    newton,
+)
+from immunization.attacks._data_objective import GramObjective
+from immunization.attacks._objective import Plan
+from immunization.attacks._quadratic import Quadratic, convergence_ratio
 
 
 @pytest.fixture
@@ -22,131 +31,268 @@ def setting(one_vs_rest, generator):
     return problem, theta, task, spectrum
 
 
-def run_on_data(problem, theta, task, pair, rule, steps):
-    """Plain training of a probe from zero; losses and probes at every step."""
-    number = task.tasks[pair]
-    rows = problem.source.tasks[number]
-    x = problem.source.features(rows.train_rows) @ theta[pair]
-    y = rows.train_labels
-    best = torch.linalg.lstsq(x, y[:, None], driver="gelsd", rcond=1e-12).solution[:, 0]
-    lipschitz = torch.linalg.matrix_norm(x, 2).square()
-    probe = torch.zeros(x.shape[1], dtype=torch.float64)
-    losses, distances = [], []
+def data_of(setting, pair):
+    problem, theta, task, _ = setting
+    rows = problem.source.tasks[task.tasks[pair]]
+    return problem.source.features(rows.train_rows) @ theta[pair], rows.train_labels
+
+
+def grid(**values):
+    return {
+        name: value if isinstance(value, str) else torch.tensor([[value]], dtype=torch.float64)
+        for name, value in values.items()
+    }
+
+
+# One attacker, one pair, on the data, step by step, as its author would write it.
+
+
+def plain_gradient_descent(x, y, steps, factor):
+    length = factor / torch.linalg.matrix_norm(x, 2).square()
+    probe = torch.zeros(x.shape[1]).double()
     for _ in range(steps + 1):
-        losses.append((x @ probe - y).square().sum())
-        distances.append((probe - best).square().sum())
+        yield probe
+        probe = probe - length * x.mT @ (x @ probe - y)
+
+
+def plain_line_search(x, y, steps):
+    probe = torch.zeros(x.shape[1]).double()
+    for _ in range(steps + 1):
+        yield probe
         gradient = x.mT @ (x @ probe - y)
-        image = x @ gradient
-        length = (
-            1 / lipschitz if rule == "inverse_l" else gradient.square().sum() / image.square().sum()
-        )
-        probe = probe - length * gradient
-    lowest = (x @ best - y).square().sum()
-    losses = torch.stack(losses)
-    distances = torch.stack(distances)
-    return (losses - lowest) / (losses[0] - lowest), distances / distances[0]
+        probe = probe - gradient * gradient.square().sum() / (x @ gradient).square().sum()
 
 
-@pytest.mark.parametrize("rule", ["inverse_l", "line_search"])
+def plain_heavy_ball(x, y, steps, momentum):
+    length = 1 / torch.linalg.matrix_norm(x, 2).square()
+    probe = old = torch.zeros(x.shape[1]).double()
+    for _ in range(steps + 1):
+        yield probe
+        new = probe - length * x.mT @ (x @ probe - y) + momentum * (probe - old)
+        probe, old = new, probe
+
+
+def plain_nesterov(x, y, steps):
+    length = 1 / torch.linalg.matrix_norm(x, 2).square()
+    point = ahead = torch.zeros(x.shape[1]).double()
+    for t in range(steps + 1):
+        yield ahead
+        new = ahead - length * x.mT @ (x @ ahead - y)
+        ahead, point = new + t / (t + 3) * (new - point), new
+
+
+def plain_chebyshev(x, y, steps, lowest):
+    """From the roots' three-term recurrence for T_n((c − λ)/d)/T_n(c/d)."""
+    high = torch.linalg.matrix_norm(x, 2).square()
+    low = lowest * high
+    centre, radius = (high + low) / 2, (high - low) / 2
+    old = probe = torch.zeros(x.shape[1]).double()
+    ratio = centre / radius
+    before, now = torch.ones_like(ratio), ratio  # T_0, T_1 at c/d
+    for t in range(steps + 1):
+        yield probe
+        gradient = x.mT @ (x @ probe - y)
+        if t == 0:
+            probe, old = probe - gradient / centre, probe
+            continue
+        later = 2 * ratio * now - before
+        weight = 2 * ratio * now / later
+        new = weight * (probe - gradient / centre - old) + old
+        probe, old, before, now = new, probe, now, later
+
+
+def plain_conjugate_gradients(x, y, steps):
+    """Hestenes and Stiefel on the normal equations."""
+    probe = torch.zeros(x.shape[1]).double()
+    residual = x.mT @ (y - x @ probe)
+    direction = residual
+    for _ in range(steps + 1):
+        yield probe
+        image = x.mT @ (x @ direction)
+        length = residual.square().sum() / (direction * image).sum()
+        probe = probe + length * direction
+        new = residual - length * image
+        direction = new + direction * new.square().sum() / residual.square().sum()
+        residual = new
+
+
+RUNS = {
+    "gradient_descent": (gradient_descent, {"step": "inverse_l", "factor": 1.0}, lambda x, y, n: plain_gradient_descent(x, y, n, 1.0), 300),
+    "long_steps": (gradient_descent, {"step": "inverse_l", "factor": 1.9}, lambda x, y, n: plain_gradient_descent(x, y, n, 1.9), 300),
+    "line_search": (gradient_descent, {"step": "line_search", "factor": 1.0}, plain_line_search, 300),
+    "heavy_ball": (heavy_ball, {"momentum": 0.9}, lambda x, y, n: plain_heavy_ball(x, y, n, 0.9), 200),
+    "nesterov": (nesterov, {"momentum": "schedule"}, plain_nesterov, 200),
+    "chebyshev": (chebyshev, {"lowest": 0.01}, lambda x, y, n: plain_chebyshev(x, y, n, 0.01), 100),
+    "conjugate_gradients": (conjugate_gradients, {}, plain_conjugate_gradients, 7),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RUNS)
 @pytest.mark.parametrize("pair", [0, 6])
-def test_curves_and_steps_equal_a_run_on_the_data(setting, rule, pair):
-    problem, theta, task, spectrum = setting
-    quadratic = Quadratic(spectrum.eigenvalues, spectrum.coefficients)
-    gap, distance = run_on_data(problem, theta, task, pair, rule, 300)
-    threshold = float(gap[150] * 1.0001)
-    record = [0, 1, 2, 10, 100, 300]
-    plan = Plan(budget=300, threshold=threshold, record=record)
-    outcome = gradient_descent.attack(quadratic, {"step": rule}, plan)
-    ours = loss_gap(quadratic.scaled()[:, None], outcome.errors, quadratic.start()[:, None])
-    torch.testing.assert_close(ours[pair], gap[record], rtol=1e-6, atol=1e-10)
-    torch.testing.assert_close(
-        convergence_ratio(outcome.errors)[pair], distance[record], rtol=1e-6, atol=1e-10
-    )
-    assert int(outcome.steps[pair]) == int((gap <= threshold).to(torch.int64).argmax())
+def test_the_simulator_equals_a_run_on_the_data_to_1e_8_in_loss(setting, name, pair):
+    family, parameters, plain, last = RUNS[name]
+    _, _, _, spectrum = setting
+    x, y = data_of(setting, pair)
+    best = torch.linalg.lstsq(x, y[:, None], driver="gelsd", rcond=1e-12).solution[:, 0]
+    probes = torch.stack(list(plain(x, y, last)))
+    losses = (probes @ x.mT - y).square().sum(1)
+    lowest = (x @ best - y).square().sum()
+    gap = (losses - lowest) / (losses[0] - lowest)
+    distance = (probes - best).square().sum(1)
+    threshold = float(gap[last // 2] * 1.0001)
+    record = sorted({0, 1, 2, last // 2, last})
+    quadratic = Quadratic.build(spectrum.eigenvalues, spectrum.coefficients)
+    outcome = family.attack(quadratic, grid(**parameters), Plan(last, threshold, record))
+    torch.testing.assert_close(outcome.gaps[pair, 0], gap[record], rtol=1e-6, atol=1e-8)
+    ratio = convergence_ratio(outcome.distances)[pair, 0]
+    torch.testing.assert_close(ratio, (distance / distance[0])[record], rtol=1e-6, atol=1e-8)
+    assert int(outcome.steps[pair, 0]) == int((gap <= threshold).int().argmax())
+
+
+def test_optimal_momentum_beats_the_step_alone_as_theory_has_it():
+    """Heavy ball at its best shrinks errors by (√κ − 1)/(√κ + 1) a step."""
+    values = torch.linspace(0.01, 1, 20).double()[None]
+    problem = Quadratic.build(values, torch.ones_like(values))
+    plan = Plan(3000, 1e-8, [0, 1])
+    momentum = heavy_ball.attack(problem, {"momentum": "optimal"}, plan).steps
+    assert 46 <= int(momentum) <= 92  # log(1e-4)/log(9/11) = 46, times a polynomial factor
+    plain = gradient_descent.attack(problem, grid(step="inverse_l", factor=1.0), plan).steps
+    assert int(plain) > 6 * int(momentum)
+    fast = nesterov.attack(problem, {"momentum": "optimal"}, plan).steps
+    best = chebyshev.attack(problem, grid(lowest=0.0), plan).steps
+    cg = conjugate_gradients.attack(problem, {}, plan).steps
+    assert int(cg) <= int(best) <= int(momentum)
+    assert int(fast) < int(plain)
+
+
+def test_lbfgs_is_conjugate_gradients_on_a_quadratic(setting):
+    """With exact line search the two have the same iterates in exact arithmetic (Nazareth 1979)."""
+    _, _, _, spectrum = setting
+    problem = Quadratic.build(spectrum.eigenvalues, spectrum.coefficients)
+    plan = Plan(5, 1e-30, [0, 1, 2, 3, 4, 5])
+    one = lbfgs.attack(problem, {"memory": 10}, plan)
+    two = conjugate_gradients.attack(problem, {}, plan)
+    torch.testing.assert_close(one.gaps, two.gaps, rtol=1e-6, atol=1e-12)
+
+
+def test_newton_and_least_squares_are_there_after_one_step(setting):
+    _, _, _, spectrum = setting
+    problem = Quadratic.build(spectrum.eigenvalues, spectrum.coefficients)
+    plan = Plan(10, 1e-3, [0, 1, 5])
+    for outcome in (
+        newton.attack(problem, {}, plan),
+        least_squares.attack(problem, grid(ridge=0.0), plan),
+    ):
+        assert (outcome.steps == 1).all()
+        assert float(outcome.gaps[..., 1:].abs().max()) < 1e-20
+
+
+def test_ridge_equals_the_normal_equations_with_a_ridge(setting):
+    _, _, _, spectrum = setting
+    problem = Quadratic.build(spectrum.eigenvalues, spectrum.coefficients)
+    outcome = least_squares.attack(problem, grid(ridge=1e-2), Plan(10, 1e-3, [0, 1]))
+    x, y = data_of(setting, 2)
+    eye = torch.eye(x.shape[1]).double()
+    ridge = 1e-2 * torch.linalg.matrix_norm(x, 2).square()
+    probe = torch.linalg.solve(x.mT @ x + ridge * eye, x.mT @ y)
+    best = torch.linalg.lstsq(x, y[:, None], driver="gelsd", rcond=1e-12).solution[:, 0]
+    losses = [(x @ w - y).square().sum() for w in (probe, torch.zeros_like(probe), best)]
+    expected = (losses[0] - losses[2]) / (losses[1] - losses[2])
+    torch.testing.assert_close(outcome.gaps[2, 0, 1], expected, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "decay", "warm"), [("constant", 0.0, 0), ("cosine", 0.0, 0), ("linear", 0.1, 5)]
+)
+def test_adam_equals_torchs_own(setting, schedule, decay, warm):
+    x, y = data_of(setting, 1)
+    probe = torch.zeros(x.shape[1], dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.AdamW([probe], lr=1.0, weight_decay=decay)
+    losses = []
+    for step in range(41):
+        loss = (x @ probe - y).square().sum() / (2 * len(y))
+        losses.append(float(loss.detach()))
+        rise = min(1.0, (step + 1) / max(1, warm))
+        for group in optimiser.param_groups:
+            group["lr"] = 0.05 * rise * adam.decay(schedule, step, 40)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    objective = GramObjective(
+        (x.mT @ x)[None], (y @ x)[None, None], torch.tensor([[float(y.square().sum())]]).double(),
+        torch.tensor([[[float(len(y))]]]).double(),
+    )  # fmt: skip
+    parameters = grid(learning_rate=0.05, weight_decay=decay, warm_up=warm) | {"schedule": schedule}
+    outcome = adam.attack(objective, parameters, Plan(40, 1e-30, [0, 10, 40]))
+    expected = torch.tensor([losses[t] / losses[0] for t in (0, 10, 40)]).double()
+    torch.testing.assert_close(outcome.gaps[0, 0], expected, rtol=1e-7, atol=1e-10)
 
 
 def flat(rows):
-    return Quadratic(
-        torch.ones(rows, 4, dtype=torch.float64), torch.ones(rows, 4, dtype=torch.float64)
-    )
+    return Quadratic.build(torch.ones(rows, 4).double(), torch.ones(rows, 4).double())
 
 
-@pytest.mark.parametrize("rule", ["inverse_l", "line_search"])
-def test_a_flat_hessian_needs_one_step_and_a_steep_one_is_censored(rule):
-    plan = Plan(budget=50, threshold=1e-3, record=[0, 1, 50])
-    assert gradient_descent.attack(flat(2), {"step": rule}, plan).steps.tolist() == [1, 1]
-    steep = Quadratic(
-        torch.tensor([[1e-9, 1.0]], dtype=torch.float64),
-        torch.tensor([[1e5, 1.0]], dtype=torch.float64),
-    )
-    outcome = gradient_descent.attack(steep, {"step": rule}, plan)
-    assert outcome.steps.tolist() == [51]
-    assert outcome.errors.shape == (1, 3, 2)
+FAMILIES = {
+    "descent": (gradient_descent, {"step": "inverse_l", "factor": 1.0}),
+    "search": (gradient_descent, {"step": "line_search", "factor": 1.0}),
+    "nesterov": (nesterov, {"momentum": "schedule"}),
+    "chebyshev": (chebyshev, {"lowest": 0.0}),
+    "cg": (conjugate_gradients, {}),
+    "newton": (newton, {}),
+}
 
 
-def test_both_stop_at_the_same_step_whatever_else_is_in_the_batch(setting):
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_flat_hessian_needs_one_step(name):
+    family, parameters = FAMILIES[name]
+    plan = Plan(50, 1e-3, [0, 1, 50])
+    assert family.attack(flat(2), grid(**parameters), plan).steps.tolist() == [[1], [1]]
+
+
+def test_what_cannot_be_reached_is_censored_at_once_and_recorded_to_the_end():
+    """Features that explain half of what they did: no attacker gets under a gap of a half."""
+    values = torch.tensor([[0.5, 1.0]]).double()
+    half = torch.tensor([3.0]).double()  # twice the 1.5 that these coefficients explain
+    problem = Quadratic.build(values, torch.ones(1, 2).double(), half)
+    for family, parameters in FAMILIES.values():
+        outcome = family.attack(problem, grid(**parameters), Plan(100, 1e-3, [0, 3, 100]))
+        assert outcome.steps.tolist() == [[101]]
+        assert float(outcome.gaps[0, 0, 0]) == 1
+        assert float(outcome.gaps[0, 0, -1]) == pytest.approx(0.5)
+
+
+def test_a_problem_stops_at_the_same_step_whatever_else_is_in_the_batch(setting):
     _, _, _, spectrum = setting
-    plan = Plan(budget=2000, threshold=1e-2, record=[0, 5])
-    whole = Quadratic(spectrum.eigenvalues, spectrum.coefficients)
-    for rule in ("inverse_l", "line_search"):
-        together = gradient_descent.attack(whole, {"step": rule}, plan).steps
+    plan = Plan(2000, 1e-2, [0, 5])
+    whole = Quadratic.build(spectrum.eigenvalues, spectrum.coefficients)
+    for family, parameters in FAMILIES.values():
+        together = family.attack(whole, grid(**parameters), plan).steps
         for i in range(len(together)):
-            one = Quadratic(whole.eigenvalues[i : i + 1], whole.coefficients[i : i + 1])
-            assert gradient_descent.attack(one, {"step": rule}, plan).steps[0] == together[i]
+            one = whole.select(torch.tensor([i]))
+            assert torch.equal(family.attack(one, grid(**parameters), plan).steps[0], together[i])
 
 
-def test_least_squares_is_there_after_one_step(setting):
+def test_a_grid_is_every_attacker_by_itself(setting):
     _, _, _, spectrum = setting
-    quadratic = Quadratic(spectrum.eigenvalues, spectrum.coefficients)
-    outcome = least_squares.attack(quadratic, {}, Plan(10, 1e-3, [0, 1, 5]))
-    assert (outcome.steps == 1).all()
-    assert (outcome.errors[:, 1:] == 0).all()
-    assert torch.equal(outcome.errors[:, 0], quadratic.start())
-
-
-def test_recorded_steps_start_at_zero_end_at_the_last_and_do_not_repeat():
-    steps = record_steps(1000)
-    assert steps[:3] == [0, 1, 2]
-    assert steps[-1] == 1000
-    assert len(set(steps)) == len(steps)
-    assert record_steps(1) == [0, 1]
-
-
-def test_the_stage_reports_the_accuracy_of_a_probe_trained_on_the_data(
-    one_vs_rest, tmp_path, generator
-):
-    theta = torch.eye(9, dtype=torch.float64) + 0.1 * torch.randn(
-        12, 9, 9, dtype=torch.float64, generator=generator
+    problem = Quadratic.build(spectrum.eigenvalues, spectrum.coefficients)
+    factors = torch.tensor([[0.3], [1.0], [1.7]]).double()
+    whole = gradient_descent.attack(
+        problem, {"step": "inverse_l", "factor": factors}, Plan(500, 1e-2, [0, 9], 3)
     )
-    path = tmp_path / "theta.safetensors"
-    metadata = {"dataset": "mini", "code": "", "parameters": {"label": "some"}}
-    save_extractors(path, {0: theta}, {0: 0}, metadata)
-    (group,) = chunks(targets(one_vs_rest, [str(path)], "cpu"))
-    plan = Plan(200, 1e-3, [0, 7, 200])
-    attackers = {"gd": {"step": "inverse_l"}}
-    steps, curves = run_group(group, gradient_descent, attackers, plan)
-    assert [len(frame) for frame in steps] == [12, 12]
-    problem = one_vs_rest.problem(0)
-    hits = []
-    for pair in range(12):
-        task = one_vs_rest.tasks[problem.harmful.tasks[pair]]
-        x = one_vs_rest.features(task.train_rows) @ theta[pair]
-        probe = torch.zeros(9, dtype=torch.float64)
-        for _ in range(7):
-            probe = (
-                probe
-                - x.mT @ (x @ probe - task.train_labels) / torch.linalg.matrix_norm(x, 2).square()
-            )
-        test = one_vs_rest.features(task.test_rows) @ theta[pair]
-        hits.append(((test @ probe > 0) == (task.test_labels > 0)).double().mean())
-    expected = float(torch.stack(hits).mean())
-    harmful = curves[1]
-    assert harmful.loc[harmful["step"] == 7, "accuracy"].item() == pytest.approx(expected)
-    assert (steps[1]["accuracy_end"] <= 1).all()
+    for place, factor in enumerate((0.3, 1.0, 1.7)):
+        one = gradient_descent.attack(
+            problem, grid(step="inverse_l", factor=factor), Plan(500, 1e-2, [0, 9])
+        )
+        assert torch.equal(one.steps[:, 0], whole.steps[:, place])
+        torch.testing.assert_close(one.gaps[:, 0], whole.gaps[:, place])
 
 
-def test_accuracy_counts_only_the_rows_of_the_task(one_vs_rest):
-    problem = one_vs_rest.problem(0)
-    zero = torch.zeros(12, 9, 1, dtype=torch.float64)  # predicts "not", right on the negatives
-    result = accuracy(problem, problem.harmful, zero)
-    assert torch.allclose(result, torch.full_like(result, 0.5))
+def test_steps_do_not_see_the_scale_or_a_rotation(setting, generator):
+    """Eigenvalues times 1e6 change no attacker of the eigenbasis."""
+    _, _, _, spectrum = setting
+    plan = Plan(500, 1e-2, [0, 1])
+    one = Quadratic.build(spectrum.eigenvalues, spectrum.coefficients)
+    two = Quadratic.build(spectrum.eigenvalues * 1e6, spectrum.coefficients * 1e-3)
+    for family, parameters in FAMILIES.values():
+        first = family.attack(one, grid(**parameters), plan).steps
+        assert torch.equal(first, family.attack(two, grid(**parameters), plan).steps)

@@ -97,6 +97,7 @@ class LikelihoodObjective(Objective):
         targets: one-hot classes, shape (M, 1, C, N); for a logistic probe ±1 with C = 1.
         share: 1/N for each row, 0 for padding, shape (M, 1, N).
         lowest: L* without immunization, shape (M, 1).
+        largest: σ_1(ZᵀZ), shape (M,).
         initial: weights to start at, shape (M, G, k); None for zero.
     """
 
@@ -104,6 +105,7 @@ class LikelihoodObjective(Objective):
     targets: Tensor
     share: Tensor
     lowest: Tensor
+    largest: Tensor
     initial: Tensor | None = None
 
     @property
@@ -119,9 +121,8 @@ class LikelihoodObjective(Objective):
     @property
     def smoothness(self) -> Tensor:  # type: ignore[override]
         """σ_1(ZᵀZ)/4N, or over 2N for a softmax: bounds on the curvature anywhere."""
-        largest = torch.linalg.matrix_norm(self.features, 2).square()
         bound = 4.0 if self.classes == 1 else 2.0
-        return (largest * self.share.amax(dim=(1, 2)) / bound)[:, None, None]
+        return (self.largest * self.share.amax(dim=(1, 2)) / bound)[:, None, None]
 
     @property
     def convexity(self) -> None:  # type: ignore[override]
@@ -242,6 +243,10 @@ class LikelihoodObjective(Objective):
                 out[:, :, two, :, one] = part.mT
         return out.reshape(problems, attackers, size, size)
 
+    def stationary(self, gradient: Tensor) -> Tensor:
+        """g² ≤ 1e-26·L: even along curvatures of 1e-13·L the loss has 1e-13 to lose."""
+        return gradient.square().sum(-1) <= 1e-26 * self.smoothness[..., 0]
+
     def distance(self, weights: Tensor) -> Tensor:
         """Not measured: the minimum may lie at infinity."""
         return torch.full_like(weights[..., 0], torch.nan)
@@ -254,6 +259,7 @@ class LikelihoodObjective(Objective):
             targets=self.targets[problems],
             share=self.share[problems],
             lowest=self.lowest[problems],
+            largest=self.largest[problems],
             initial=None if self.initial is None else self.initial[problems],
         )
 
@@ -278,8 +284,10 @@ def likelihood(
         targets = one_hot(classes, max(2, int(classes.max()) + 1)).to(features).mT[:, None]
     if lowest is None:
         lowest = features.new_zeros(len(features))
+    features = features * mask[..., None]
+    largest = torch.linalg.eigvalsh(features.mT @ features)[:, -1]
     return LikelihoodObjective(
-        features * mask[..., None], targets, share.to(features)[:, None], lowest[:, None]
+        features, targets, share.to(features)[:, None], lowest[:, None], largest
     )
 
 

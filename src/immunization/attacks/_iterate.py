@@ -57,7 +57,7 @@ def iterate(
                 kept[running, :, place] = weights
         if step % SWEEP == 0:
             excess = objective.excess(gap)
-            lost = (excess <= STUCK) | ~torch.isfinite(gap)
+            lost = (excess <= STUCK) | ~torch.isfinite(gap) | objective.stationary(gradient)
             over = ~pending if step >= last else ~pending & (excess <= plan.settled)
             going = ~(over | lost).all(dim=1)
             if not bool(going.all()):

@@ -92,6 +92,10 @@ class Objective(ABC):
         """Part of a loss gap that these features can still lose, at least; shape of the gap."""
         return gap
 
+    def stationary(self, gradient: Tensor) -> Tensor:
+        """Whether a gradient (M, G, k) is so small that no step can gain anything, shape (M, G)."""
+        return torch.zeros_like(gradient[..., 0], dtype=torch.bool)
+
     @abstractmethod
     def select(self, problems: Tensor) -> Objective:
         """The same on some of the problems."""

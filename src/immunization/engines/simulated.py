@@ -52,7 +52,9 @@ def units(job: Job) -> list[Unit]:
             key = (attacker.view.fraction, attacker.view.fresh, attacker.view.basis)
             by_basis.setdefault(key, []).append(attacker)
     for attackers in by_basis.values():
-        found += _units(job, "H", everyone, attackers)
+        # Other rows need a factor of their own for each task: on the stated sample.
+        whole = attackers[0].view.rows == (1.0, False)
+        found += _units(job, "H", everyone if whole else job.sample(), attackers)
     plain = job.benign()
     if plain:
         found += _units(job, "P", everyone, plain)
@@ -66,7 +68,6 @@ def _units(job: Job, role: str, pairs: list[int], attackers: list[Attacker]) -> 
     group: list[Target] = []
     found = []
     view = attackers[0].view
-    # A decomposition of few rows is that of a seed's own.
     targets = job.targets(role, pairs)
     for number, target in enumerate(targets):
         group.append(target)

@@ -14,8 +14,8 @@ CAPTION = (
     "Held-out accuracy on the harmful task that the best attacker reaches (up, wanted low), "
     "against the accuracy of the best probe on the benign task (right, wanted high). Filled: the "
     "best linear attacker that has all rows of the task. Hollow: the best non-linear one. "
-    "Triangle: a linear one that has a few of the rows, or rows that the publisher never saw. The best "
-    "attacker is that of the highest mean over pairs and seeds. The dotted line is chance."
+    "Triangle: a linear one that has a few of the rows, or rows that the publisher never saw. The "
+    "best attacker has the highest mean over pairs and seeds. The dotted line is chance."
 )
 MARKS = {"accuracy_linear": "o", "accuracy_nonlinear": "D", "accuracy_other_rows": "^"}
 

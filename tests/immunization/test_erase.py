@@ -1,0 +1,102 @@
+"""Erasure of the harmful label against the theorem and the authors' package."""
+
+import pytest
+import torch
+
+from hessian_spectrum import probe_spectrum
+from immunization.attacks import conjugate_gradients, newton
+from immunization.attacks._objective import Plan
+from immunization.attacks._quadratic import Quadratic
+from immunization.methods import erase
+from immunization.registry import components
+from immunization.views import View, decompose
+
+from .conftest import defaults
+
+
+def data_of(problem, role, pair):
+    task = problem.source.tasks[role.tasks[pair]]
+    return problem.source.features(task.train_rows), task.train_labels
+
+
+def test_it_agrees_with_the_concept_erasure_package_to_1e_6(one_vs_rest):
+    package = pytest.importorskip("concept_erasure")
+    problem = one_vs_rest.problem(0)
+    theta, _ = erase.erasers(problem.harmful, 1e-10)
+    for i in range(problem.size):
+        x, y = data_of(problem, problem.harmful, i)
+        fitter = package.LeaceFitter(
+            x.shape[1], 1, shrinkage=False, dtype=torch.float64, svd_tol=1e-12
+        )
+        fitter.update(x, y[:, None])
+        ours = (x - x.mean(0)) @ theta[i] + x.mean(0)
+        torch.testing.assert_close(ours, fitter.eraser(x), rtol=1e-6, atol=1e-6)
+
+
+def test_erased_features_are_uncorrelated_with_the_label_and_moved_no_further_than_needed(
+    one_vs_rest, generator
+):
+    problem = one_vs_rest.problem(0)
+    theta, gone = erase.erasers(problem.harmful, 1e-10)
+    for i in range(problem.size):
+        x, y = data_of(problem, problem.harmful, i)
+        x = x - x.mean(0)
+        z = x @ theta[i]
+        assert float((z.mT @ (y - y.mean())).abs().max()) < 1e-10 * float((x.mT @ y).abs().max())
+        # Of all projections that erase it, this moves the data least in their own norm; the
+        # orthogonal one is another.
+        moment = x.mT @ y
+        other = x - (x @ moment)[:, None] * moment / moment.square().sum()
+        inverse = torch.linalg.pinv(x.mT @ x, rtol=1e-10, hermitian=True)
+        moved, others = (((d @ inverse) * d).sum() for d in (z - x, other - x))
+        assert float(moved) <= float(others) + 1e-9
+        assert float((z @ gone[i]).abs().max()) < 1e-12 * float(z.abs().max())
+
+
+def test_no_linear_attacker_with_all_rows_gets_anything_and_the_benign_task_keeps_most(one_vs_rest):
+    problem = one_vs_rest.problem(0)
+    found = erase.immunize(problem, defaults("methods", "erase"))
+    assert found.singular
+    harmful, benign = problem.harmful, problem.primary
+    explained = harmful.targets.square().sum(-1)
+    for repair in ("none", "centre", "scale", "pca_whiten", "ridge_whiten"):
+        basis = decompose(harmful, found.theta, View(repair=repair), singular=True)
+        objective = Quadratic.build(basis.eigenvalues, basis.coefficients, explained)
+        for family in (conjugate_gradients, newton):
+            outcome = family.attack(objective, {}, Plan(200, 1e-3, [0, 200]))
+            assert (outcome.steps == 201).all()
+            # Labels are balanced, so the constant predictor explains nothing.
+            assert float(outcome.gaps[..., -1].min()) > 1 - 1e-6
+    before = benign.targets.square().sum(-1)
+    after = probe_spectrum(benign.factor, benign.targets, benign.ranks, found.theta).explained
+    assert float((after / before).median()) > 0.5
+
+
+@pytest.mark.parametrize("then", ["optimum", "alg1"])
+def test_it_goes_on_with_another_method_from_the_erased_features(one_vs_rest, then):
+    problem = one_vs_rest.problem(0)
+    alone = erase.immunize(problem, defaults("methods", "erase"))
+    both = erase.immunize(problem, defaults("methods", "erase", then=then))
+    assert both.singular
+    basis = decompose(problem.harmful, both.theta, View(), singular=True)
+    own = (basis.eigenvalues * basis.coefficients.square()).sum(-1)
+    assert float((own / problem.harmful.targets.square().sum(-1)).max()) < 1e-6
+
+    def spread(theta):
+        values = decompose(problem.harmful, theta, View(), singular=True).eigenvalues
+        low = torch.where(values > 0, values, torch.inf).min(-1).values
+        return (values.max(-1).values / low).log()
+
+    # Both raise κ(H_H) further than erasure did.
+    assert float((spread(both.theta) - spread(alone.theta)).median()) > 0
+
+
+def test_a_constant_label_leaves_nothing_to_erase(digit):
+    theta, gone = erase.erasers(digit.problem(0).harmful, 1e-10)
+    torch.testing.assert_close(theta, digit.problem(0).identity())
+    assert not bool(gone.any())
+
+
+def test_what_comes_after_takes_the_methods_own_defaults():
+    for name in components("methods")["erase"].parameters["then"]["enum"][1:]:
+        assert all("default" in rule for rule in components("methods")[name].parameters.values())
