@@ -21,7 +21,7 @@ from immunization.tasks import Task, TaskBatch, TaskSet
 
 ROUND_OFF = 1e-11
 """Singular values and deviations of features under this share of the largest are round-off: what
-an erased direction leaves behind in float64, two digits below what any extractor here works with."""
+an erased direction leaves behind in float64, below what any extractor here works with."""
 SPANNED = 1e-12
 """Share of ‖1‖² outside of the features under which a constant is one of their combinations."""
 

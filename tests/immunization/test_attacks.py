@@ -1,5 +1,7 @@
 """The spectral simulator and the loop against straightforward runs on the data."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -117,12 +119,20 @@ def plain_conjugate_gradients(x, y, steps):
 
 
 RUNS = {
-    "gradient_descent": (gradient_descent, {"step": "inverse_l", "factor": 1.0}, lambda x, y, n: plain_gradient_descent(x, y, n, 1.0), 300),
-    "long_steps": (gradient_descent, {"step": "inverse_l", "factor": 1.9}, lambda x, y, n: plain_gradient_descent(x, y, n, 1.9), 300),
-    "line_search": (gradient_descent, {"step": "line_search", "factor": 1.0}, plain_line_search, 300),
-    "heavy_ball": (heavy_ball, {"momentum": 0.9}, lambda x, y, n: plain_heavy_ball(x, y, n, 0.9), 200),
+    "gradient_descent": (
+        gradient_descent, {"step": "inverse_l", "factor": 1.0},
+        partial(plain_gradient_descent, factor=1.0), 300,
+    ),
+    "long_steps": (
+        gradient_descent, {"step": "inverse_l", "factor": 1.9},
+        partial(plain_gradient_descent, factor=1.9), 300,
+    ),
+    "line_search": (
+        gradient_descent, {"step": "line_search", "factor": 1.0}, plain_line_search, 300
+    ),
+    "heavy_ball": (heavy_ball, {"momentum": 0.9}, partial(plain_heavy_ball, momentum=0.9), 200),
     "nesterov": (nesterov, {"momentum": "schedule"}, plain_nesterov, 200),
-    "chebyshev": (chebyshev, {"lowest": 0.01}, lambda x, y, n: plain_chebyshev(x, y, n, 0.01), 100),
+    "chebyshev": (chebyshev, {"lowest": 0.01}, partial(plain_chebyshev, lowest=0.01), 100),
     "conjugate_gradients": (conjugate_gradients, {}, plain_conjugate_gradients, 7),
 }  # fmt: skip
 

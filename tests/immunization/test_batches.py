@@ -30,7 +30,7 @@ def run(tasks, name, threads=1, **given):
 
 
 def test_a_method_that_draws_nothing_runs_once_for_seeds_that_share_their_tasks(own_split):
-    thetas, owners, rows = run(own_split, "r_ill_only", steps=5)
+    thetas, owners, rows, _ = run(own_split, "r_ill_only", steps=5)
     assert list(thetas) == [3]
     assert owners == {3: 3, 4: 3, 8: 3}
     # Its trajectory stands under every seed.
@@ -39,7 +39,7 @@ def test_a_method_that_draws_nothing_runs_once_for_seeds_that_share_their_tasks(
 
 
 def test_one_that_draws_runs_for_each(own_split):
-    thetas, owners, _ = run(own_split, "alg1", profile="paper", steps=5)
+    thetas, owners, _, _ = run(own_split, "alg1", profile="paper", steps=5)
     assert list(thetas) == [3, 4, 8]
     assert owners == {3: 3, 4: 4, 8: 8}
     assert not torch.equal(thetas[3], thetas[4])
@@ -49,7 +49,7 @@ def test_one_that_draws_runs_for_each(own_split):
 
 def test_seeds_with_splits_of_their_own_share_nothing(source):
     tasks = task_set(source, seeds=(0, 1))
-    thetas, owners, _ = run(tasks, "r_ill_only", steps=5)
+    thetas, owners, _, _ = run(tasks, "r_ill_only", steps=5)
     assert owners == {0: 0, 1: 1}
     alone, _, _ = run(task_set(source, seeds=(1,)), "r_ill_only", steps=5)
     assert torch.equal(thetas[1], alone[1])

@@ -8,8 +8,14 @@ import pytest
 import torch
 
 from hessian_spectrum import factor_condition, probe_spectrum
-from immunization.attacks import gradient_descent
-from immunization.attacks._quadratic import Plan, Quadratic
+from immunization.attacks import (
+    conjugate_gradients,
+    gradient_descent,
+    least_squares,
+    nesterov,
+)
+from immunization.attacks._objective import Plan
+from immunization.attacks._quadratic import Quadratic
 from immunization.datasets import csv_table, diabetes, digits, house_prices, mnist
 from immunization.datasets._labelled import Labelled
 from immunization.download import Place
@@ -224,18 +230,25 @@ def test_house_prices_have_the_known_ranks_and_condition_numbers(public_data):
 
 
 @pytest.mark.data
-def test_gradient_descent_on_house_prices_takes_the_known_number_of_steps(public_data):
-    """309 steps at 1/L and 148 with line search to a loss gap of 0.1 % (200 rows)."""
+def test_attackers_of_house_prices_take_the_known_numbers_of_steps(public_data):
+    """On the first 200 rows, to a loss gap of 0.1 %."""
     source = house_prices.load({}, Place(public_data, public_data))
     problem = source.build(
         "house", {"rows": 200, "test_fraction": 0.0, "tolerance": None}, [0]
     ).problem(0)
     task = problem.harmful
     spectrum = probe_spectrum(task.factor, task.targets, task.ranks, problem.identity())
-    quadratic = Quadratic(spectrum.eigenvalues, spectrum.coefficients)
+    quadratic = Quadratic.build(spectrum.eigenvalues, spectrum.coefficients)
     plan = Plan(20_000, 1e-3, [0, 1])
-    assert gradient_descent.inverse_l(quadratic, plan).steps.tolist() == [309]
-    assert gradient_descent.line_search(quadratic, plan).steps.tolist() == [148]
+    one = torch.ones(1, 1, dtype=torch.float64)
+    for family, parameters, known in (
+        (gradient_descent, {"step": "inverse_l", "factor": one}, 309),
+        (gradient_descent, {"step": "line_search", "factor": one}, 148),
+        (nesterov, {"momentum": "schedule"}, 45),
+        (conjugate_gradients, {}, 16),
+        (least_squares, {"ridge": 0 * one}, 1),
+    ):
+        assert family.attack(quadratic, parameters, plan).steps.tolist() == [[known]]
 
 
 @pytest.mark.data

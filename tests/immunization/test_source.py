@@ -48,7 +48,7 @@ def test_the_fingerprint_changes_with_the_source_of_an_import(tmp_path, monkeypa
 def test_components_are_files_and_helpers_are_not():
     methods = components("methods")
     assert {
-        "identity", "r_ill_only", "imma", "opt_kappa", "alg1", "optimum", "multiplicative"
+        "identity", "r_ill_only", "imma", "opt_kappa", "alg1", "optimum", "multiplicative", "erase"
     } == set(methods)  # fmt: skip
     assert all(isinstance(c.path, Path) for c in methods.values())
     assert components("datasets")["mnist"].parameters.keys() >= {"pixels", "task", "pairs"}

@@ -8,21 +8,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from immunization import figure, report, tables
+from immunization import figure, report, resistance, tables
 from immunization.errors import UserError
 from immunization.files import write_table
 from immunization.findings import findings
 from immunization.formats import latex, markdown, number, plus_minus
+from immunization.measures import BEST, median
 from immunization.registry import components
-from immunization.tables import BEST
 
 ORDER = {
     "datasets": {"mnist": ["mnist", "digit"], "house": ["house_prices", "regression"]},
     "methods": {"identity": "identity", "mine": "alg1", "best": "optimum"},
     "attacks": {"gradient_descent": "gradient_descent", "least_squares": "least_squares"},
+    "flops_per_second": 1e10,
     "figures": {"limit": "limit", "heat_map": "heat_map", "convergence": "convergence",
                 "spectra": "spectra", "trajectory": "trajectory", "ridge": "ridge",
-                "sensitivity": "sensitivity"},
+                "sensitivity": "sensitivity", "slowdown": "slowdown", "survival": "survival",
+                "best_of_k": "best_of_k", "prediction": "prediction", "frontier": "frontier",
+                "selectivity": "selectivity", "fine_tuning": "fine_tuning"},
     "sweeps": {"gain": {"kind": "methods", "parameters": ["eta"],
                         "members": {"mine": {"eta": 0.1}, "best": {"eta": 1.0}}},
                "start": {"kind": "methods", "parameters": ["start"],
@@ -42,6 +45,7 @@ STUDY = {
 PARAMETERS = {
     "trajectory": {"paper_steps": {"mnist": 2}},
     "sensitivity": {"parameter": "eta"},
+    "prediction": {"predictors": ["ratio_i", "rir"]},
 }
 GAIN = {"identity": (1.0, 1.0), "mine": (8.0, 0.5), "best": (100.0, 1.0)}
 
@@ -62,7 +66,8 @@ def frames():
                         keys
                         | {"ratio_i": factor * i, "ratio_ii": ii, "rir": rir}
                         | {f"released_{k}": 2.0 for k in ("ratio_i", "ratio_ii", "rir")}
-                        | {"ridge_rir": 1.5, "released_floored": dataset == "mnist"}
+                        | {"ridge_rir": 1.5, "ridge_ratio_i": i, "label_ratio_i": i, "label_rir": i}
+                        | {"released_floored": dataset == "mnist"}
                         | {"limit": limit, "reach_with_floor": 110.0, "outside": 0.1}
                         | {"optimality": np.nan if limit == np.inf else np.log(rir) / np.log(110)}
                         | {"met_a": i >= 10, "met_b": ii <= 1, "met_c": True}
@@ -78,7 +83,11 @@ def frames():
                         ):
                             steps.append(
                                 keys | {"role": role, "attack": attack, "steps": count,
-                                        "censored": count == 5000}
+                                        "censored": count == 5000, "third": "", "loss": "squared",
+                                        "repair": "none", "fraction": 1.0, "fresh": False,
+                                        "flops": 10.0 * count, "budget": 5000}
+                                | ({"accuracy_end": 0.8, "accuracy_area": 0.7}
+                                   if dataset == "mnist" else {})
                             )  # fmt: skip
                 for role in "PH":
                     for attack in ("gradient_descent", "least_squares"):
@@ -88,7 +97,8 @@ def frames():
                             )
                             curves.append(
                                 {"dataset": dataset, "method": method, "seed": seed, "role": role,
-                                 "attack": attack, "step": step, "accuracy": 0.7}
+                                 "attack": attack, "step": step, "accuracy": 0.7,
+                                 "fresh": False}
                                 | {f"{m}_q{q}": gap for m in ("convergence_ratio", "loss_gap")
                                    for q in (25, 50, 75)}
                             )  # fmt: skip
@@ -140,7 +150,7 @@ def study(tmp_path_factory):
         outputs = [
             str(folder / f"{name}.{dataset}.{suffix}")
             for dataset in (["mnist"] if name == "heat_map" else ["mnist", "house"])
-            for suffix in ("svg", "png")
+            for suffix in ("svg", "png", "txt")
         ]
         figure.main(
             ["--figure", name, "--study", str(folder / "study.json"), "--out", *outputs, "--paths",
@@ -182,23 +192,26 @@ def test_the_slowdown_is_against_identity_and_least_squares_breaks_everything(st
     assert table.loc[("mnist", "gradient_descent", "mine"), "slowdown_median_P"] == 1
     assert table.loc[("mnist", BEST, "mine"), "slowdown_median_H"] == 1
     shown = (study / "tables" / "attacks.md").read_text()
-    assert shown.count("broken") == 4  # two methods on two data sets
-    assert "≥ 5000" in shown
+    assert "≥ 50" in shown
+    resistance_ = read(study, "resistance").set_index(["dataset", "method"])
+    assert (resistance_.loc[resistance_["verdict"].notna(), "verdict"] == "broken").all()
+    assert resistance_["verdict"].notna().sum() == 4  # two methods on two data sets
+    assert (study / "tables" / "resistance.md").read_text().count("broken") == 4
 
 
 def test_a_slowdown_against_a_censored_reference_is_not_stated():
     steps = frames()[2]
     steps.loc[steps["method"] == "identity", ["steps", "censored"]] = [5000, True]
-    table = tables.attacks_table(steps, ORDER["methods"])
+    table = resistance.attacks_table(resistance.resisted(steps, ORDER["methods"]))
     unknown = table[table["attack"] == "gradient_descent"]
     assert unknown["slowdown_median_H"].isna().all()
-    assert (tables.show_attacks(unknown)["slowdown on D_H"] == "–").all()
+    assert (resistance.show_attacks(unknown)[["mine", "best"]] == "–").all(axis=None)
 
 
 def test_a_median_is_a_lower_bound_when_a_value_at_or_below_it_is_censored():
     values = pd.Series([1.0, 2.0, 3.0, 9.0])
     for censored, bound in (([0, 0, 0, 1], False), ([0, 1, 0, 0], True), ([0, 0, 1, 1], False)):
-        assert tables._median(values, pd.Series(censored, dtype=bool)) == (2.5, bound)
+        assert median(values, pd.Series(censored, dtype=bool)) == (2.5, bound)
 
 
 def test_findings_do_not_round_a_mean_count_up():
@@ -207,7 +220,7 @@ def test_findings_do_not_round_a_mean_count_up():
     definition.loc[definition["method"] == "mine", "rir_above_1"] = 1.67
     ready = {
         "ratios": tables.ratios_table(loaded[0]), "definition": definition,
-        "attacks": tables.attacks_table(loaded[1], ORDER["methods"]),
+        **{name: table for name, (table, _) in resistance.tables(*loaded, ORDER).items()},
         "accuracy": tables.accuracy_table(loaded[0], loaded[2]),
     }  # fmt: skip
     assert "above 1 on 1.7 of 2 pairs" in " ".join(findings("mnist", ready, ORDER, 1e-3))
@@ -322,7 +335,8 @@ def test_accuracies_are_there_only_where_labels_vary(study):
 
 
 def test_findings_say_what_the_numbers_say(study):
-    loaded = {name: read(study, name) for name in ("ratios", "definition", "attacks", "accuracy")}
+    names = ("ratios", "definition", "attacks", "resistance", "accuracy")
+    loaded = {name: read(study, name) for name in names}
     text = " ".join(findings("mnist", loaded, ORDER, 1e-3))
     for sentence in (
         "On 50% of the pairs the limit is infinite",
@@ -344,7 +358,7 @@ def test_the_page_holds_everything_and_loads_nothing(study):
     for word in ("small", "Findings", "that is finite", "broken", "Table 9", "data:image/svg+xml"):
         assert word in html
     assert 'src="http' not in html
-    assert html.count("<figure>") == 13
+    assert html.count("<figure>") == 27
 
 
 def test_the_page_shows_in_a_real_browser(study, tmp_path):

@@ -20,15 +20,15 @@ from .conftest import MINIATURE, ROOT, Workflow
 
 def test_the_study_yields_every_output_and_one_job_a_method(finished):
     assert finished.first.jobs == {
-        "study": 1, "prepare": 3, "immunize": 4, "spectrum": 1, "attack": 2, "tables": 1,
+        "study": 1, "prepare": 3, "immunize": 4, "spectrum": 1, "attack": 3, "tables": 1,
         "figure_limit": 1, "figure_convergence": 1, "report_page": 1,
     }  # fmt: skip
     names = set(finished.results())
     assert {"report.html", "study.json", "spectrum/ratios.parquet", "tables/ratios.tex"} <= names
     assert {
-        f"figures/limit.{d}.{s}" for d in MINIATURE["datasets"] for s in ("svg", "png")
+        f"figures/limit.{d}.{s}" for d in MINIATURE["datasets"] for s in ("svg", "png", "txt")
     } <= names
-    for rule in ("prepare/digits", "immunize/alg1", "spectrum", "attack/least_squares"):
+    for rule in ("prepare/digits", "immunize/alg1", "spectrum", "attack/binary.simulated"):
         assert (finished.folder / "logs" / "mini" / f"{rule}.log").is_file()
         assert (finished.folder / "logs" / "mini" / "benchmark" / f"{rule}.jsonl").is_file()
 
@@ -98,7 +98,7 @@ def test_a_new_method_runs_its_own_job_and_what_follows(workflow):
     run = workflow.run()
     assert run.code == 0, run.output
     assert run.jobs == {
-        "study": 1, "immunize": 1, "spectrum": 1, "attack": 2, "tables": 1,
+        "study": 1, "immunize": 1, "spectrum": 1, "attack": 3, "tables": 1,
         "figure_limit": 1, "figure_convergence": 1, "report_page": 1,
     }  # fmt: skip
     ratios = read_table(workflow.folder / "results/mini/spectrum/ratios.parquet")
@@ -197,7 +197,18 @@ def test_the_miniature_runs_on_every_method_figure_and_attack_that_ships(tmp_pat
         name: {key: 2 for key in ("steps", "epochs", "inner_steps") if key in component.parameters}
         for name, component in components("methods").items()
     }
-    config["figures"] = {"heat_map": {"datasets": "pairs"}, "spectra": {}}
+    config["attacks"] = {name: {} for name in components("attacks")} | {
+        "logistic": {"use": "lbfgs", "loss": "logistic"},
+        "softmax": {"use": "newton", "loss": "softmax", "repair": "scale"},
+        "fresh": {"use": "least_squares", "ridge": 0.001, "fresh": True},
+        "starts": {"use": "nesterov", "restarts": 2},
+        "grid": {"use": "adam", "sweep": {"learning_rate": [0.01, 0.1], "warm_up": [0, 5]}},
+    }
+    config["attack"] |= {"budget_likelihood": 20, "sample": 2}
+    config["figures"] = {
+        name: {"parameter": "eta"} if name == "sensitivity" else {}
+        for name in components("figures")
+    } | {"heat_map": {"datasets": "pairs"}}
     config["datasets"]["digits"]["pairs"] = "all"
     workflow = Workflow(tmp_path / "w")
     workflow.configure(config)
@@ -205,7 +216,19 @@ def test_the_miniature_runs_on_every_method_figure_and_attack_that_ships(tmp_pat
     assert run.code == 0, run.output
     table = pd.read_csv(workflow.folder / "results/mini/tables/ratios.csv")
     assert set(table["method"]) == set(components("methods"))
-    assert (workflow.folder / "results/mini/figures/heat_map.digits.svg").is_file()
+    figures = workflow.folder / "results/mini/figures"
+    assert (figures / "heat_map.digits.svg").is_file()
+    assert "best linear attacker reaches" in (figures / "frontier.binary.txt").read_text()
+    steps = read_table(workflow.folder / "results/mini/attack/binary.trained.steps.parquet")
+    assert {"logistic", "softmax", "adam", "grid_learning_rate_0p1_warm_up_5"} == set(
+        steps["attack"]
+    ) - {label for label in steps["attack"] if label.startswith("grid") and "5" not in label} - {
+        "grid_learning_rate_0p01_warm_up_5"
+    }
+    resistance = pd.read_csv(workflow.folder / "results/mini/tables/resistance.csv")
+    verdicts = resistance.set_index(["dataset", "method", "loss"])["verdict"]
+    assert verdicts["binary", "optimum", "squared"] == "broken"
+    assert verdicts["binary", "erase", "squared"] == "withstood"
     study = json.loads((workflow.folder / "results/mini/study.json").read_text())
     assert study["config"]["seeds"] == [3]
     shutil.rmtree(workflow.folder)

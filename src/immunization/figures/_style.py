@@ -6,10 +6,10 @@ import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-# Okabe and Ito's palette and two more, with grey for the reference.
+# Okabe and Ito's palette, two more and four of Tol's, with grey for the reference.
 COLOURS = [
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B8A800", "#882255",
-    "#000000", "#8C564B",
+    "#000000", "#8C564B", "#332288", "#44AA99", "#AA4499", "#999933",
 ]  # fmt: skip
 REFERENCE = "#777777"
 DASHES = ["-", "--", "-.", ":"]

@@ -41,7 +41,7 @@ def draw(results: Results, dataset: str) -> Figure:
     found = curves(results, dataset)
     if not found:
         return nothing("This study has no attacker to show.")
-    figure, axis = plt.subplots(figsize=(7, 4.4))
+    figure, axis = plt.subplots(figsize=(9, 4.8))
     styles: dict[str, Any] = look(results.methods)
     handles = {}
     for method, line in found.items():

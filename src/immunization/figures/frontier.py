@@ -38,7 +38,7 @@ def draw(results: Results, dataset: str) -> Figure:
     found = points(results, dataset)
     if found.empty:
         return nothing("Labels do not vary within a task here: there is no accuracy to keep.")
-    figure, axis = plt.subplots(figsize=(7, 5))
+    figure, axis = plt.subplots(figsize=(9, 5.4))
     styles, handles = look(results.methods), {}
     for method in results.unswept():
         row, colour = found.loc[method], styles[method]["color"]

@@ -44,7 +44,7 @@ def draw(results: Results, dataset: str) -> Figure:
         wanted = list(rows.loc[rows["role"] == "P", "attack"].unique())
     ratios = results.ratios[results.ratios["dataset"] == dataset]
     both = predicted(ratios, rows[rows["attack"].isin(wanted)], results.order["methods"])
-    both = both[~both["attack"].str.startswith(BEST)]
+    both = both[~both["attack"].str.startswith(BEST) & both["method"].isin(results.unswept())]
     varied = both.groupby("attack")["slowdown"].nunique()
     attacks = in_order(results, varied.index[varied > 1].to_series())
     predictors = [p for p in results.parameters.get("predictors", []) if p in PREDICTORS]

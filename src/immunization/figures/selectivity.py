@@ -23,7 +23,7 @@ CAPTION = (
 def draw(results: Results, dataset: str) -> Figure:
     """One panel an attacker."""
     both = selectivity(slowed(results, dataset))
-    both = both[~both["attack"].str.startswith(BEST)]
+    both = both[~both["attack"].str.startswith(BEST) & both["method"].isin(results.unswept())]
     if both.empty:
         return nothing("No third tasks, or none whose slowdown is known.")
     attacks = in_order(results, both["attack"])
