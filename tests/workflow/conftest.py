@@ -89,12 +89,15 @@ class Workflow:
         return Run(done.returncode, done.stdout + done.stderr)
 
     def results(self) -> dict[str, bytes]:
-        """Every file of the study's results, by relative path."""
+        """Every file of the study's results, by relative path.
+
+        Finished pieces of attacks are no results: their names hold the time of their inputs.
+        """
         base = self.folder / "results" / "mini"
         return {
             path.relative_to(base).as_posix(): path.read_bytes()
             for path in sorted(base.rglob("*"))
-            if path.is_file()
+            if path.is_file() and "progress" not in path.parts
         }
 
 
