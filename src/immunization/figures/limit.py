@@ -28,7 +28,7 @@ def draw(results: Results, dataset: str) -> Figure:
         part = ratios[ratios["method"] == method]
         finite = np.isfinite(part["limit"])
         colour = styles[method]["color"]
-        # Colours repeat after ten methods; then another shape tells them apart.
+        # Colours repeat after fourteen methods; then another shape tells them apart.
         shape = "o" if styles[method]["linestyle"] == "-" else "s"
         axis.scatter(
             part.loc[~finite, "reach_with_floor"], part.loc[~finite, "rir"],
