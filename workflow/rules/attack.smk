@@ -1,9 +1,7 @@
 rule attack:
     input:
         tasks=f"{RESULTS}/tasks/{{dataset}}.safetensors",
-        thetas=expand(
-            f"{RESULTS}/immunized/{{method}}/{{{{dataset}}}}.safetensors", method=METHODS
-        ),
+        thetas=expand(f"{RESULTS}/immunized/{{method}}/{{{{dataset}}}}.safetensors", method=METHODS),
         code=[source("attack.py"), source("progress.py")],
         component=lambda wildcards: [
             source(f"engines/{wildcards.engine}.py"),
