@@ -134,6 +134,7 @@ def test_killed_five_times_at_random_it_repeats_one_piece_at_most_and_ends_the_s
     assert not list((killed / "progress").glob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["trained", "nonlinear"])
 def test_a_second_run_keeps_every_piece_and_a_changed_setting_none(
     inputs, tmp_path, small_pieces, engine, monkeypatch
@@ -149,6 +150,7 @@ def test_a_second_run_keeps_every_piece_and_a_changed_setting_none(
     assert ", 0 of them kept" in third.stderr
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_threads_or_on_the_size_of_pieces(inputs, tmp_path, small_pieces):
     plain = os.environ | {"PYTHONPATH": small_pieces["PYTHONPATH"].split(os.pathsep)[-1]}
     tables = []
