@@ -71,7 +71,8 @@ def test_a_coupling_beside_the_first_pair_is_not_taken_for_proof(generator):
         right = abs(float(found.values[0] / values[1]) - 1) < 1e-9
         assert right or not bool(found.dominant[0])
         missed += not right
-    assert missed > 100  # or this would test nothing
+    # Or this would test nothing; round-off decides how often the start hides the larger one.
+    assert missed > 20
 
 
 @given(

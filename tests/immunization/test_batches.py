@@ -43,7 +43,7 @@ def test_one_that_draws_runs_for_each(own_split):
     assert list(thetas) == [3, 4, 8]
     assert owners == {3: 3, 4: 4, 8: 8}
     assert not torch.equal(thetas[3], thetas[4])
-    thetas, _, _ = run(own_split, "r_ill_only", steps=5, start="random")
+    thetas, _, _, _ = run(own_split, "r_ill_only", steps=5, start="random")
     assert list(thetas) == [3, 4, 8]
 
 
@@ -51,7 +51,7 @@ def test_seeds_with_splits_of_their_own_share_nothing(source):
     tasks = task_set(source, seeds=(0, 1))
     thetas, owners, _, _ = run(tasks, "r_ill_only", steps=5)
     assert owners == {0: 0, 1: 1}
-    alone, _, _ = run(task_set(source, seeds=(1,)), "r_ill_only", steps=5)
+    alone, _, _, _ = run(task_set(source, seeds=(1,)), "r_ill_only", steps=5)
     assert torch.equal(thetas[1], alone[1])
 
 
