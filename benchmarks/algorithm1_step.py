@@ -28,7 +28,8 @@ from immunization.download import Place
 from immunization.methods._joint_step import JointAlgorithm, joint_of
 from immunization.methods._task_loss import TaskLoss, initial_probe
 from immunization.registry import components, load
-from immunization.tasks import Problem, TaskBatch
+from immunization.statistics import TaskBatch
+from immunization.tasks import Problem
 
 ETA = 0.005
 

@@ -57,7 +57,7 @@ from hessian_spectrum.network import (
 )
 from hessian_spectrum.operators import SymmetricOperator, dense_operator, gram_operator
 from hessian_spectrum.plot import plot_density, plot_spectrum, save_plot
-from hessian_spectrum.probe import ProbeSpectrum, probe_spectrum
+from hessian_spectrum.probe import ROUND_OFF, ProbeSpectrum, probe_spectrum, resolved_only
 from hessian_spectrum.rank import eigenvalue_tolerance, numerical_rank, relative_tolerance
 from hessian_spectrum.regularizers import r_ill, r_ill_gradient, r_well, r_well_gradient
 from hessian_spectrum.softmax import (
@@ -77,6 +77,7 @@ from hessian_spectrum.storage import (
 from hessian_spectrum.tracking import ExtremeTracker
 
 __all__ = [
+    "ROUND_OFF",
     "Eigenpairs",
     "Estimate",
     "ExtremeTracker",
@@ -146,6 +147,7 @@ __all__ = [
     "relative_tolerance",
     "released_condition",
     "released_condition_gradient",
+    "resolved_only",
     "ridge_condition",
     "ridge_condition_gradient",
     "save_plot",

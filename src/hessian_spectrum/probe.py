@@ -9,6 +9,10 @@ from torch import Tensor
 
 from hessian_spectrum.svd import robust_svd
 
+ROUND_OFF = 1e-11
+"""Singular values under this share of the largest are round-off: what a direction that was taken
+out on purpose leaves behind in float64. Extractors that are meant to be invertible stay above."""
+
 
 class ProbeSpectrum(NamedTuple):
     """Eigenpairs of H = θᵀKθ and the best probe in them, for a batch of B tasks.
@@ -62,5 +66,19 @@ def probe_spectrum(factor: Tensor, targets: Tensor, ranks: Tensor, theta: Tensor
         coefficients=coefficients.flip(-1),
         vectors=right.mT.flip(-1),
         explained=(aligned * seen).square().sum(-1),
+        resolved=seen.sum(-1),
+    )
+
+
+def resolved_only(spectrum: ProbeSpectrum) -> ProbeSpectrum:
+    """Without the directions that are `ROUND_OFF`, and ``resolved`` the number of those left.
+
+    For extractors that are singular on purpose, whose rank is less than that of the data.
+    """
+    values = spectrum.eigenvalues
+    seen = values > ROUND_OFF**2 * values[:, -1:]
+    return spectrum._replace(
+        eigenvalues=values * seen,
+        coefficients=spectrum.coefficients * seen,
         resolved=seen.sum(-1),
     )

@@ -19,12 +19,16 @@ from hessian_spectrum import (
     limit_from_spread,
     probe_spectrum,
     released_condition,
+    resolved_only,
     ridge_condition,
 )
 from hessian_spectrum.streams import map_streams
-from immunization.tasks import Problem, TaskBatch
-from immunization.views import resolved_only
+from immunization.statistics import TaskBatch
+from immunization.tasks import Problem, held_out
 
+NO_SCORE = 1e-10
+"""Scores of probes that could not learn anything stay under this; labels and logits are of order
+one."""
 UNCHANGED = 1e-6
 """Relative slack for "not worse": round-off in κ and in a best loss stays far below it."""
 
@@ -204,32 +208,29 @@ def definition(
     )
 
 
-def predictions(problem: Problem, task: TaskBatch, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Held-out predictions X_test·β and labels, padded with NaN to the longest test set.
+def correct(scores: Tensor, labels: Tensor) -> Tensor:
+    """Share of rows whose sign is right, shape (…).
+
+    A score that is round-off, or not finite, is no prediction and counts half.
+
+    Args:
+        scores: shape (…, n).
+        labels: of either sign, broadcast to the scores, NaN for padding.
+    """
+    valid = ~labels.isnan()
+    told = (scores.abs() > NO_SCORE) & torch.isfinite(scores)
+    right = torch.where(told, ((scores > 0) == (labels > 0)).to(scores), 0.5)
+    return (right * valid).sum(-1) / valid.sum(-1)
+
+
+def accuracy(problem: Problem, task: TaskBatch, weights: Tensor) -> Tensor:
+    """Held-out accuracy of sign(X_test·β), shape (B, m).
 
     Args:
         problem: for the source of the rows.
         task: the role.
         weights: β = θω, shape (B, D, m), m probes a pair.
-
-    Returns:
-        Predictions (B, n, m) and labels (B, n).
     """
-    source = problem.source
-    rows = [source.tasks[t].test_rows for t in task.tasks]
-    longest = max(len(r) for r in rows)
-    index = torch.zeros(len(rows), longest, dtype=torch.int64)
-    labels = torch.full((len(rows), longest), torch.nan, dtype=torch.float64)
-    for i, number in enumerate(task.tasks):
-        index[i, : len(rows[i])] = rows[i]
-        labels[i, : len(rows[i])] = source.tasks[number].test_labels
-    features = source.features(index).to(weights)
-    return features @ weights, labels.to(weights)
-
-
-def accuracy(problem: Problem, task: TaskBatch, weights: Tensor) -> Tensor:
-    """Held-out accuracy of sign(X_test·β), shape (B, m); arguments as in `predictions`."""
-    output, labels = predictions(problem, task, weights)
-    valid = ~labels.isnan()
-    right = (torch.where(output > 0, 1.0, -1.0) == labels[..., None]) & valid[..., None]
-    return right.sum(1) / valid.sum(1, keepdim=True)
+    tasks = [problem.source.tasks[number] for number in task.tasks]
+    features, labels = held_out(problem.source, tasks, weights)
+    return correct((features @ weights).mT, labels[:, None])

@@ -30,7 +30,7 @@ def linear(steps: pd.DataFrame) -> pd.DataFrame:
 def best_of_all(steps: pd.DataFrame) -> pd.DataFrame:
     """The fastest attacker of each problem, one row a loss; censored where all are."""
     order = linear(steps).sort_values(["steps", "censored"], kind="stable")
-    best = order.groupby([*PROBLEM, "loss"], as_index=False, sort=False).first()
+    best = order.drop_duplicates([*PROBLEM, "loss"])
     return best.assign(attack=best["loss"].map(best_label))
 
 

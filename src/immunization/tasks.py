@@ -1,13 +1,7 @@
-"""Task pairs (D_P, D_H) and the sufficient statistics that everything downstream works from.
-
-For a squared-loss probe a data set enters only through K = XᵀX = FFᵀ, z = Uᵀy and ‖y‖². They
-are computed once, at the edge; methods and attackers take them as padded, batched tensors.
-"""
+"""Task pairs (D_P, D_H) of a data set, their files, and what a method immunizes in one batch."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hessian_spectrum import RangeFactor, range_factor
 from immunization import stage
 from immunization.errors import UserError
 from immunization.files import read_tensors, write_tensors
+from immunization.seeding import seed_of
+from immunization.statistics import TaskBatch, collect, stack_statistics, task_statistics
 
 
 @dataclass(frozen=True)
@@ -36,63 +31,6 @@ class Task:
     train_labels: Tensor
     test_rows: Tensor
     test_labels: Tensor
-
-
-@dataclass(frozen=True)
-class TaskBatch:
-    """One role (D_P or D_H) of a batch of B pairs, padded to the largest rank k.
-
-    Attributes:
-        factor: F, shape (B, D, k); columns past the rank are zero.
-        basis: V, shape (B, D, k), likewise.
-        singular_values: shape (B, k), descending, likewise.
-        targets: z = Uᵀy, shape (B, k), likewise.
-        target_energy: ‖y‖², shape (B,).
-        ones: Uᵀ1, shape (B, k), which centring needs.
-        target_sum: Σy, shape (B,).
-        ranks: shape (B,), integer.
-        rows: N, shape (B,), as float64.
-        tolerances: relative tolerance on singular values of each rank, shape (B,).
-        tasks: index of each task in its `TaskSet`.
-    """
-
-    factor: Tensor
-    basis: Tensor
-    singular_values: Tensor
-    targets: Tensor
-    target_energy: Tensor
-    ones: Tensor
-    target_sum: Tensor
-    ranks: Tensor
-    rows: Tensor
-    tolerances: Tensor
-    tasks: list[int]
-
-    def gram(self) -> Tensor:
-        """K = FFᵀ, shape (B, D, D)."""
-        return self.factor @ self.factor.mT
-
-    def moment(self) -> Tensor:
-        """Xᵀy = Fz, shape (B, D)."""
-        return (self.factor @ self.targets[..., None]).squeeze(-1)
-
-    def range_factors(self) -> list[RangeFactor]:
-        """The unpadded factor of every pair; pairs of one task share theirs."""
-        known: dict[int, RangeFactor] = {}
-        for index, task in enumerate(self.tasks):
-            if task not in known:
-                known[task] = self.range_factor(index)
-        return [known[task] for task in self.tasks]
-
-    def range_factor(self, index: int) -> RangeFactor:
-        """The unpadded factor of one pair."""
-        rank = int(self.ranks[index])
-        return RangeFactor(
-            basis=self.basis[index, :, :rank],
-            singular_values=self.singular_values[index, :rank],
-            rank=rank,
-            tolerance=float(self.tolerances[index]),
-        )
 
 
 @dataclass(frozen=True)
@@ -144,12 +82,8 @@ class Problem:
 
     def drawing_seeds(self, purpose: int) -> list[int]:
         """A number for each pair that seeds what is drawn for a purpose, 63 bits."""
-        numbers = []
-        for seed, pair in self.members:
-            text = json.dumps([seed, purpose, *self.source.pair_names[pair]])
-            digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-            numbers.append(int.from_bytes(digest, "little") >> 1)
-        return numbers
+        names = self.source.pair_names
+        return [seed_of(seed, purpose, *names[pair]) for seed, pair in self.members]
 
     def normal(self, purpose: int, *shape: int) -> Tensor:
         """Standard normal draws in float64, shape (B, *shape), on the device of the factors."""
@@ -239,78 +173,34 @@ class TaskSet:
         return collect(self.statistics, chosen, device)
 
 
-def collect(statistics: dict[str, Tensor], chosen: Tensor, device: str = "cpu") -> TaskBatch:
-    """Some of the tasks whose `task_statistics` were stacked, cut to the largest rank."""
-    # Each task travels to the device once.
-    tasks, places = chosen.unique(return_inverse=True)
-    picked = {
-        name: tensor[tasks].to(device)[places.to(device)] for name, tensor in statistics.items()
-    }
-    ranks = picked["ranks"]
-    width = int(ranks.max())
-    basis = picked["basis"][..., :width].contiguous()
-    values = picked["singular_values"][:, :width].contiguous()
-    return TaskBatch(
-        factor=basis * values[:, None, :],
-        basis=basis,
-        singular_values=values,
-        targets=picked["targets"][:, :width].contiguous(),
-        target_energy=picked["target_energy"],
-        ones=picked["ones"][:, :width].contiguous(),
-        target_sum=picked["target_sum"],
-        ranks=ranks,
-        rows=picked["rows"],
-        tolerances=picked["tolerances"],
-        tasks=chosen.tolist(),
-    )
-
-
-def task_statistics(
-    features: Tensor, labels: Tensor, tolerance: float | None = None
-) -> dict[str, Tensor]:
-    """What a task enters a study as: its factor, and labels and ones in the coordinates of it.
+def gather(
+    source: TaskSet, parts: list[tuple[Tensor, Tensor]], like: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of several tasks as one padded batch, in the dtype and on the device of a tensor.
 
     Args:
-        features: X, shape (N, D).
-        labels: y, shape (N,).
-        tolerance: of `range_factor`.
+        source: where the rows are.
+        parts: row numbers and labels of each task.
+        like: a tensor.
 
     Returns:
-        Tensors as in `TaskBatch`, without the batch dimension and unpadded.
-
-    Raises:
-        ValueError: see `range_factor`.
+        Features (P, n, D), labels (P, n), and which rows are data (P, n).
     """
-    factor = range_factor(features, tolerance=tolerance)
-    assert factor.left is not None
-    return {
-        "basis": factor.basis,
-        "singular_values": factor.singular_values,
-        "targets": factor.left.mT @ labels,
-        "target_energy": labels.square().sum(),
-        "ones": factor.left.sum(0),
-        "target_sum": labels.sum(),
-        "rows": torch.tensor(len(labels), dtype=torch.float64, device=labels.device),
-        "tolerances": torch.tensor(factor.tolerance, dtype=torch.float64, device=labels.device),
-        "ranks": torch.tensor(factor.rank, device=labels.device),
-    }
+    longest = max(len(rows) for rows, _ in parts)
+    index = torch.zeros(len(parts), longest, dtype=torch.int64)
+    labels = torch.zeros(len(parts), longest, dtype=torch.float64)
+    mask = torch.zeros(len(parts), longest, dtype=torch.bool)
+    for i, (rows, values) in enumerate(parts):
+        index[i, : len(rows)], labels[i, : len(rows)], mask[i, : len(rows)] = rows, values, True
+    # Images travel as bytes.
+    found = source.inputs[index].to(like.device).to(like.dtype) * source.scale + source.shift
+    return found, labels.to(like), mask.to(like.device)
 
 
-def stack_statistics(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """`task_statistics` of several tasks, padded with zeros to the largest rank."""
-    width = max(len(part["singular_values"]) for part in parts)
-    padded = ("basis", "singular_values", "targets", "ones")
-    return {
-        name: torch.stack(
-            [
-                torch.nn.functional.pad(part[name], (0, width - part[name].shape[-1]))
-                if name in padded
-                else part[name]
-                for part in parts
-            ]
-        )
-        for name in parts[0]
-    }
+def held_out(source: TaskSet, tasks: list[Task], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Held-out features (P, n, D) and labels (P, n), NaN for padding; see `gather`."""
+    found, labels, mask = gather(source, [(t.test_rows, t.test_labels) for t in tasks], like)
+    return found, labels.masked_fill(~mask, torch.nan)
 
 
 def check_task(dataset: str, task: Task, features: Tensor, varied: bool) -> None:

@@ -6,24 +6,17 @@ themselves for everything else.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hessian_spectrum import ProbeSpectrum, probe_spectrum
+from hessian_spectrum import ROUND_OFF, ProbeSpectrum, probe_spectrum, resolved_only
 from hessian_spectrum.svd import robust_svd
-from immunization.tasks import Task, TaskBatch, TaskSet
-
-ROUND_OFF = 1e-11
-"""Singular values and deviations of features under this share of the largest are round-off: what
-an erased direction leaves behind in float64, below what any extractor here works with."""
-SPANNED = 1e-12
-"""Share of ‖1‖² outside of the features under which a constant is one of their combinations."""
+from immunization.seeding import seeded
+from immunization.statistics import TaskBatch, centred
+from immunization.tasks import Task, TaskSet, gather
 
 
 class View(NamedTuple):
@@ -65,12 +58,6 @@ class View(NamedTuple):
     def basis(self) -> str:
         """Which decomposition it takes: whitening only rescales that of the centred features."""
         return self.repair if self.repair in ("none", "scale") else "centre"
-
-
-def seeded(*parts: object) -> torch.Generator:
-    """A generator on the CPU that depends on the parts alone."""
-    digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
 def choose_rows(task: Task, view: View, seed: int) -> Task:
@@ -140,45 +127,6 @@ class Decomposition(NamedTuple):
         if self.intercept:
             offset = offset + probes[..., -1]
         return weights, offset
-
-
-def resolved_only(spectrum: ProbeSpectrum) -> ProbeSpectrum:
-    """Without the directions that are `ROUND_OFF`, and ``resolved`` the number of those left."""
-    values = spectrum.eigenvalues
-    seen = values > ROUND_OFF**2 * values[:, -1:]
-    return spectrum._replace(
-        eigenvalues=values * seen,
-        coefficients=spectrum.coefficients * seen,
-        resolved=seen.sum(-1),
-    )
-
-
-def centred(task: TaskBatch) -> TaskBatch:
-    """The task with its features and labels centred, from statistics alone.
-
-    With X = USVᵀ, m = Uᵀ1 and J = I − 11ᵀ/N the centred features are JX = (JUR⁻¹)(RSVᵀ) with
-    R² = UᵀJU = I − mmᵀ/N, and JUR⁻¹ has orthonormal columns.
-    """
-    length = task.ones.square().sum(-1, keepdim=True)
-    unit = task.ones / length.sqrt().clamp_min(torch.finfo(length.dtype).tiny)
-    outside = 1 - length / task.rows[:, None]
-    spanned = outside <= SPANNED  # the constant is a combination of features: one direction goes
-    root = torch.where(spanned, 0.0, outside.clamp_min(0)).sqrt()
-
-    def times_r(vectors: Tensor) -> Tensor:  # (B, …, k)
-        along = (vectors * unit[:, None]).sum(-1, keepdim=True)
-        return vectors - (1 - root)[:, None] * along * unit[:, None]
-
-    labels = task.targets - task.ones * (task.target_sum / task.rows)[:, None]
-    along = (labels * unit).sum(-1, keepdim=True)
-    inverse = torch.where(spanned, 0.0, 1 / torch.where(spanned, 1.0, root))
-    labels = labels + (inverse - 1) * along * unit
-    return replace(
-        task,
-        factor=times_r(task.factor),
-        targets=labels,
-        ranks=task.ranks - spanned.squeeze(1).to(task.ranks.dtype),
-    )
 
 
 def decompose(task: TaskBatch, theta: Tensor, view: View, *, singular: bool) -> Decomposition:
@@ -266,8 +214,8 @@ def features(source: TaskSet, tasks: list[Task], theta: Tensor, view: View) -> F
         theta: θ, shape (P, D, D).
         view: the repair.
     """
-    train, labels, mask = _rows(source, [(t.train_rows, t.train_labels) for t in tasks], theta)
-    test, test_labels, seen = _rows(source, [(t.test_rows, t.test_labels) for t in tasks], theta)
+    train, labels, mask = gather(source, [(t.train_rows, t.train_labels) for t in tasks], theta)
+    test, test_labels, seen = gather(source, [(t.test_rows, t.test_labels) for t in tasks], theta)
     train, test = train @ theta, test @ theta
     if view.repair != "none":
         count = mask.sum(1).to(train)[:, None, None]
@@ -281,25 +229,6 @@ def features(source: TaskSet, tasks: list[Task], theta: Tensor, view: View) -> F
     else:
         train = train * mask[..., None]
     return Features(train, labels, mask, test, test_labels.masked_fill(~seen, torch.nan))
-
-
-def test_inputs(source: TaskSet, tasks: list[Task], like: Tensor) -> tuple[Tensor, Tensor]:
-    """Held-out inputs (P, n, D) and labels (P, n), NaN for padding, in the dtype of a tensor."""
-    found, labels, mask = _rows(source, [(t.test_rows, t.test_labels) for t in tasks], like)
-    return found, labels.masked_fill(~mask, torch.nan)
-
-
-def _rows(
-    source: TaskSet, parts: list[tuple[Tensor, Tensor]], like: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    longest = max(len(rows) for rows, _ in parts)
-    index = torch.zeros(len(parts), longest, dtype=torch.int64)
-    labels = torch.zeros(len(parts), longest, dtype=torch.float64)
-    mask = torch.zeros(len(parts), longest, dtype=torch.bool)
-    for i, (rows, values) in enumerate(parts):
-        index[i, : len(rows)], labels[i, : len(rows)], mask[i, : len(rows)] = rows, values, True
-    found = source.inputs[index].to(like.device).to(like.dtype) * source.scale + source.shift
-    return found, labels.to(like), mask.to(like.device)
 
 
 def _change(centred_rows: Tensor, count: Tensor, view: View) -> Tensor:

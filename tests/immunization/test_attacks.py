@@ -297,8 +297,8 @@ def test_a_grid_is_every_attacker_by_itself(setting):
         torch.testing.assert_close(one.gaps[:, 0], whole.gaps[:, place])
 
 
-def test_steps_do_not_see_the_scale_or_a_rotation(setting, generator):
-    """Eigenvalues times 1e6 change no attacker of the eigenbasis."""
+def test_steps_do_not_see_the_scale_of_the_features(setting):
+    """Features times 1,000 change no attacker of the eigenbasis."""
     _, _, _, spectrum = setting
     plan = Plan(500, 1e-2, [0, 1])
     one = Quadratic.build(spectrum.eigenvalues, spectrum.coefficients)
@@ -306,3 +306,22 @@ def test_steps_do_not_see_the_scale_or_a_rotation(setting, generator):
     for family, parameters in FAMILIES.values():
         first = family.attack(one, grid(**parameters), plan).steps
         assert torch.equal(first, family.attack(two, grid(**parameters), plan).steps)
+
+
+@pytest.mark.parametrize("name", ["search", "nesterov", "cg", "newton"])
+def test_the_axes_of_the_features_and_the_eigenbasis_give_the_same(setting, name):
+    """Two objectives of one loss, for attackers that do not depend on the axes."""
+    family, parameters = FAMILIES[name]
+    _, _, _, spectrum = setting
+    x, y = data_of(setting, 3)
+    explained = (spectrum.eigenvalues * spectrum.coefficients.square()).sum(1)
+    objective = GramObjective(
+        (x.mT @ x)[None], (y @ x)[None, None], explained[3:4, None],
+        torch.tensor([[[float(len(y))]]]).double(),
+    )  # fmt: skip
+    plan = Plan(6, 1e-30, [0, 1, 3, 6])
+    ours = family.attack(objective, grid(**parameters), plan).gaps[0]
+    basis = Quadratic.build(spectrum.eigenvalues, spectrum.coefficients)
+    torch.testing.assert_close(
+        ours, family.attack(basis, grid(**parameters), plan).gaps[3], rtol=1e-6, atol=1e-8
+    )

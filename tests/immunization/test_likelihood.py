@@ -145,3 +145,18 @@ def test_descent_with_1_over_l_never_goes_up_and_a_softmax_of_two_is_a_logistic(
         assert float(gaps[loss].diff(dim=-1).max()) <= 1e-15
     # Both columns of the softmax move by half, at twice the step: the same path.
     torch.testing.assert_close(gaps["logistic"], gaps["softmax"])
+
+
+def test_every_pair_has_the_reference_loss_of_its_own_rows(one_vs_rest):
+    """Tasks of one class share its rows and differ in the others."""
+    from immunization.engines._job import Job
+    from immunization.engines.trained import _lowest
+
+    job = Job(one_vs_rest, [], [], {"goal_ridge": 1e-3}, "cpu")
+    tasks = [one_vs_rest.tasks[number] for number in one_vs_rest.task_index[0, :, 1].tolist()]
+    theta = torch.eye(9, dtype=torch.float64).expand(len(tasks), -1, -1)
+    together = _lowest(job, tasks, theta, "logistic")
+    for place, task in enumerate(tasks):
+        alone = _lowest(job, [task], theta[:1], "logistic")
+        torch.testing.assert_close(together[place : place + 1], alone, rtol=1e-8, atol=1e-12)
+    assert len(set(together.tolist())) == len(tasks)

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from immunization.attacks import kernel_ridge, mlp, nearest_neighbours
-from immunization.engines._job import correct
-from immunization.views import View, centred, choose_rows, decompose, features
+from immunization.evaluate import correct
+from immunization.statistics import centred
+from immunization.views import View, choose_rows, decompose, features
 
 REPAIRS = ["centre", "scale", "pca_whiten", "zca_whiten", "ridge_whiten"]
 

@@ -24,8 +24,7 @@ class Quadratic(Objective):
     Attributes:
         eigenvalues: over the largest of each problem, shape (M, 1, k).
         coefficients: w* in the eigenbasis, shape (M, 1, k).
-        energy: L_0 − L* without immunization, in the units of ½Σ``eigenvalues``·e² (that is, ΣU
-            of the labels explained, over σ_1²), shape (M, 1).
+        energy: 2N(L_0 − L*) without immunization, over the largest σ², shape (M, 1).
         floor: share of it that no probe on these features explains, shape (M, 1); negative where
             they explain more.
         initial: weights that attackers start at, shape (M, G, k); None for zero.

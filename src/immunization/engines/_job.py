@@ -1,4 +1,4 @@
-"""What the engines share: the job, its targets, and the rows that come out."""
+"""What the engines share: the job, its targets, and how both are cut into pieces and grids."""
 
 from __future__ import annotations
 
@@ -13,19 +13,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from immunization.attacks import _flops
 from immunization.attacks._objective import Attack, Plan
-from immunization.attacks._quadratic import convergence_ratio
 from immunization.extractors import Extractors
-from immunization.tasks import Task, TaskBatch, TaskSet, collect, stack_statistics, task_statistics
+from immunization.seeding import seeded
+from immunization.statistics import TaskBatch, collect, stack_statistics, task_statistics
+from immunization.tasks import Task, TaskSet
 from immunization.views import View, choose_rows
 
 Frames = tuple[pd.DataFrame, pd.DataFrame]
-Row = dict[str, Any]
-NO_SCORE = 1e-10
-"""Scores of probes that could not learn anything were seen up to 1e-12."""
-LARGEST = 1e150
-"""A recorded gap beyond this has diverged; squares of more would overflow."""
 
 
 class Attacker(NamedTuple):
@@ -196,6 +191,48 @@ def record_steps(last: int, count: int = 25) -> list[int]:
     return sorted({0, *spaced.round().to(torch.int64).tolist()})
 
 
+def pieces(targets: list[Target], most: float) -> list[list[Target]]:
+    """Targets in groups, each closed when it has more than so many problems."""
+    found: list[list[Target]] = []
+    problems = 0
+    for target in targets:
+        if not found or problems > most:
+            found.append([])
+            problems = 0
+        found[-1].append(target)
+        problems += len(target.pairs)
+    return found
+
+
+def labels_of(group: list[Target]) -> list[Any]:
+    """What tells targets apart in the key of a unit."""
+    return [[t.file.label, t.owner, t.seeds] for t in group]
+
+
+def random_starts(job: Job, targets: list[Target], group: list[Attacker], like: Tensor) -> Tensor:
+    """Weights that each attacker's restarts begin at, shape (M, G·K, k), entries N(0, 1/(3D)).
+
+    A problem's are the same for every method and attacker.
+
+    Args:
+        job: the job.
+        targets: with M problems in all.
+        group: G attackers of K restarts.
+        like: gives k, dtype and device.
+    """
+    names = job.task_set.pair_names
+    drawn = [
+        torch.randn(
+            group[0].restarts, like.shape[-1], dtype=torch.float64,
+            generator=seeded("start", target.owner, *names[pair], third),
+        )
+        for target in targets
+        for pair, third in zip(target.pairs, target.third, strict=True)
+    ]  # fmt: skip
+    scale = (3 * job.task_set.inputs.shape[1]) ** -0.5
+    return torch.stack(drawn).to(like).repeat(1, len(group), 1) * scale
+
+
 def grids(attackers: list[Attacker]) -> list[list[Attacker]]:
     """Attackers that differ in numbers of their family's grid only, and so run together."""
     groups: dict[str, list[Attacker]] = {}
@@ -246,132 +283,3 @@ def fastest_start(outcome: Attack, restarts: int) -> Attack:
 
     weights = None if outcome.weights is None else pick(outcome.weights)
     return Attack(pick(outcome.steps), pick(outcome.gaps), pick(outcome.distances), weights)
-
-
-def frames(
-    job: Job, target: Target, group: list[Attacker], outcome: Attack, hits: Tensor | None,
-    budget: int, rows: Tensor,
-) -> tuple[list[Row], list[Row]]:  # fmt: skip
-    """Rows of both tables for one target, for `table`.
-
-    Args:
-        job: the job.
-        target: its problems.
-        group: G attackers.
-        outcome: on the M problems of the target.
-        hits: held-out accuracy at the recorded steps, shape (M, G, R); None where labels do not
-            vary.
-        budget: of these attackers.
-        rows: N of each problem, shape (M,).
-    """
-    reached = outcome.steps <= budget
-    record = [step for step in job.record if step <= budget]
-    distances = convergence_ratio(outcome.distances)
-    count, dimension = int(rows.double().mean()), job.task_set.inputs.shape[1]
-    levels = torch.tensor([0.25, 0.5, 0.75], dtype=outcome.gaps.dtype, device=outcome.gaps.device)
-    quartiles = [
-        values.nan_to_num(nan=torch.nan, posinf=LARGEST).quantile(levels, dim=0).cpu().numpy()
-        for values in (distances, outcome.gaps)
-    ]
-    steps = outcome.steps.clamp(max=budget).double().cpu().numpy()
-    columns = {"censored": (~reached).cpu().numpy(), "gap_end": outcome.gaps[..., -1].cpu().numpy()}
-    if hits is not None:
-        columns["accuracy_end"] = hits[..., -1].cpu().numpy()
-        columns["accuracy_area"] = area(hits, record).cpu().numpy()
-        mean_hits = hits.mean(0).cpu().numpy()
-    steps_rows, curve_rows = [], []
-    for place, attacker in enumerate(group):
-        setup, each = attacker.family.flops(count, dimension, attacker.parameters)
-        setup += _flops.repair(attacker.view.repair, count, dimension)
-        keys = _keys(job, target, attacker)
-        steps_rows.append(
-            keys
-            | _places(job, target)
-            | {
-                "steps": steps[:, place],
-                "flops": setup + steps[:, place] * each,
-                "budget": budget,
-                "threshold": job.settings["threshold"],
-            }
-            | {name: values[:, place] for name, values in columns.items()}
-        )
-        curve: dict[str, Any] = {"step": np.array(record)}
-        for name, values in zip(("convergence_ratio", "loss_gap"), quartiles, strict=True):
-            for level, row in zip((25, 50, 75), values[:, place], strict=True):
-                curve[f"{name}_q{level}"] = row
-        if hits is not None:
-            curve["accuracy"] = mean_hits[place]
-        curve_rows.append(keys | curve)
-    return [row | {"seed": seed} for row in steps_rows for seed in target.seeds], [
-        row | {"seed": seed} for row in curve_rows for seed in target.seeds
-    ]
-
-
-def table(rows: list[Row]) -> pd.DataFrame:
-    """One frame of rows of columns; a number or a text stands for a whole column."""
-    if not rows:
-        return pd.DataFrame()
-    lengths = [max(len(v) for v in row.values() if isinstance(v, np.ndarray)) for row in rows]
-    columns = {}
-    for name in rows[0]:
-        parts = [
-            row[name]
-            if isinstance(row[name], np.ndarray)
-            else np.full(length, row[name], dtype=object if isinstance(row[name], str) else None)
-            for row, length in zip(rows, lengths, strict=True)
-        ]
-        columns[name] = np.concatenate(parts)
-    return pd.DataFrame(columns)
-
-
-def _places(job: Job, target: Target) -> Row:
-    names = [job.task_set.pair_names[pair] for pair in target.pairs]
-    return {
-        "pair": np.array(target.pairs),
-        "primary": np.array([p for p, _ in names], dtype=object),
-        "harmful": np.array([h for _, h in names], dtype=object),
-        "third": np.array(target.third, dtype=object),
-    }
-
-
-def _keys(job: Job, target: Target, attacker: Attacker) -> dict[str, Any]:
-    view = attacker.view
-    return {
-        "dataset": job.task_set.name,
-        "method": target.file.label,
-        "role": target.role,
-        "attack": attacker.label,
-        "loss": attacker.loss,
-        "repair": view.repair,
-        "fraction": view.fraction,
-        "fresh": view.fresh,
-    }
-
-
-def nonlinear_frames(job: Job, target: Target, attacker: Attacker, hits: Tensor) -> Row:
-    """Rows of an attacker that takes no steps, of one seed: accuracies alone."""
-    found = _keys(job, target, attacker) | _places(job, target)
-    return found | {"accuracy_end": hits.cpu().numpy()}
-
-
-def area(hits: Tensor, record: list[int]) -> Tensor:
-    """Mean accuracy over the logarithm of the step, from the first to the last recorded.
-
-    Args:
-        hits: accuracies, shape (…, R).
-        record: the R steps, the first 0, which is left out.
-    """
-    if len(record) < 3:
-        return hits[..., -1]
-    time = torch.tensor(record[1:], dtype=hits.dtype, device=hits.device).log()
-    return torch.trapezoid(hits[..., 1:], time, dim=-1) / (time[-1] - time[0])
-
-
-def correct(scores: Tensor, labels: Tensor) -> Tensor:
-    """Share of rows whose sign is right; scores (…, n), labels broadcast, NaN for padding.
-
-    A score of round-off is no prediction, and counts half: labels and logits are of order one.
-    """
-    valid = ~labels.isnan()
-    right = torch.where(scores.abs() <= NO_SCORE, 0.5, ((scores > 0) == (labels > 0)).double())
-    return (right * valid).sum(-1) / valid.sum(-1)

@@ -10,14 +10,14 @@ from immunization.engines._job import (
     Attacker,
     Frames,
     Job,
-    Row,
     Target,
     Unit,
-    correct,
-    nonlinear_frames,
-    table,
+    labels_of,
 )
-from immunization.views import features, seeded
+from immunization.engines._rows import Row, nonlinear_frames, table
+from immunization.evaluate import correct
+from immunization.seeding import seeded
+from immunization.views import features
 
 
 def units(job: Job) -> list[Unit]:
@@ -29,7 +29,7 @@ def units(job: Job) -> list[Unit]:
         Unit(
             {
                 "engine": "nonlinear",
-                "targets": [[target.file.label, target.owner, target.seeds]],
+                "targets": labels_of([target]),
                 "pairs": job.sample(),
                 "rows": job.settings["nonlinear_rows"],
                 "attackers": [[a.label, a.use, a.parameters] for a in attackers],

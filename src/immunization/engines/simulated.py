@@ -14,25 +14,25 @@ from immunization.engines._job import (
     Attacker,
     Frames,
     Job,
-    Row,
     Target,
     Unit,
-    correct,
     fastest_start,
-    frames,
     grid_parameters,
     grids,
+    labels_of,
+    pieces,
     plan_of,
-    table,
+    random_starts,
 )
+from immunization.engines._rows import Row, frames, table
+from immunization.evaluate import correct
+from immunization.tasks import held_out
 from immunization.views import (
     Decomposition,
     View,
     centred_spectrum,
     decompose,
     repair,
-    seeded,
-    test_inputs,
 )
 
 ENTRIES = {"cpu": 2**15, "cuda": 2**20}
@@ -65,29 +65,23 @@ def units(job: Job) -> list[Unit]:
 def _units(job: Job, role: str, pairs: list[int], attackers: list[Attacker]) -> list[Unit]:
     dimension = job.task_set.inputs.shape[1]
     rank = int(job.task_set.statistics["ranks"].max())
-    group: list[Target] = []
-    found = []
     view = attackers[0].view
-    targets = job.targets(role, pairs)
-    for number, target in enumerate(targets):
-        group.append(target)
-        problems = sum(len(t.pairs) for t in group)
-        full = (
-            problems * rank > ENTRIES[job.device]
-            or 8 * problems * dimension * (rank + dimension) > BYTES[job.device]
-        )
-        if full or number == len(targets) - 1:
-            key = {
+    each = 8 * dimension * (rank + dimension)
+    most = min(ENTRIES[job.device] / rank, BYTES[job.device] / each)
+    return [
+        Unit(
+            {
                 "role": role,
                 "rows": view.rows,
                 "basis": view.basis,
-                "targets": [[t.file.label, t.owner, t.seeds] for t in group],
+                "targets": labels_of(group),
                 "pairs": pairs,
                 "attackers": [[a.label, a.use, a.parameters] for a in attackers],
-            }
-            found.append(Unit(key, partial(run, job, group, attackers)))
-            group = []
-    return found
+            },
+            partial(run, job, group, attackers),
+        )
+        for group in pieces(job.targets(role, pairs), most)
+    ]
 
 
 def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
@@ -119,7 +113,10 @@ def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
         for group in grids(members):
             budget = job.settings["budget"]
             plan = plan_of(job, group, budget, keep=job.task_set.accuracy)
-            objective = _started(job, problem, group, targets, parts)
+            objective = problem
+            if group[0].restarts:  # normal in any rotated axes
+                drawn = random_starts(job, targets, group, problem.eigenvalues)
+                objective = replace(problem, initial=drawn * (problem.eigenvalues > 0))
             outcome = group[0].family.attack(
                 objective, grid_parameters(group, problem.energy), plan
             )
@@ -152,45 +149,12 @@ def _stack(parts: list[Decomposition], explained: Tensor) -> Quadratic:
     )
 
 
-def _started(
-    job: Job,
-    problem: Quadratic,
-    group: list[Attacker],
-    targets: list[Target],
-    parts: list[Decomposition],
-) -> Quadratic:
-    """With the random starts of a group, if it has any; normal in any rotated axes."""
-    count = group[0].restarts
-    if not count:
-        return problem
-    width = problem.eigenvalues.shape[-1]
-    dimension = job.task_set.inputs.shape[1]
-    drawn = torch.stack(
-        [
-            torch.randn(count, width, dtype=torch.float64, generator=generator)
-            for target in targets
-            for generator in starts(job, target)
-        ]
-    ).to(problem.eigenvalues)
-    drawn = drawn * (problem.eigenvalues > 0) / (3 * dimension) ** 0.5
-    return replace(problem, initial=drawn.repeat(1, len(group), 1))
-
-
-def starts(job: Job, target: Target) -> list[torch.Generator]:
-    """A generator for each problem, the same for every method."""
-    names = job.task_set.pair_names
-    return [
-        seeded("start", target.owner, *names[pair], third)
-        for pair, third in zip(target.pairs, target.third, strict=True)
-    ]
-
-
 def _test_rows(job: Job, target: Target, theta: Tensor, view: View) -> tuple[Tensor, Tensor] | None:
     """Inputs (M, n, D) and labels (M, n) that accuracies are taken on."""
     if not job.task_set.accuracy:
         return None
     tasks = job.rows_of(view, target.tasks, target.owner)
-    return test_inputs(job.task_set, tasks, theta)
+    return held_out(job.task_set, tasks, theta)
 
 
 def _accuracies(part: Decomposition, errors: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:

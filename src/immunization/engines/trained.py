@@ -18,18 +18,18 @@ from immunization.engines._job import (
     Attacker,
     Frames,
     Job,
-    Row,
     Target,
     Unit,
-    correct,
     fastest_start,
-    frames,
     grid_parameters,
     grids,
+    labels_of,
+    pieces,
     plan_of,
-    table,
+    random_starts,
 )
-from immunization.engines.simulated import starts
+from immunization.engines._rows import Row, frames, table
+from immunization.evaluate import correct
 from immunization.tasks import Task
 from immunization.views import Features, View, features
 
@@ -47,25 +47,19 @@ def units(job: Job) -> list[Unit]:
     rows = max(len(task.train_rows) for task in job.task_set.tasks)
     found = []
     for (view, loss), attackers in by_view.items():
-        group: list[Target] = []
-        targets = job.targets("H", job.sample())
-        for number, target in enumerate(targets):
-            group.append(target)
-            problems = sum(len(t.pairs) for t in group)
-            # A squared loss keeps the Gram matrix only.
-            each = job.task_set.inputs.shape[1] if loss == "squared" else rows
-            full = 8 * problems * each * job.task_set.inputs.shape[1] > BYTES[job.device]
-            if full or number == len(targets) - 1:
-                key = {
-                    "engine": "trained",
-                    "view": view,
-                    "loss": loss,
-                    "targets": [[t.file.label, t.owner, t.seeds] for t in group],
-                    "pairs": job.sample(),
-                    "attackers": [[a.label, a.use, a.parameters] for a in attackers],
-                }
-                found.append(Unit(key, partial(run, job, group, attackers)))
-                group = []
+        # A squared loss keeps the Gram matrix only.
+        each = job.task_set.inputs.shape[1] if loss == "squared" else rows
+        most = BYTES[job.device] / (8 * each * job.task_set.inputs.shape[1])
+        for group in pieces(job.targets("H", job.sample()), most):
+            key = {
+                "engine": "trained",
+                "view": view,
+                "loss": loss,
+                "targets": labels_of(group),
+                "pairs": job.sample(),
+                "attackers": [[a.label, a.use, a.parameters] for a in attackers],
+            }
+            found.append(Unit(key, partial(run, job, group, attackers)))
     return found
 
 
@@ -92,7 +86,10 @@ def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
     curve_rows: list[Row] = []
     for group in grids(attackers):
         plan = plan_of(job, group, budget, keep=labelled, settled=torch.inf)
-        objective = _started(job, problem, group, targets)
+        objective = problem
+        if group[0].restarts:
+            drawn = random_starts(job, targets, group, problem.start(1))
+            objective = replace(problem, initial=drawn)
         outcome = group[0].family.attack(objective, grid_parameters(group, seen.train), plan)
         outcome = fastest_start(outcome, group[0].restarts)
         hits = None
@@ -115,9 +112,8 @@ def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
 
 def _lowest(job: Job, tasks: list[Task], theta: Tensor, loss: str) -> Tensor:
     """Loss to come close to, of each problem; tasks that come again are solved once."""
-    names = [
-        (task.name, tuple(task.train_rows[:8].tolist()), len(task.train_rows)) for task in tasks
-    ]
+    # By all of its rows: tasks of one class share its own and differ in the others.
+    names = [(task.name, *task.train_rows.tolist()) for task in tasks]
     first = {name: place for place, name in reversed(list(enumerate(names)))}
     chosen = sorted(set(first.values()))
     eye = torch.eye(theta.shape[-1], dtype=theta.dtype, device=theta.device)
@@ -155,25 +151,3 @@ def scores(problem: GramObjective | LikelihoodObjective, test: Tensor, weights: 
         weights = apart[..., 1, :] - apart[..., 0, :]
     flat = weights.flatten(1, 2) @ test.mT
     return flat.reshape(*weights.shape[:3], -1)
-
-
-def _started(
-    job: Job,
-    problem: GramObjective | LikelihoodObjective,
-    group: list[Attacker],
-    targets: list[Target],
-) -> GramObjective | LikelihoodObjective:
-    count = group[0].restarts
-    if not count:
-        return problem
-    size = problem.start(1).shape[-1]
-    dimension = job.task_set.inputs.shape[1]
-    drawn = torch.stack(
-        [
-            torch.randn(count, size, dtype=torch.float64, generator=generator)
-            for target in targets
-            for generator in starts(job, target)
-        ]
-    )
-    initial = (drawn / (3 * dimension) ** 0.5).repeat(1, len(group), 1)
-    return replace(problem, initial=initial.to(problem.start(1)))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, two more and four of Tol's, with grey for the reference.
@@ -31,9 +35,10 @@ mpl.rcParams.update(
 )
 
 
-def look(methods: list[str]) -> dict[str, dict[str, str]]:
+def look(methods: list[str]) -> dict[str, dict[str, Any]]:
     """Colour and dash of each method, the same in every figure of a study."""
-    styles, used = {}, 0
+    styles: dict[str, dict[str, Any]] = {}
+    used = 0
     for method in methods:
         if method == "identity":
             styles[method] = {"color": REFERENCE, "linestyle": "-"}
@@ -56,6 +61,20 @@ def nothing(message: str) -> Figure:
     figure = Figure(figsize=(6, 1.2))
     figure.text(0.5, 0.5, message, ha="center", va="center", color=REFERENCE)
     return figure
+
+
+def panels(count: int, height: float = 2.5) -> tuple[Figure, list[list[Axes]], list[Axes]]:
+    """At most three across that share an axis: the figure, its rows, and the panels to fill."""
+    columns = min(3, count)
+    lines = -(-count // columns)
+    figure, grid = plt.subplots(
+        lines, columns, figsize=(3.1 * columns, height * lines + 0.8), sharey=True, squeeze=False
+    )
+    rows = [list(row) for row in grid]
+    every = [axis for row in rows for axis in row]
+    for axis in every[count:]:
+        axis.set_visible(False)
+    return figure, rows, every[:count]
 
 
 def shared_legend(figure: Figure, handles: list[Artist], labels: list[str]) -> None:

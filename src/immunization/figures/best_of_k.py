@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
@@ -42,8 +40,7 @@ def draw(results: Results, dataset: str) -> Figure:
     if not found:
         return nothing("This study has no attacker to show.")
     figure, axis = plt.subplots(figsize=(9, 4.8))
-    styles: dict[str, Any] = look(results.methods)
-    handles = {}
+    styles, handles = look(results.methods), {}
     for method, line in found.items():
         x = np.arange(1, len(line) + 1)
         (handles[method],) = axis.plot(x, line, linewidth=1.4, **styles[method])

@@ -14,7 +14,8 @@ CAPTION = (
     "the probe's weights to the best ones (Eq. 16 of the paper), and the loss above the best. A "
     "line that falls late is a model that is slow to fine-tune. Immunization should push lines up "
     "on the right and not on the left. Weights along tiny eigenvalues hardly matter to the loss "
-    "and hardly move, so the two can tell different stories. Medians over pairs of tasks, bands "
+    "and hardly move, so the two can tell different stories. Lines are held where the loss has "
+    "come within 1e-10 of the best. Medians over pairs of tasks, bands "
     "from the lower to the upper quartile; a line that leaves at the bottom has converged."
 )
 

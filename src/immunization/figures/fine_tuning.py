@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from immunization.figures._attacks import attacker, in_order, listed
 from immunization.figures._results import Results
-from immunization.figures._style import look, nothing, shared_legend, title
+from immunization.figures._style import look, nothing, panels, shared_legend, title
 
 PARAMETERS = {
     "attacks": {
@@ -38,13 +37,9 @@ def draw(results: Results, dataset: str) -> Figure:
         pace = max(1, len(attacks) // PANELS)
         wanted = attacks[::pace][:PANELS]
     attacks = [a for a in attacks if a in wanted]
-    columns = min(3, len(attacks))
-    lines = -(-len(attacks) // columns)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(3.1 * columns, 2.5 * lines + 0.8), sharey=True, squeeze=False
-    )
+    figure, rows_of_axes, axes = panels(len(attacks))
     styles, handles = look(results.methods), {}
-    for axis, attack in zip(axes.flat, attacks, strict=False):
+    for axis, attack in zip(axes, attacks, strict=True):
         part = curves[curves["attack"] == attack]
         for method in results.unswept():
             line = part[part["method"] == method].groupby("step")["accuracy"].mean()
@@ -54,11 +49,9 @@ def draw(results: Results, dataset: str) -> Figure:
                 )
         axis.set(xscale="log")
         axis.set_title(attacker(attack), fontsize=8)
-    for axis in list(axes.flat)[len(attacks) :]:
-        axis.set_visible(False)
-    for row in axes:
+    for row in rows_of_axes:
         row[0].set_ylabel("accuracy on D_H (%)")
-    for axis in axes[-1]:
+    for axis in rows_of_axes[-1]:
         axis.set_xlabel("step")
     shared_legend(figure, list(handles.values()), [title(m) for m in handles])
     return figure

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
 from immunization.figures._attacks import BEST, attacker, in_order, slowed
 from immunization.figures._results import Results
-from immunization.figures._style import look, nothing, shared_legend, title
+from immunization.figures._style import look, nothing, panels, shared_legend, title
 from immunization.formats import number
 
 PARAMETERS = {
@@ -42,13 +41,9 @@ def draw(results: Results, dataset: str) -> Figure:
     attacks = chosen(results, dataset)
     if not attacks:
         return nothing("This study has no attacker to show.")
-    columns = min(3, len(attacks))
-    lines = -(-len(attacks) // columns)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(3.1 * columns, 2.5 * lines + 0.8), sharey=True, squeeze=False
-    )
+    figure, rows_of_axes, axes = panels(len(attacks))
     styles, handles = look(results.methods), {}
-    for axis, attack in zip(axes.flat, attacks, strict=False):
+    for axis, attack in zip(axes, attacks, strict=True):
         part = rows[(rows["role"] == "H") & (rows["attack"] == attack)]
         budget = float(part["budget"].max())
         for method in results.unswept():
@@ -62,11 +57,9 @@ def draw(results: Results, dataset: str) -> Figure:
             (handles[method],) = axis.step(x, y, where="post", linewidth=1.3, **styles[method])
         axis.set(xscale="log", xlim=(0.5, budget), ylim=(-0.02, 1.03))
         axis.set_title(attacker(attack), fontsize=8)
-    for axis in list(axes.flat)[len(attacks) :]:
-        axis.set_visible(False)
-    for row in axes:
+    for row in rows_of_axes:
         row[0].set_ylabel("share not solved")
-    for axis in axes[-1]:
+    for axis in rows_of_axes[-1]:
         axis.set_xlabel("step")
     shared_legend(figure, list(handles.values()), [title(m) for m in handles])
     return figure

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum import ExtremeTracker, NotFiniteError
-from immunization.tasks import Problem, TaskBatch
+from immunization.statistics import TaskBatch
+from immunization.tasks import Problem
 
 PARAMETERS = {
     "steps": {

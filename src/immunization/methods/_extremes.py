@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum import ExtremeTracker
-from immunization.tasks import TaskBatch
+from immunization.statistics import TaskBatch
 
 
 class LargestTracker:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from immunization.tasks import Problem, TaskBatch
+from immunization.statistics import TaskBatch
+from immunization.tasks import Problem
 
 PROBE_DRAW = 1
 """Purpose that seeds the initial probe, the same for every method."""

@@ -20,8 +20,8 @@ from hessian_spectrum.streams import map_streams
 from immunization.methods import alg1, optimum
 from immunization.methods._descent import Immunized
 from immunization.registry import components
-from immunization.tasks import Problem, TaskBatch, collect, stack_statistics
-from immunization.views import centred
+from immunization.statistics import TaskBatch, centred, collect, stack_statistics
+from immunization.tasks import Problem
 
 PARAMETERS = {
     "then": {
@@ -135,6 +135,6 @@ def transformed(task: TaskBatch, theta: Tensor) -> TaskBatch:
 
     numbers = list(range(len(theta)))
     parts = map_streams(one, numbers, theta.device)
-    stacked = stack_statistics([dict(part) for part in parts])
+    stacked = stack_statistics(parts)
     batch = collect(stacked, torch.tensor(numbers, device=theta.device), theta.device.type)
     return replace(batch, tasks=task.tasks)

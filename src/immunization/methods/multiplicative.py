@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from immunization.methods._descent import Immunized, ThetaIteration, descend
-from immunization.tasks import Problem, TaskBatch
+from immunization.statistics import TaskBatch
+from immunization.tasks import Problem
 
 EXTENDS = "_budget"
 PARAMETERS = {

@@ -12,7 +12,8 @@ from hessian_spectrum import ExtremeTracker
 from immunization.methods._balance import balanced, clipped
 from immunization.methods._descent import Immunized, ThetaIteration, descend
 from immunization.methods._extremes import SmallestTracker
-from immunization.tasks import Problem, TaskBatch
+from immunization.statistics import TaskBatch
+from immunization.tasks import Problem
 
 EXTENDS = "_descent"
 PARAMETERS = {

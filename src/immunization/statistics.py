@@ -1,0 +1,175 @@
+"""What a task enters a study as: for a squared-loss probe K = XᵀX = FFᵀ, z = Uᵀy, Uᵀ1 and ‖y‖².
+
+They are computed once, at the edge; methods and attackers take them as padded, batched tensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from hessian_spectrum import RangeFactor, range_factor
+
+SPANNED = 1e-12
+"""Share of ‖1‖² outside of the features under which a constant is one of their combinations."""
+
+
+@dataclass(frozen=True)
+class TaskBatch:
+    """One role (D_P or D_H) of a batch of B pairs, padded to the largest rank k.
+
+    Attributes:
+        factor: F, shape (B, D, k); columns past the rank are zero.
+        basis: V, shape (B, D, k), likewise.
+        singular_values: shape (B, k), descending, likewise.
+        targets: z = Uᵀy, shape (B, k), likewise.
+        target_energy: ‖y‖², shape (B,).
+        ones: Uᵀ1, shape (B, k), which centring needs.
+        target_sum: Σy, shape (B,).
+        ranks: shape (B,), integer.
+        rows: N, shape (B,), as float64.
+        tolerances: relative tolerance on singular values of each rank, shape (B,).
+        tasks: index of each task in its `TaskSet`.
+    """
+
+    factor: Tensor
+    basis: Tensor
+    singular_values: Tensor
+    targets: Tensor
+    target_energy: Tensor
+    ones: Tensor
+    target_sum: Tensor
+    ranks: Tensor
+    rows: Tensor
+    tolerances: Tensor
+    tasks: list[int]
+
+    def gram(self) -> Tensor:
+        """K = FFᵀ, shape (B, D, D)."""
+        return self.factor @ self.factor.mT
+
+    def moment(self) -> Tensor:
+        """Xᵀy = Fz, shape (B, D)."""
+        return (self.factor @ self.targets[..., None]).squeeze(-1)
+
+    def range_factors(self) -> list[RangeFactor]:
+        """The unpadded factor of every pair; pairs of one task share theirs."""
+        known: dict[int, RangeFactor] = {}
+        for index, task in enumerate(self.tasks):
+            if task not in known:
+                known[task] = self.range_factor(index)
+        return [known[task] for task in self.tasks]
+
+    def range_factor(self, index: int) -> RangeFactor:
+        """The unpadded factor of one pair."""
+        rank = int(self.ranks[index])
+        return RangeFactor(
+            basis=self.basis[index, :, :rank],
+            singular_values=self.singular_values[index, :rank],
+            rank=rank,
+            tolerance=float(self.tolerances[index]),
+        )
+
+
+def collect(statistics: dict[str, Tensor], chosen: Tensor, device: str = "cpu") -> TaskBatch:
+    """Some of the tasks whose `task_statistics` were stacked, cut to the largest rank."""
+    # Each task travels to the device once.
+    tasks, places = chosen.unique(return_inverse=True)
+    picked = {
+        name: tensor[tasks].to(device)[places.to(device)] for name, tensor in statistics.items()
+    }
+    ranks = picked["ranks"]
+    width = int(ranks.max())
+    basis = picked["basis"][..., :width].contiguous()
+    values = picked["singular_values"][:, :width].contiguous()
+    return TaskBatch(
+        factor=basis * values[:, None, :],
+        basis=basis,
+        singular_values=values,
+        targets=picked["targets"][:, :width].contiguous(),
+        target_energy=picked["target_energy"],
+        ones=picked["ones"][:, :width].contiguous(),
+        target_sum=picked["target_sum"],
+        ranks=ranks,
+        rows=picked["rows"],
+        tolerances=picked["tolerances"],
+        tasks=chosen.tolist(),
+    )
+
+
+def task_statistics(
+    features: Tensor, labels: Tensor, tolerance: float | None = None
+) -> dict[str, Tensor]:
+    """What a task enters a study as: its factor, and labels and ones in the coordinates of it.
+
+    Args:
+        features: X, shape (N, D).
+        labels: y, shape (N,).
+        tolerance: of `range_factor`.
+
+    Returns:
+        Tensors as in `TaskBatch`, without the batch dimension and unpadded.
+
+    Raises:
+        ValueError: see `range_factor`.
+    """
+    factor = range_factor(features, tolerance=tolerance)
+    assert factor.left is not None
+    return {
+        "basis": factor.basis,
+        "singular_values": factor.singular_values,
+        "targets": factor.left.mT @ labels,
+        "target_energy": labels.square().sum(),
+        "ones": factor.left.sum(0),
+        "target_sum": labels.sum(),
+        "rows": torch.tensor(len(labels), dtype=torch.float64, device=labels.device),
+        "tolerances": torch.tensor(factor.tolerance, dtype=torch.float64, device=labels.device),
+        "ranks": torch.tensor(factor.rank, device=labels.device),
+    }
+
+
+def stack_statistics(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """`task_statistics` of several tasks, padded with zeros to the largest rank."""
+    width = max(len(part["singular_values"]) for part in parts)
+    padded = ("basis", "singular_values", "targets", "ones")
+    return {
+        name: torch.stack(
+            [
+                torch.nn.functional.pad(part[name], (0, width - part[name].shape[-1]))
+                if name in padded
+                else part[name]
+                for part in parts
+            ]
+        )
+        for name in parts[0]
+    }
+
+
+def centred(task: TaskBatch) -> TaskBatch:
+    """The task with its features and labels centred, from statistics alone.
+
+    With X = USVᵀ, m = Uᵀ1 and J = I − 11ᵀ/N the centred features are JX = (JUR⁻¹)(RSVᵀ) with
+    R² = UᵀJU = I − mmᵀ/N, and JUR⁻¹ has orthonormal columns.
+    """
+    length = task.ones.square().sum(-1, keepdim=True)
+    unit = task.ones / length.sqrt().clamp_min(torch.finfo(length.dtype).tiny)
+    outside = 1 - length / task.rows[:, None]
+    spanned = outside <= SPANNED  # the constant is a combination of features: one direction goes
+    root = torch.where(spanned, 0.0, outside.clamp_min(0)).sqrt()
+
+    def times_r(vectors: Tensor) -> Tensor:  # (B, …, k)
+        along = (vectors * unit[:, None]).sum(-1, keepdim=True)
+        return vectors - (1 - root)[:, None] * along * unit[:, None]
+
+    labels = task.targets - task.ones * (task.target_sum / task.rows)[:, None]
+    along = (labels * unit).sum(-1, keepdim=True)
+    inverse = torch.where(spanned, 0.0, 1 / torch.where(spanned, 1.0, root))
+    labels = labels + (inverse - 1) * along * unit
+    return replace(
+        task,
+        factor=times_r(task.factor),
+        targets=labels,
+        ranks=task.ranks - spanned.squeeze(1).to(task.ranks.dtype),
+    )

@@ -1,0 +1,135 @@
+"""Engines against training on the data, and what they run on which tasks."""
+
+import pytest
+import torch
+
+from immunization.attacks._objective import Attack
+from immunization.engines import simulated, trained
+from immunization.engines._job import Attacker, Job, fastest_start, random_starts
+from immunization.evaluate import accuracy
+from immunization.extractors import open_extractors, save_extractors
+from immunization.registry import load
+
+from .conftest import defaults
+
+SETTINGS = {
+    "budget": 200, "threshold": 1e-3, "curve_steps": 200, "benign": None, "sample": 4,
+    "budget_likelihood": 60, "goal_ridge": 1e-3, "third_tasks": 2, "nonlinear_rows": 100,
+}  # fmt: skip
+
+
+@pytest.fixture
+def theta(generator):
+    noise = torch.randn(12, 9, 9, dtype=torch.float64, generator=generator)
+    return torch.eye(9, dtype=torch.float64) + 0.1 * noise
+
+
+def job_of(task_set, theta, folder, use, **given):
+    path = folder / "theta.safetensors"
+    save_extractors(
+        path, {0: theta}, {0: 0}, {"dataset": "mini", "code": "", "parameters": {"label": "some"}}
+    )
+    attacker = Attacker("it", use, load("attacks", use), defaults("attacks", use, **given))
+    return Job(task_set, [open_extractors(str(path))], [attacker], SETTINGS, "cpu")
+
+
+def accuracy_of(task_set, probe_of, theta, pairs):
+    """Mean held-out accuracy on D_H of a probe that is trained by hand."""
+    hits = []
+    for pair in pairs:
+        task = task_set.tasks[int(task_set.task_index[0, pair, 1])]
+        train, test = (
+            task_set.features(rows) @ theta[pair] for rows in (task.train_rows, task.test_rows)
+        )
+        weights, offset = probe_of(train, task.train_labels)
+        right = (test @ weights + offset > 0) == (task.test_labels > 0)
+        hits.append(right.double().mean())
+    return float(torch.stack(hits).mean())
+
+
+def test_a_simulated_curve_has_the_accuracy_of_a_probe_trained_on_the_data(
+    one_vs_rest, theta, tmp_path
+):
+    job = job_of(one_vs_rest, theta, tmp_path, "gradient_descent")
+    parts = [unit.run() for unit in simulated.units(job)]
+    curves = next(curves for steps, curves in parts if set(steps["role"]) == {"H"})
+    step = int(curves["step"][curves["step"] >= 7].min())
+
+    def by_hand(x, y):
+        probe = torch.zeros(9, dtype=torch.float64)
+        for _ in range(step):
+            probe = probe - x.mT @ (x @ probe - y) / torch.linalg.matrix_norm(x, 2).square()
+        return probe, 0.0
+
+    expected = accuracy_of(one_vs_rest, by_hand, theta, range(12))
+    assert curves.loc[curves["step"] == step, "accuracy"].item() == pytest.approx(expected)
+
+
+def test_d_p_takes_all_pairs_and_third_tasks_are_neither_of_the_pair(one_vs_rest, theta, tmp_path):
+    job = job_of(one_vs_rest, theta, tmp_path, "nesterov")
+    steps = {frozenset(part["role"]): part for part, _ in (u.run() for u in simulated.units(job))}
+    assert {next(iter(role)) for role in steps} == {"H", "P", "T"}
+    assert len(steps[frozenset("H")]) == len(steps[frozenset("P")]) == 12
+    third = steps[frozenset("T")]
+    assert len(third) == 4 * 2  # sampled pairs, two tasks each
+    for row in third.itertuples():
+        assert row.third.split()[0] not in (row.primary, row.harmful)
+
+
+def test_trained_logistic_descent_is_descent_by_hand(one_vs_rest, theta, tmp_path):
+    job = job_of(one_vs_rest, theta, tmp_path, "gradient_descent", loss="logistic", repair="scale")
+    (unit,) = trained.units(job)
+    steps, curves = unit.run()
+    assert len(steps) == 4
+
+    def by_hand(x, y):
+        mean, deviation = x.mean(0), x.std(0, correction=0)
+        kept = deviation > 1e-9
+        scale = torch.where(kept, 1 / deviation.where(kept, torch.ones(()).double()), 0.0)
+        z = torch.cat([(x - mean) * scale, torch.ones(len(x), 1).double()], dim=1)
+        weights = torch.zeros(10, dtype=torch.float64)
+        length = 4 * len(x) / torch.linalg.matrix_norm(z, 2).square()
+        for _ in range(2):
+            pull = -y * torch.sigmoid(-y * (z @ weights))
+            weights = weights - length * z.mT @ pull / len(x)
+        return scale * weights[:-1], weights[-1] - mean @ (scale * weights[:-1])
+
+    expected = accuracy_of(one_vs_rest, by_hand, theta, job.sample())
+    assert curves.loc[curves["step"] == 2, "accuracy"].item() == pytest.approx(expected)
+
+
+def test_of_random_starts_the_fastest_counts():
+    """Two attackers of three starts on one problem; each keeps the curve of its fastest."""
+    steps = torch.tensor([[9, 4, 4, 7, 8, 6]])
+    gaps = torch.arange(6.0)[None, :, None].expand(1, 6, 2)
+    weights = torch.arange(6.0)[None, :, None, None].expand(1, 6, 2, 3)
+    best = fastest_start(Attack(steps, gaps, gaps + 10, weights), 3)
+    assert best.steps.tolist() == [[4, 6]]
+    assert best.gaps.tolist() == [[[1, 1], [5, 5]]]
+    assert best.distances[0, 0, 0] == 11
+    assert best.weights is not None
+    assert best.weights.shape == (1, 2, 2, 3)
+    assert float(best.weights[0, 1].min()) == 5
+
+
+def test_starts_are_random_and_the_same_for_every_attacker(one_vs_rest, theta, tmp_path):
+    job = job_of(one_vs_rest, theta, tmp_path, "nesterov", restarts=3)
+    targets = job.targets("H", job.sample())
+    like = torch.zeros(4, 1, 7, dtype=torch.float64)
+    drawn = random_starts(job, targets, job.attackers * 2, like)
+    assert drawn.shape == (4, 6, 7)
+    assert torch.equal(drawn[:, :3], drawn[:, 3:])
+    assert len(drawn[:, :3].flatten().unique()) == 4 * 3 * 7
+    assert float(drawn.std()) == pytest.approx((3 * 9) ** -0.5, rel=0.2)
+
+
+def test_accuracy_counts_only_the_rows_of_the_task(one_vs_rest):
+    problem = one_vs_rest.problem(0)
+    zero = torch.zeros(12, 9, 1, dtype=torch.float64)  # no prediction at all
+    result = accuracy(problem, problem.harmful, zero)
+    assert torch.allclose(result, torch.full_like(result, 0.5))
+    task = one_vs_rest.tasks[problem.harmful.tasks[0]]
+    weights = torch.ones(12, 9, 1, dtype=torch.float64)
+    scores = one_vs_rest.features(task.test_rows).sum(1)
+    expected = ((scores > 0) == (task.test_labels > 0)).double().mean()
+    assert float(accuracy(problem, problem.harmful, weights)[0]) == pytest.approx(float(expected))
