@@ -11,7 +11,7 @@ from hessian_spectrum.svd import robust_svd
 
 ROUND_OFF = 1e-11
 """Singular values under this share of the largest are round-off: what a direction that was taken
-out on purpose leaves behind in float64. Extractors that are meant to be invertible stay above."""
+out on purpose leaves behind in float64. κ(H) = 1e14, where methods stop stretching, is at 1e-7."""
 
 
 class ProbeSpectrum(NamedTuple):

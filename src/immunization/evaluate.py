@@ -27,8 +27,7 @@ from immunization.statistics import TaskBatch
 from immunization.tasks import Problem, held_out
 
 NO_SCORE = 1e-10
-"""Scores of probes that could not learn anything stay under this; labels and logits are of order
-one."""
+"""Scores under this are round-off: labels and logits are of order one."""
 UNCHANGED = 1e-6
 """Relative slack for "not worse": round-off in κ and in a best loss stays far below it."""
 

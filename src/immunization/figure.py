@@ -41,6 +41,8 @@ def main(arguments: list[str] | None = None) -> None:
         outputs.setdefault(path.name.split(".")[1], []).append(path)
     for dataset, paths in outputs.items():
         figure = module.draw(results, dataset)
+        figure.draw_without_rendering()  # lays out once, which takes longer than to draw
+        figure.set_layout_engine("none")
         for path in paths:
             if path.suffix == ".txt":
                 told = module.says(results, dataset) if hasattr(module, "says") else ""

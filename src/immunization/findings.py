@@ -156,13 +156,19 @@ def _attack(attacks: pd.DataFrame, order: dict[str, Any], threshold: float) -> l
         if good.empty:
             told.append(f"Against {label} no method slows D_H without slowing D_P ({before}).")
             continue
+        bounds = good[good["slowdown_bound_H"].astype(bool)]
+        if len(bounds):  # which of them is the slowest is not known
+            told.append(
+                f"Against {label}, among methods that do not slow D_P, the budget runs out on D_H "
+                f"with {_list(bounds.index)}: at least {number(bounds['slowdown_median_H'].min())} "
+                f"times as many steps in the median ({before})."
+            )
+            continue
         slowest = good["slowdown_median_H"].idxmax()
-        row = good.loc[slowest]
-        more = "at least " if row["slowdown_bound_H"] else ""
         told.append(
             f"Against {label}, among methods that do not slow D_P, {_name(slowest)} slows D_H "
-            f"most: {more}{number(row['slowdown_median_H'])} times as many steps in the median "
-            f"({before})."
+            f"most: {number(good.loc[slowest, 'slowdown_median_H'])} times as many steps in the "
+            f"median ({before})."
         )
     return told
 

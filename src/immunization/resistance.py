@@ -187,7 +187,7 @@ def show_resistance(table: pd.DataFrame) -> pd.DataFrame:
             shown[title] = (100 * table[name]).map(
                 lambda value: "–" if value != value else f"{value:.1f}"
             )
-    shown["verdict"] = table["verdict"]
+    shown["verdict"] = table["verdict"].fillna("")  # empty for θ = I, which a CSV file forgets
     return shown
 
 
@@ -285,7 +285,10 @@ def show_prediction(table: pd.DataFrame) -> pd.DataFrame:
         return table
     order = list(dict.fromkeys(zip(table["dataset"], table["attack"], strict=True)))
     cells = table.assign(
-        cell=table["spearman"].map(_two) + " (" + table["spearman_within"].map(_two) + ")"
+        cell=table["spearman"].map(two_digits)
+        + " ("
+        + table["spearman_within"].map(two_digits)
+        + ")"
     )
     wide = cells.pivot(index=["dataset", "attack"], columns="predictor", values="cell")
     wide = wide.reindex(order)[[p for p in PREDICTORS if p in wide]].rename(columns=PREDICTORS)
@@ -294,7 +297,8 @@ def show_prediction(table: pd.DataFrame) -> pd.DataFrame:
     return wide.reset_index()
 
 
-def _two(value: float) -> str:
+def two_digits(value: float) -> str:
+    """A correlation, with its sign."""
     return "–" if value != value else f"{value:+.2f}"
 
 

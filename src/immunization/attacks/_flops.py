@@ -14,7 +14,8 @@ def solve(rows: int, dimension: int) -> float:
 
 
 REPAIR_EIGH = 9
-"""D³ times this for all eigenpairs of a symmetric matrix, as LAPACK's count has it."""
+"""D³ times this for all eigenpairs of a symmetric matrix (Golub and Van Loan, *Matrix
+Computations*, §8.3)."""
 
 
 def repair(kind: str, rows: int, dimension: int) -> float:

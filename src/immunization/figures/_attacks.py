@@ -6,14 +6,6 @@ import pandas as pd
 
 from immunization.figures._results import Results
 from immunization.figures._style import title
-from immunization.measures import BEST
-from immunization.resistance import resisted
-
-
-def slowed(results: Results, dataset: str) -> pd.DataFrame:
-    """Rows of all attackers with steps, and of the best, with slowdowns; one data set."""
-    steps = results.steps[results.steps["dataset"] == dataset]
-    return resisted(steps, results.order["methods"])
 
 
 def in_order(results: Results, names: pd.Series) -> list[str]:
@@ -34,6 +26,3 @@ def listed(labels: list[str]) -> str:
     if not names:
         return "none"
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
-
-
-__all__ = ["BEST", "attacker", "in_order", "listed", "slowed"]

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from immunization.files import read_table, read_tables
+from immunization.resistance import resisted
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,14 @@ class Results:
         methods: labels in the order of the config.
         order: what labels stand for, and sweeps, as in study.json.
         parameters: of the figure.
+        known: slowdowns by data set, once they were computed.
     """
 
     paths: dict[str, Any]
     methods: list[str]
     order: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, Any] = field(default_factory=dict)
+    known: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
 
     def unswept(self) -> list[str]:
         """Methods that are no members of a sweep."""
@@ -57,6 +60,13 @@ class Results:
     def steps(self) -> pd.DataFrame:
         """One row a (data set, method, seed, pair, role, attack)."""
         return read_tables(self.paths["steps"])
+
+    def slowed(self, dataset: str) -> pd.DataFrame:
+        """`steps` of attackers that take some, and of the best of them, with slowdowns."""
+        if dataset not in self.known:
+            own = self.steps[self.steps["dataset"] == dataset]
+            self.known[dataset] = resisted(own, self.order["methods"])
+        return self.known[dataset]
 
     @cached_property
     def trajectories(self) -> pd.DataFrame:

@@ -6,10 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from immunization.figures._attacks import BEST, slowed
 from immunization.figures._results import Results
 from immunization.figures._style import look, nothing, shared_legend, title
-from immunization.measures import best_of_k, linear
+from immunization.measures import BEST, best_of_k, linear
 
 CAPTION = (
     "Expected steps to threshold of the fastest of k attackers drawn at random from those of the "
@@ -21,7 +20,7 @@ CAPTION = (
 
 def curves(results: Results, dataset: str) -> dict[str, np.ndarray]:
     """Steps for k = 1 … n, by method."""
-    rows = linear(slowed(results, dataset))
+    rows = linear(results.slowed(dataset))
     rows = rows[(rows["role"] == "H") & (rows["loss"] == "squared")]
     rows = rows[~rows["attack"].str.startswith(BEST)]
     found = {}

@@ -31,12 +31,17 @@ def draw(results: Results, dataset: str) -> Figure:
     if "accuracy" not in curves or curves["accuracy"].isna().all():
         return nothing("Labels do not vary within a task here: there is no accuracy to follow.")
     curves = curves[(curves["role"] == "H") & (curves["step"] > 0)].dropna(subset=["accuracy"])
-    attacks = in_order(results, curves["attack"])
+    # One that is there after its first step has no curve.
+    varied = curves[curves["method"] == "identity"].groupby("attack")["accuracy"].nunique()
+    seeds = curves["seed"].nunique()
+    attacks = in_order(results, varied.index[varied > seeds].to_series())
     wanted = results.parameters.get("attacks")
     if wanted is None:
         pace = max(1, len(attacks) // PANELS)
         wanted = attacks[::pace][:PANELS]
     attacks = [a for a in attacks if a in wanted]
+    if not attacks:
+        return nothing("No attacker's accuracy changes after its first step.")
     figure, rows_of_axes, axes = panels(len(attacks))
     styles, handles = look(results.methods), {}
     for axis, attack in zip(axes, attacks, strict=True):

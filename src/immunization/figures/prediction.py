@@ -6,10 +6,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from immunization.figures._attacks import BEST, attacker, in_order, slowed
+from immunization.figures._attacks import attacker, in_order
 from immunization.figures._results import Results
 from immunization.figures._style import look, nothing, shared_legend, title
-from immunization.measures import PREDICTORS, predicted, rank_correlations
+from immunization.measures import BEST, PREDICTORS, predicted, rank_correlations
+from immunization.resistance import two_digits
 
 PARAMETERS = {
     "attacks": {
@@ -38,7 +39,7 @@ MOST = 4000
 
 def draw(results: Results, dataset: str) -> Figure:
     """Predictors across, attackers down."""
-    rows = slowed(results, dataset)
+    rows = results.slowed(dataset)
     wanted = results.parameters.get("attacks")
     if wanted is None:
         wanted = list(rows.loc[rows["role"] == "P", "attack"].unique())
@@ -73,9 +74,8 @@ def draw(results: Results, dataset: str) -> Figure:
                     color=colour, linewidths=0, rasterized=True,
                 )  # fmt: skip
             told = numbers.loc[(attack, predictor)]
-            axis.set_title(
-                f"ρ = {told['spearman']:+.2f} ({told['spearman_within']:+.2f})", fontsize=7
-            )
+            rho, within = (two_digits(told[name]) for name in ("spearman", "spearman_within"))
+            axis.set_title(f"ρ = {rho} ({within})", fontsize=7)
             axis.set(xscale="log", yscale="log")
         row[0].set_ylabel(f"slowdown\n{attacker(attack)}", fontsize=7)
     for axis, predictor in zip(axes[-1], predictors, strict=True):
@@ -87,7 +87,7 @@ def draw(results: Results, dataset: str) -> Figure:
 
 def says(results: Results, dataset: str) -> str:
     """The predictor with the highest mean rank correlation over attackers, beside the raw κ."""
-    rows = slowed(results, dataset)
+    rows = results.slowed(dataset)
     ratios = results.ratios[results.ratios["dataset"] == dataset]
     found = rank_correlations(predicted(ratios, rows, results.order["methods"]))
     if found.empty:

@@ -6,11 +6,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from immunization.figures._attacks import BEST, attacker, in_order, slowed
+from immunization.figures._attacks import attacker, in_order
 from immunization.figures._results import Results
 from immunization.figures._style import look, nothing, shared_legend, title
 from immunization.formats import number
-from immunization.measures import selectivity
+from immunization.measures import BEST, selectivity
 
 CAPTION = (
     "Slowdown of the harmful task (up) against the worst slowdown of benign third tasks (right), "
@@ -22,7 +22,7 @@ CAPTION = (
 
 def draw(results: Results, dataset: str) -> Figure:
     """One panel an attacker."""
-    both = selectivity(slowed(results, dataset))
+    both = selectivity(results.slowed(dataset))
     both = both[~both["attack"].str.startswith(BEST) & both["method"].isin(results.unswept())]
     if both.empty:
         return nothing("No third tasks, or none whose slowdown is known.")
@@ -52,7 +52,7 @@ def draw(results: Results, dataset: str) -> Figure:
 
 def says(results: Results, dataset: str) -> str:
     """The most selective method, by its median over pairs and attackers."""
-    both = selectivity(slowed(results, dataset))
+    both = selectivity(results.slowed(dataset))
     both = both[(both["method"] != "identity") & ~both["attack"].str.startswith(BEST)]
     if both.empty:
         return "Selectivity is unknown here."

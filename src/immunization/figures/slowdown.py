@@ -6,11 +6,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from immunization.figures._attacks import BEST, attacker, in_order, listed, slowed
+from immunization.figures._attacks import attacker, in_order, listed
 from immunization.figures._results import Results
 from immunization.figures._style import nothing, title
 from immunization.formats import number
-from immunization.measures import SAME, median_slowdown
+from immunization.measures import BEST, SAME, linear
+from immunization.resistance import attacks_table
 
 CAPTION = (
     "How many times as many steps each attacker (row) needs to solve the harmful task after each "
@@ -25,21 +26,17 @@ LIMIT = 3.0
 
 def draw(results: Results, dataset: str) -> Figure:
     """Median slowdown on D_H."""
-    rows = slowed(results, dataset)
-    rows = rows[rows["role"] == "H"]
+    table = attacks_table(results.slowed(dataset))
     methods = [m for m in results.unswept() if m != "identity"]
-    attacks = in_order(results, rows["attack"])
+    attacks = in_order(results, table["attack"])
     if not methods or not attacks:
         return nothing("This study has no method or no attacker to show.")
     grid = np.full((len(attacks), len(methods)), np.nan)
     figure, axis = plt.subplots(figsize=(2.6 + 0.62 * len(methods), 1.6 + 0.2 * len(attacks)))
-    for (attack, method), group in rows.groupby(["attack", "method"], sort=False):
-        if method not in methods:
-            continue
-        value, bound = median_slowdown(group)
-        place = attacks.index(attack), methods.index(method)
+    for row in table[table["method"].isin(methods)].itertuples():
+        value, place = row.slowdown_median_H, (attacks.index(row.attack), methods.index(row.method))
         grid[place] = np.log10(value)
-        text = "–" if value != value else ("≥" if bound else "") + number(value)
+        text = "–" if value != value else ("≥" if row.slowdown_bound_H else "") + number(value)
         dark = value == value and abs(np.log10(value)) > 0.6 * LIMIT
         axis.text(
             place[1], place[0], text, ha="center", va="center", fontsize=5.5,
@@ -59,22 +56,18 @@ def draw(results: Results, dataset: str) -> Figure:
 
 def says(results: Results, dataset: str) -> str:
     """How many attackers break each method, and which method the fewest do."""
-    rows = slowed(results, dataset)
-    rows = rows[(rows["role"] == "H") & ~rows["attack"].str.startswith(BEST)]
-    rows = rows[(rows["fraction"] == 1) & ~rows["fresh"].astype(bool)]
+    table = attacks_table(linear(results.slowed(dataset)))
     methods = [m for m in results.unswept() if m != "identity"]
-    broken, known = dict.fromkeys(methods, 0), dict.fromkeys(methods, 0)
-    for (_, method), group in rows.groupby(["attack", "method"], sort=False):
-        value, bound = median_slowdown(group)
-        if method in broken and value == value:
-            known[method] += 1
-            broken[method] += value <= SAME and not bound
-    if not any(known.values()):
+    told = table[table["method"].isin(methods) & table["slowdown_median_H"].notna()]
+    told = told[~told["attack"].str.startswith(BEST)]
+    fast = (told["slowdown_median_H"] <= SAME) & ~told["slowdown_bound_H"]
+    known = told.groupby("method").size().reindex(methods, fill_value=0)
+    broken = fast.groupby(told["method"]).sum().reindex(methods, fill_value=0)
+    if not known.any():
         return "No slowdown is known here: without immunization every attacker ran out of steps."
-    fewest = min(broken.values())
-    names = [m for m in methods if broken[m] == fewest]
-    most = max(methods, key=lambda m: broken[m])
+    names = [m for m in methods if broken[m] == broken.min()]
+    most = str(broken.idxmax())
     return (
-        f"Of the {max(known.values())} attackers whose slowdown is known, {fewest} are not slowed "
+        f"Of the {known.max()} attackers whose slowdown is known, {broken.min()} are not slowed "
         f"by {listed(names)}, and {broken[most]} are not slowed by {title(most)}."
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from immunization.figures._attacks import BEST, attacker, in_order, slowed
+from immunization.figures._attacks import attacker, in_order
 from immunization.figures._results import Results
 from immunization.figures._style import look, nothing, panels, shared_legend, title
 from immunization.formats import number
+from immunization.measures import BEST
 
 PARAMETERS = {
     "attacks": {
@@ -27,7 +28,7 @@ CAPTION = (
 
 def chosen(results: Results, dataset: str) -> list[str]:
     """Attackers of the figure."""
-    rows = slowed(results, dataset)
+    rows = results.slowed(dataset)
     wanted = results.parameters.get("attacks")
     if wanted is None:
         wanted = [*rows.loc[rows["role"] == "P", "attack"].unique(), BEST]
@@ -37,7 +38,7 @@ def chosen(results: Results, dataset: str) -> list[str]:
 
 def draw(results: Results, dataset: str) -> Figure:
     """One panel an attacker."""
-    rows = slowed(results, dataset)
+    rows = results.slowed(dataset)
     attacks = chosen(results, dataset)
     if not attacks:
         return nothing("This study has no attacker to show.")
@@ -67,7 +68,7 @@ def draw(results: Results, dataset: str) -> Figure:
 
 def says(results: Results, dataset: str) -> str:
     """What is left at the budget, under the best attacker."""
-    rows = slowed(results, dataset)
+    rows = results.slowed(dataset)
     best = rows[(rows["role"] == "H") & (rows["attack"] == BEST)]
     left = best.groupby("method")["censored"].mean()
     standing = left[left > 0.5]
