@@ -1,9 +1,21 @@
-"""On a CUDA device methods give what they give on the CPU."""
+"""On a CUDA device methods and attackers give what they give on the CPU."""
 
 import numpy as np
 import pytest
 import torch
 
+from immunization.attacks import (
+    adam,
+    chebyshev,
+    conjugate_gradients,
+    gradient_descent,
+    heavy_ball,
+    lbfgs,
+    nesterov,
+)
+from immunization.attacks._data_objective import GramObjective
+from immunization.attacks._objective import Plan
+from immunization.attacks._quadratic import Quadratic
 from immunization.datasets._labelled import Labelled
 from immunization.methods import alg1
 
@@ -32,3 +44,56 @@ def test_algorithm_1(profile):
         here, there = here.theta, there.theta
     there = there.cpu()
     torch.testing.assert_close(there, here, rtol=1e-5, atol=1e-6)
+
+
+ATTACKERS = {
+    "line search": (gradient_descent, {"step": "line_search", "factor": [1.0]}),
+    "heavy ball": (heavy_ball, {"momentum": [0.5, 0.9]}),
+    "heavy ball, optimal": (heavy_ball, {"momentum": "optimal"}),
+    "nesterov": (nesterov, {"momentum": "schedule"}),
+    "nesterov, optimal": (nesterov, {"momentum": "optimal"}),
+    "chebyshev": (chebyshev, {"lowest": [0.0, 0.01]}),
+    "cg": (conjugate_gradients, {}),
+    "l-bfgs": (lbfgs, {"memory": 15}),
+    "adam": (
+        adam,
+        {
+            "learning_rate": [0.01, 0.1], "weight_decay": [0.0, 0.01], "warm_up": [0.0, 30.0],
+            "schedule": "cosine",
+        },
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ATTACKERS)
+def test_steps_in_a_graph(name):
+    """Of attackers that are done at different times, past what runs before any graph."""
+    family, parameters = ATTACKERS[name]
+    random = torch.Generator().manual_seed(5)
+    eigenvalues = torch.stack([torch.logspace(-d, 0, 12) for d in (1, 2, 2.5, 3, 3, 4)]).double()
+    best = torch.randn(6, 12, generator=random).double()
+    outcomes = []
+    for device in ("cpu", "cuda"):
+        values, coefficients = eigenvalues.to(device), best.to(device)
+        if family is adam:
+            moment = values * coefficients
+            objective = GramObjective(
+                torch.diag_embed(values),
+                moment[:, None],
+                (moment * coefficients).sum(1, keepdim=True),
+                torch.ones(6, 1, 1, dtype=torch.float64, device=device),
+            )
+        else:
+            objective = Quadratic.build(values, coefficients)
+        grid = {
+            key: torch.tensor(value, dtype=torch.float64, device=device)[:, None]
+            if isinstance(value, list) else value
+            for key, value in parameters.items()
+        }  # fmt: skip
+        attackers = max(len(v) for v in [[0], *parameters.values()] if isinstance(v, list))
+        plan = Plan(1003, 1e-3, [0, 5, 40, 133, 1000], attackers)
+        outcomes.append(family.attack(objective, grid, plan))
+    here, there = outcomes
+    assert len(here.steps.unique()) > 2
+    assert there.steps.cpu().sub(here.steps).abs().max() <= 1
+    torch.testing.assert_close(there.gaps.cpu(), here.gaps, rtol=1e-5, atol=1e-8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -32,6 +33,7 @@ class GramObjective(Objective):
     explained: Tensor
     rows: Tensor
     initial: Tensor | None = None
+    replays = True
 
     @property
     def smoothness(self) -> Tensor:  # type: ignore[override]
@@ -66,9 +68,14 @@ class GramObjective(Objective):
         curvature = torch.linalg.vecdot(direction @ self.gram, direction) / self.rows[..., 0]
         return ratio_or_zero(-torch.linalg.vecdot(gradient, direction), curvature)[..., None]
 
+    @cached_property
+    def inverse(self) -> Tensor:
+        """G⁺."""
+        return torch.linalg.pinv(self.gram, hermitian=True)
+
     def newton(self, weights: Tensor, gradient: Tensor) -> Tensor:
         """−H⁺g."""
-        return -(gradient * self.rows) @ torch.linalg.pinv(self.gram, hermitian=True)
+        return -(gradient * self.rows) @ self.inverse
 
     def distance(self, weights: Tensor) -> Tensor:
         """Not measured here."""

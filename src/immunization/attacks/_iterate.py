@@ -11,72 +11,149 @@ from immunization.attacks._objective import Attack, Objective, Plan
 
 State = dict[str, Tensor]
 """What an attacker remembers; every tensor has M in front, and ``weights`` is among them."""
+Advance = Callable[[Objective, State, Tensor, int], State]
 SWEEP = 10
 """Steps after which finished problems are dropped."""
 STUCK = 1e-12
 """Excess loss at which nothing more is to be had: who is not done by then never will be."""
+WORTHWHILE = 0.75
+"""Share of the problems under which those that go on are captured anew on a GPU."""
 
 
-def iterate(
-    objective: Objective,
-    state: State,
-    advance: Callable[[Objective, State, Tensor, int], State],
-    plan: Plan,
-) -> Attack:
+def iterate(objective: Objective, state: State, advance: Advance, plan: Plan) -> Attack:
     """Run attackers until each is done or the budget is spent.
 
-    The loss is measured where the gradient is taken.
+    The loss is measured where the gradient is taken. On a GPU, where a step is so short that
+    launching its operations takes longer than they do, ten steps are one CUDA graph.
 
     Args:
         objective: the M problems.
         state: at step 0.
         advance: state of step t + 1 from the objective, the state, the gradient at its weights,
-            and t.
+            and t. From t = `SWEEP` on it may be called once for many steps: what goes on changing
+            with t belongs into the state.
         plan: budget, threshold and recorded steps.
     """
     weights = state["weights"]
     problems, attackers, width = weights.shape
     steps = torch.zeros(problems, attackers, dtype=torch.int64, device=weights.device)
     running = torch.arange(problems, device=weights.device)
-    counted, pending = steps.clone(), torch.ones_like(steps, dtype=torch.bool)
     places = {step: place for place, step in enumerate(plan.record)}
     gaps = weights.new_zeros(problems, attackers, len(plan.record))
     distances = torch.full_like(gaps, torch.nan)
     kept = weights.new_zeros(*gaps.shape, width) if plan.keep else None
     last = plan.record[-1]
-    for step in range(plan.budget + 1):
-        weights = state["weights"]
-        gap, gradient = objective.evaluate(weights)
-        pending &= ~(gap <= plan.threshold)
-        counted += pending
+    now = Moment(objective, state, advance, plan.threshold)
+    replayed = weights.is_cuda and objective.replays
+    replay: Replay | None = None
+    fresh = SWEEP  # first step from which it may be captured: what is cached must be there
+    step = 0
+    while True:
         if step in places:
             place = places[step]
-            gaps[running, :, place] = gap
-            distances[running, :, place] = objective.distance(weights)
+            gaps[running, :, place] = now.gap
+            distances[running, :, place] = now.objective.distance(now.weights)
             if kept is not None:
-                kept[running, :, place] = weights
+                kept[running, :, place] = now.weights
         if step % SWEEP == 0:
-            excess = objective.excess(gap)
-            lost = (excess <= STUCK) | ~torch.isfinite(gap) | objective.stationary(gradient)
-            over = ~pending if step >= last else ~pending & (excess <= plan.settled)
+            excess = now.objective.excess(now.gap)
+            lost = (excess <= STUCK) | ~torch.isfinite(now.gap)
+            lost |= now.objective.stationary(now.gradient)
+            over = ~now.pending
+            if step < last:
+                over &= excess <= plan.settled
             going = ~(over | lost).all(dim=1)
-            if not bool(going.all()):
+            left = int(going.sum())
+            if left <= (WORTHWHILE * len(going) if replayed else len(going) - 1):
                 leaving = running[~going]
-                steps[leaving] = torch.where(pending, plan.budget + 1, counted)[~going]
+                steps[leaving] = torch.where(now.pending, plan.budget + 1, now.counted)[~going]
                 for late in range(len(plan.record)):
                     if plan.record[late] > step:
-                        gaps[leaving, :, late] = gap[~going]
-                        distances[leaving, :, late] = objective.distance(weights)[~going]
+                        gaps[leaving, :, late] = now.gap[~going]
+                        distances[leaving, :, late] = now.objective.distance(now.weights)[~going]
                         if kept is not None:
-                            kept[leaving, :, late] = weights[~going]
-                if not bool(going.any()):
+                            kept[leaving, :, late] = now.weights[~going]
+                if not left:
                     break
                 index = going.nonzero().squeeze(1)
-                running, counted, pending = running[index], counted[index], pending[index]
-                objective, gradient = objective.select(index), gradient[index]
-                state = {name: value[index] for name, value in state.items()}
-        if step < plan.budget:
-            state = advance(objective, state, gradient, step)
-    else:
-        steps[running] = counted
+                running = running[index]
+                now.select(index)
+                replay, fresh = None, step + SWEEP
+        if step == plan.budget:
+            steps[running] = now.counted
+            break
+        after = step + SWEEP
+        whole = step % SWEEP == 0 and after <= plan.budget
+        whole = whole and not any(step < known < after for known in places)
+        if replayed and whole and step >= fresh:
+            replay = replay or Replay(now, step)
+            replay.run()
+            step = after
+        else:
+            now.move(step)
+            step += 1
     return Attack(steps, gaps, distances, kept)
+
+
+class Moment:
+    """Where the problems that go on are.
+
+    Attributes:
+        objective: those problems.
+        state: of the attackers.
+        gap: loss gap (M, G) at the weights of the state.
+        gradient: (M, G, k), likewise.
+        pending: who is not done, shape (M, G).
+        counted: steps of each so far, shape (M, G).
+    """
+
+    def __init__(
+        self, objective: Objective, state: State, advance: Advance, threshold: float
+    ) -> None:
+        self.objective, self.state = objective, state
+        self.advance, self.threshold = advance, threshold
+        self.gap, self.gradient = objective.evaluate(state["weights"])
+        self.pending = ~(self.gap <= threshold)
+        self.counted = self.pending.to(torch.int64)
+
+    @property
+    def weights(self) -> Tensor:
+        """Of the state."""
+        return self.state["weights"]
+
+    def move(self, step: int) -> None:
+        """One step of all."""
+        self.state = self.advance(self.objective, self.state, self.gradient, step)
+        self.gap, self.gradient = self.objective.evaluate(self.weights)
+        self.pending &= ~(self.gap <= self.threshold)
+        self.counted += self.pending
+
+    def select(self, index: Tensor) -> None:
+        """Keep some problems."""
+        self.objective = self.objective.select(index)
+        self.state = {name: value[index] for name, value in self.state.items()}
+        self.gap, self.gradient = self.gap[index], self.gradient[index]
+        self.pending, self.counted = self.pending[index], self.counted[index]
+
+
+class Replay:
+    """`SWEEP` steps as one CUDA graph, which reads and writes the tensors of a `Moment`."""
+
+    def __init__(self, now: Moment, step: int) -> None:
+        held = {name: value.clone() for name, value in now.state.items()}
+        gap, gradient = now.gap.clone(), now.gradient.clone()
+        now.state, now.gap, now.gradient = dict(held), gap, gradient
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            for _ in range(SWEEP):
+                now.move(step)
+            for name, value in now.state.items():
+                if value is not held[name]:
+                    held[name].copy_(value)
+            gap.copy_(now.gap)
+            gradient.copy_(now.gradient)
+        now.state, now.gap, now.gradient = held, gap, gradient
+
+    def run(self) -> None:
+        """The next steps."""
+        self.graph.replay()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,10 +63,12 @@ class Objective(ABC):
     Attributes:
         smoothness: L, largest curvature, shape (M, 1, 1).
         convexity: μ, smallest non-zero curvature, likewise; None where it is not known.
+        replays: whether its functions always launch the same operations, as a CUDA graph wants.
     """
 
     smoothness: Tensor
     convexity: Tensor | None
+    replays: ClassVar[bool] = False
 
     @abstractmethod
     def start(self, attackers: int) -> Tensor:

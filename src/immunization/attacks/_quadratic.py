@@ -35,6 +35,7 @@ class Quadratic(Objective):
     energy: Tensor
     floor: Tensor
     initial: Tensor | None = None
+    replays = True
 
     @cached_property
     def unit(self) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -50,11 +49,11 @@ def flops(rows: int, dimension: int, parameters: dict[str, Any]) -> tuple[float,
     return 0.0, passes(rows, dimension, extra=14)
 
 
-def decay(schedule: str, step: int, budget: int) -> float:
+def decay(schedule: str, clock: Tensor, budget: int) -> Tensor:
     """Share of the learning rate at a step."""
     if schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * step / budget))
-    return 1 - step / budget if schedule == "linear" else 1.0
+        return 0.5 * (1 + (torch.pi * clock / budget).cos())
+    return 1 - clock / budget if schedule == "linear" else torch.ones_like(clock)
 
 
 def attack(objective: Objective, parameters: dict[str, Any], plan: Plan) -> Attack:
@@ -63,15 +62,17 @@ def attack(objective: Objective, parameters: dict[str, Any], plan: Plan) -> Atta
     rate, shrink, warm = (parameters[name] for name in GRID)
     ramp = warm.clamp_min(1)
 
-    def advance(_: Objective, state: State, gradient: Tensor, step: int) -> State:
+    def advance(_: Objective, state: State, gradient: Tensor, __: int) -> State:
+        clock, after = state["clock"], state["clock"] + 1
         first = torch.lerp(state["first"], gradient, 1 - BETAS[0])
         second = torch.lerp(state["second"], gradient.square(), 1 - BETAS[1])
-        share = decay(parameters["schedule"], step, plan.budget)
-        length = rate * ((step + 1) / ramp).clamp_max(1) * share
-        under = (second / (1 - BETAS[1] ** (step + 1))).sqrt_().add_(EPS)
+        share = decay(parameters["schedule"], clock, plan.budget)
+        length = rate * (after / ramp).clamp_max(1) * share
+        under = (second / (1 - BETAS[1] ** after)).sqrt_().add_(EPS)
         weights = state["weights"] * (1 - length * shrink)
-        weights -= length * (first / (1 - BETAS[0] ** (step + 1))) / under
-        return {"weights": weights, "first": first, "second": second}
+        weights -= length / (1 - BETAS[0] ** after) * first / under
+        return {"weights": weights, "first": first, "second": second, "clock": after}
 
     zero = torch.zeros_like(start)
-    return iterate(objective, {"weights": start, "first": zero, "second": zero}, advance, plan)
+    state = {"weights": start, "first": zero, "second": zero, "clock": zero[:, :1, :1]}
+    return iterate(objective, state, advance, plan)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from immunization.attacks._flops import passes
-from immunization.attacks._iterate import State, iterate
+from immunization.attacks._iterate import SWEEP, State, iterate
 from immunization.attacks._objective import Attack, Objective, Plan, ratio_or_zero
 
 EXTENDS = "_probe"
@@ -57,7 +57,8 @@ def advance(objective: Objective, state: State, gradient: Tensor, step: int) -> 
         inverse = ratio_or_zero(
             torch.ones_like(moves[..., 0]), torch.linalg.vecdot(moves, turns)
         )  # fmt: skip
-        known = range(moves.shape[2] - min(step, moves.shape[2]), moves.shape[2])
+        held = moves.shape[2] if step >= SWEEP else min(step, moves.shape[2])
+        known = range(moves.shape[2] - held, moves.shape[2])
         shares = {}
         for i in reversed(known):
             share = inverse[:, :, i] * torch.linalg.vecdot(moves[:, :, i], direction)

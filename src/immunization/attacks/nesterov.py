@@ -42,16 +42,17 @@ def attack(objective: Objective, parameters: dict[str, Any], plan: Plan) -> Atta
     state = {"weights": start, "before": start, "length": 1 / objective.smoothness}
     if fixed is not None:
         state["momentum"] = fixed
+    else:
+        state["clock"] = torch.zeros_like(state["length"])
     return iterate(objective, state, advance, plan)
 
 
-def advance(_: Objective, state: State, gradient: Tensor, step: int) -> State:
+def advance(_: Objective, state: State, gradient: Tensor, __: int) -> State:
     """One step."""
     point = state["weights"] - state["length"] * gradient
+    found = state | {"before": point}
     momentum = state.get("momentum")
-    ahead = point - state["before"]
     if momentum is None:
-        weights = torch.add(point, ahead, alpha=step / (step + 3))
-    else:
-        weights = ahead.mul_(momentum).add_(point)
-    return state | {"weights": weights, "before": point}
+        momentum = state["clock"] / (state["clock"] + 3)
+        found["clock"] = state["clock"] + 1
+    return found | {"weights": torch.addcmul(point, point - state["before"], momentum)}

@@ -38,7 +38,7 @@ from immunization.views import (
 ENTRIES = {"cpu": 2**15, "cuda": 2**20}
 """Numbers in the errors of all problems of a unit, about: what stays in a processor's cache, or
 keeps a GPU busy."""
-BYTES = {"cpu": 2**28, "cuda": 3 * 2**30}
+BYTES = {"cpu": 2**28, "cuda": 5 * 2**30}
 """What the eigenvectors of a unit may take."""
 
 
