@@ -38,8 +38,8 @@ from immunization.tasks import TaskSet
 
 BUDGET, THRESHOLD = 2000, 1e-3
 EARLY = 8
-"""Steps up to which losses are compared apart: later conjugate directions are lost to round-off, and
-float64 runs that order their operations differently part."""
+"""Steps up to which losses are compared apart: conjugate directions are lost to round-off
+later, and float64 runs that order their operations differently part."""
 GRID = 112
 """Attackers a pair where a family has a grid: 90 pairs make 10,080."""
 

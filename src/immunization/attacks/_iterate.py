@@ -87,7 +87,7 @@ def iterate(objective: Objective, state: State, advance: Advance, plan: Plan) ->
         whole = whole and not any(step < known < after for known in places)
         if replayed and whole and step >= fresh:
             replay = replay or Replay(now, step)
-            replay.run()
+            replay.run(now)
             step = after
         else:
             now.move(step)
@@ -137,23 +137,32 @@ class Moment:
 
 
 class Replay:
-    """`SWEEP` steps as one CUDA graph, which reads and writes the tensors of a `Moment`."""
+    """`SWEEP` steps as one CUDA graph, which reads and writes tensors of its own."""
 
     def __init__(self, now: Moment, step: int) -> None:
-        held = {name: value.clone() for name, value in now.state.items()}
-        gap, gradient = now.gap.clone(), now.gradient.clone()
-        now.state, now.gap, now.gradient = dict(held), gap, gradient
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        self._state = {name: value.clone() for name, value in now.state.items()}
+        self._gap, self._gradient = now.gap.clone(), now.gradient.clone()
+        self._give(now)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
             for _ in range(SWEEP):
                 now.move(step)
-            for name, value in now.state.items():
-                if value is not held[name]:
-                    held[name].copy_(value)
-            gap.copy_(now.gap)
-            gradient.copy_(now.gradient)
-        now.state, now.gap, now.gradient = held, gap, gradient
+            self._take(now)
+        self._give(now)
 
-    def run(self) -> None:
+    def run(self, now: Moment) -> None:
         """The next steps."""
-        self.graph.replay()
+        self._take(now)  # single steps may have come between
+        self._graph.replay()
+        self._give(now)
+
+    def _take(self, now: Moment) -> None:
+        for name, value in now.state.items():
+            if value is not self._state[name]:
+                self._state[name].copy_(value)
+        if now.gradient is not self._gradient:
+            self._gap.copy_(now.gap)
+            self._gradient.copy_(now.gradient)
+
+    def _give(self, now: Moment) -> None:
+        now.state, now.gap, now.gradient = dict(self._state), self._gap, self._gradient
