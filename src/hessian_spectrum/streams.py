@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -13,6 +14,12 @@ STREAMS = 8
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+@cache
+def load_decompositions(device: torch.device) -> None:
+    """Have torch load its library of decompositions, which threads must not do at once."""
+    torch.linalg.eigh(torch.ones(1, 1, dtype=torch.float64, device=device))
 
 
 def map_streams(
@@ -35,6 +42,7 @@ def map_streams(
     count = min(STREAMS, len(items))
     if device.type != "cuda" or count <= 1:
         return [function(item) for item in items]
+    load_decompositions(device)
     before = torch.cuda.current_stream(device)
     enabled = torch.is_grad_enabled()
 

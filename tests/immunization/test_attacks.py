@@ -18,7 +18,7 @@ from immunization.attacks import (
     nesterov,
     newton,
 )
-from immunization.attacks._data_objective import GramObjective
+from immunization.attacks._data_objective import GramObjective, likelihood
 from immunization.attacks._objective import Plan
 from immunization.attacks._quadratic import Quadratic, convergence_ratio
 
@@ -184,6 +184,38 @@ def test_lbfgs_is_conjugate_gradients_on_a_quadratic(setting):
     one = lbfgs.attack(problem, {"memory": 10}, plan)
     two = conjugate_gradients.attack(problem, {}, plan)
     torch.testing.assert_close(one.gaps, two.gaps, rtol=1e-6, atol=1e-12)
+
+
+def two_loops(gradient, steps, turns):
+    """Nocedal and Wright, Alg. 7.4, on one problem; oldest pair first."""
+    q, shares = gradient.clone(), []
+    for s, y in reversed(list(zip(steps, turns, strict=True))):
+        shares.append((s @ q) / (s @ y))
+        q = q - shares[-1] * y
+    if steps:
+        q = q * (steps[-1] @ turns[-1]) / (turns[-1] @ turns[-1])
+    for s, y, share in zip(steps, turns, reversed(shares), strict=True):
+        q = q + s * (share - (y @ q) / (s @ y))
+    return -q
+
+
+def test_lbfgs_equals_its_two_loop_recursion_past_its_memory(generator):
+    """On a logistic loss, where it is no conjugate gradient method."""
+    x = torch.randn(60, 8, generator=generator).double() * torch.linspace(0.3, 3, 8).double()
+    y = torch.where(torch.rand(60, generator=generator) < 0.5, 1.0, -1.0).double()
+    objective = likelihood(x[None], y[None], torch.ones(1, 60, dtype=torch.bool), loss="logistic")
+    probe, old, steps, turns, gaps = torch.zeros(1, 1, 8).double(), None, [], [], []
+    for _ in range(13):
+        gap, gradient = objective.evaluate(probe)
+        gaps.append(float(gap))
+        if old is not None:
+            steps = [*steps, (probe - old[0]).flatten()][-3:]
+            turns = [*turns, (gradient - old[1]).flatten()][-3:]
+        direction = two_loops(gradient.flatten(), steps, turns)[None, None]
+        old = probe, gradient
+        probe = probe + objective.to_minimum(probe, gradient, direction) * direction
+    outcome = lbfgs.attack(objective, {"memory": 3}, Plan(12, -1.0, list(range(13))))
+    torch.testing.assert_close(outcome.gaps[0, 0], torch.tensor(gaps).double(), rtol=1e-9, atol=0)
 
 
 def test_newton_and_least_squares_are_there_after_one_step(setting):

@@ -31,7 +31,7 @@ def iterate(objective: Objective, state: State, advance: Advance, plan: Plan) ->
         state: at step 0.
         advance: state of step t + 1 from the objective, the state, the gradient at its weights,
             and t. From t = `SWEEP` on it may be called once for many steps: what goes on changing
-            with t belongs into the state.
+            with t belongs into the state, which it may change in place.
         plan: budget, threshold and recorded steps.
     """
     weights = state["weights"]

@@ -35,6 +35,8 @@ from immunization.views import Features, View, features
 
 BYTES = {"cpu": 2**22, "cuda": 2**32}
 """Features of a unit: as many as stay in a processor's cache, or a GPU holds easily."""
+Tests = tuple[Tensor, Tensor]
+"""Held-out features (M, n, D) and labels (M, n), NaN for padding."""
 
 
 def units(job: Job) -> list[Unit]:
@@ -66,21 +68,12 @@ def units(job: Job) -> list[Unit]:
 def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
     """Every attacker of one view and loss on some targets."""
     view, loss = attackers[0].view, attackers[0].loss
-    tasks = [task for t in targets for task in job.rows_of(view, t.tasks, t.owner)]
-    theta = torch.cat([t.file.theta(t.owner, job.device)[t.pairs] for t in targets])
-    seen = features(job.task_set, tasks, theta, view)
     budget = job.settings["budget" if loss == "squared" else "budget_likelihood"]
     problem: GramObjective | LikelihoodObjective
-    if loss == "squared":
-        statistics = [job.statistics(view, t.tasks, t.owner) for t in targets]
-        explained = torch.cat([part.targets.square().sum(-1) for part in statistics])
-        seen = with_intercept(seen) if view.repair != "none" else seen
-        problem = gram_objective(seen, explained)
+    if loss == "squared":  # of whose rows the Gram matrix is all that is kept
+        problem, tests, rows = joined([squared(job, target, view) for target in targets])
     else:
-        seen = with_intercept(seen)
-        lowest = _lowest(job, tasks, theta, loss)
-        problem = likelihood(seen.train, seen.labels, seen.mask, loss=loss, lowest=lowest)
-    rows = seen.mask.sum(1)
+        problem, tests, rows = probable(job, targets, view, loss)
     labelled = job.task_set.accuracy
     steps_rows: list[Row] = []
     curve_rows: list[Row] = []
@@ -90,13 +83,13 @@ def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
         if group[0].restarts:
             drawn = random_starts(job, targets, group, problem.start(1))
             objective = replace(problem, initial=drawn)
-        outcome = group[0].family.attack(objective, grid_parameters(group, seen.train), plan)
+        outcome = group[0].family.attack(objective, grid_parameters(group, rows), plan)
         outcome = fastest_start(outcome, group[0].restarts)
         hits = None
         if labelled:
             assert outcome.weights is not None
-            found = scores(problem, seen.test, outcome.weights)
-            hits = correct(found, seen.test_labels[:, None, None])
+            found = scores(problem, tests[0], outcome.weights)
+            hits = correct(found, tests[1][:, None, None])
         offset = 0
         for target in targets:
             place = slice(offset, offset + len(target.pairs))
@@ -108,6 +101,48 @@ def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
             steps_rows += part[0]
             curve_rows += part[1]
     return table(steps_rows), table(curve_rows)
+
+
+def squared(job: Job, target: Target, view: View) -> tuple[GramObjective, Tests, Tensor]:
+    """Squared loss on one target; its held-out rows; N of each problem."""
+    tasks = job.rows_of(view, target.tasks, target.owner)
+    theta = target.file.theta(target.owner, job.device)[target.pairs]
+    seen = features(job.task_set, tasks, theta, view)
+    explained = job.statistics(view, target.tasks, target.owner).targets.square().sum(-1)
+    seen = with_intercept(seen) if view.repair != "none" else seen
+    return gram_objective(seen, explained), (seen.test, seen.test_labels), seen.mask.sum(1).double()
+
+
+def joined(
+    parts: list[tuple[GramObjective, Tests, Tensor]],
+) -> tuple[GramObjective, Tests, Tensor]:
+    """The same of several targets as one; held-out rows are padded to the longest."""
+    problems, tests, rows = zip(*parts, strict=True)
+    longest = max(test.shape[1] for test, _ in tests)
+    inputs, labels = [], []
+    for test, known in tests:
+        more = longest - test.shape[1]
+        inputs.append(torch.nn.functional.pad(test, (0, 0, 0, more)))
+        labels.append(torch.nn.functional.pad(known, (0, more), value=torch.nan))
+    problem = GramObjective(
+        *(
+            torch.cat([getattr(part, name) for part in problems])
+            for name in ("gram", "moment", "explained", "rows")
+        )
+    )
+    return problem, (torch.cat(inputs), torch.cat(labels)), torch.cat(rows)
+
+
+def probable(
+    job: Job, targets: list[Target], view: View, loss: str
+) -> tuple[LikelihoodObjective, Tests, Tensor]:
+    """The same for logistic and softmax losses."""
+    tasks = [task for t in targets for task in job.rows_of(view, t.tasks, t.owner)]
+    theta = torch.cat([t.file.theta(t.owner, job.device)[t.pairs] for t in targets])
+    seen = with_intercept(features(job.task_set, tasks, theta, view))
+    lowest = _lowest(job, tasks, theta, loss)
+    problem = likelihood(seen.train, seen.labels, seen.mask, loss=loss, lowest=lowest)
+    return problem, (seen.test, seen.test_labels), seen.mask.sum(1).double()
 
 
 def _lowest(job: Job, tasks: list[Task], theta: Tensor, loss: str) -> Tensor:
