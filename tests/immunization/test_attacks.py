@@ -215,7 +215,8 @@ def test_lbfgs_equals_its_two_loop_recursion_past_its_memory(generator):
         old = probe, gradient
         probe = probe + objective.to_minimum(probe, gradient, direction) * direction
     outcome = lbfgs.attack(objective, {"memory": 3}, Plan(12, -1.0, list(range(13))))
-    torch.testing.assert_close(outcome.gaps[0, 0], torch.tensor(gaps).double(), rtol=1e-9, atol=0)
+    expected = torch.tensor(gaps, dtype=torch.float64)
+    torch.testing.assert_close(outcome.gaps[0, 0], expected, rtol=1e-9, atol=0)
 
 
 def test_newton_and_least_squares_are_there_after_one_step(setting):
