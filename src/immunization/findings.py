@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from immunization.formats import number
+from immunization.formats import number, spoken
 from immunization.measures import BEST, SAME
 
 HIDDEN = 0.02
@@ -29,6 +29,7 @@ def findings(
     told += _floor(ratios)
     told += _resolved(_of(tables["definition"], dataset))
     told += _resistance(_of(tables["resistance"], dataset), order)
+    told += _breakers(_of(tables["attacks"], dataset), _of(tables["resistance"], dataset), order)
     told += _attack(_of(tables["attacks"], dataset), order, threshold)
     told += _accuracy(tables["accuracy"], dataset)
     return told
@@ -200,6 +201,37 @@ def _resistance(table: pd.DataFrame, order: dict[str, Any]) -> list[str]:
     return told
 
 
+def _breakers(attacks: pd.DataFrame, resistance: pd.DataFrame, order: dict[str, Any]) -> list[str]:
+    """Which attackers are as fast as without immunization, against which method."""
+    own = attacks[~attacks["attack"].str.startswith(BEST) & attacks["slowdown_median_H"].notna()]
+    own = own[[order["methods"][m] != "identity" for m in own.index]]
+    fast = own[(own["slowdown_median_H"] <= SAME) & ~own["slowdown_bound_H"].astype(bool)]
+    against = {m: list(fast.loc[[m], "attack"]) if m in fast.index else [] for m in own.index}
+    broken = set(resistance.index[resistance["verdict"] == "broken"]) & set(against)
+    others = [m for m in against if m not in broken]
+    told = []
+    if broken:
+        every = [a for a in own["attack"].unique() if all(a in against[m] for m in broken)]
+        if every:
+            told.append(f"None of the broken methods slows {_list(pd.Index(every))}.")
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for method in [m for m in against if m in broken]:
+            rest = tuple(a for a in against[method] if a not in every)
+            alike.setdefault(rest, []).append(method)
+        for rest, methods in alike.items():
+            if rest:
+                verb = ("is" if len(methods) == 1 else "are") + (" also" if every else "")
+                names = _list(pd.Index(methods)).capitalize()
+                told.append(f"{names} {verb} broken by {_some(list(rest))}.")
+    for method in others:
+        if against[method]:
+            told.append(
+                f"{_name(method).capitalize()} is not broken in the sense above, yet does not slow "
+                f"{_some(against[method])}."
+            )
+    return told
+
+
 def _accuracy(table: pd.DataFrame, dataset: str) -> list[str]:
     part = table[table["dataset"] == dataset]
     if part.empty or "accuracy_p_mean" not in part:
@@ -248,7 +280,14 @@ def replicated(table: pd.DataFrame) -> str:
 
 
 def _name(label: object) -> str:
-    return str(label).replace("_", " ")
+    return spoken(str(label))
+
+
+def _some(labels: list[str], most: int = 5) -> str:
+    """The first few, and how many more."""
+    if len(labels) <= most + 1:
+        return _list(pd.Index(labels))
+    return ", ".join(map(_name, labels[:most])) + f" and {len(labels) - most} more"
 
 
 def _list(labels: pd.Index) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,12 @@ import pandas as pd
 
 ROUND_OFF = 1e-9
 """A deviation this small beside the mean is round-off and shown as 0."""
+
+
+def spoken(label: str) -> str:
+    """A label of the config, for people; numbers of a sweep get their dot and minus back."""
+    label = re.sub(r"(?<=_)(\d+)p(\d)", r"\1.\2", label)
+    return re.sub(r"(?<=_)([\d.]+e)m(\d)", r"\1-\2", label).replace("_", " ")
 
 
 def number(value: float) -> str:

@@ -19,6 +19,7 @@ from immunization import stage
 from immunization.captions import TABLES
 from immunization.files import read_csv, read_json, read_table, write_text
 from immunization.findings import findings, replicated
+from immunization.formats import spoken
 from immunization.provenance import KAPPA_DEFINITION
 from immunization.registry import components
 from immunization.replication import show_replication
@@ -87,7 +88,7 @@ def page(
                 caption = components("figures")[use].traits.get("CAPTION", "")
                 drawings.append(
                     {
-                        "name": label.replace("_", " "),
+                        "name": spoken(label),
                         "says": path.with_suffix(".txt").read_text(encoding="utf-8").strip(),
                         "caption": caption,
                         "data": embed(path),
@@ -103,7 +104,7 @@ def page(
         datasets.append(
             {
                 "name": name,
-                "title": name.replace("_", " "),
+                "title": spoken(name),
                 "about": about,
                 "findings": findings(name, tables, order, config["attack"]["threshold"]),
                 "tables": parts,

@@ -11,8 +11,8 @@ import pytest
 from immunization import figure, report, resistance, tables
 from immunization.errors import UserError
 from immunization.files import write_table
-from immunization.findings import findings
-from immunization.formats import latex, markdown, number, plus_minus
+from immunization.findings import _breakers, findings
+from immunization.formats import latex, markdown, number, plus_minus, spoken
 from immunization.measures import BEST, median
 from immunization.registry import components
 
@@ -214,6 +214,34 @@ def test_a_median_is_a_lower_bound_when_a_value_at_or_below_it_is_censored():
         assert median(values, pd.Series(censored, dtype=bool)) == (2.5, bound)
 
 
+def test_findings_name_who_breaks_what():
+    def row(attack, method, slowdown, bound=False):
+        return {"dataset": "d", "attack": attack, "method": method,
+                "slowdown_median_H": slowdown, "slowdown_bound_H": bound}  # fmt: skip
+
+    methods = {"id": "identity", "one_weak": "a", "two_weak": "a", "firm": "a"}
+    attacks = pd.DataFrame(
+        [row(a, "id", 1.0) for a in ("solve", "step_0p1", "best of all")]
+        + [row("solve", m, 1.0) for m in ("one_weak", "two_weak")]
+        + [row("step_0p1", "one_weak", 1.04), row("step_0p1", "two_weak", 1.0, True)]
+        + [row("best of all", m, 1.0) for m in ("one_weak", "two_weak", "firm")]
+        + [row("solve", "firm", 9.0, True), row("step_0p1", "firm", 0.9)]
+    )
+    verdicts = ["", "broken", "broken", "withstood"]
+    resistance = pd.DataFrame({"method": list(methods), "verdict": verdicts}).set_index("method")
+    assert _breakers(attacks.set_index("method"), resistance, {"methods": methods}) == [
+        "None of the broken methods slows solve.",
+        "One weak is also broken by step 0.1.",
+        "Firm is not broken in the sense above, yet does not slow step 0.1.",
+    ]
+
+
+def test_labels_of_sweeps_read_as_numbers():
+    labels = {"few_rows_fraction_0p1": "few rows fraction 0.1", "ridge_1em06": "ridge 1e-06",
+              "rate_2p5em06_x": "rate 2.5e-06 x", "opt_kappa": "opt kappa"}  # fmt: skip
+    assert {label: spoken(label) for label in labels} == labels
+
+
 def test_findings_do_not_round_a_mean_count_up():
     loaded = [frames()[0], frames()[2], frames()[3]]
     definition = tables.definition_table(loaded[0])
@@ -234,7 +262,7 @@ def test_figures_with_nothing_to_draw_say_so(tmp_path):
     write_table(tmp_path / "r.parquet", ratios[ratios["method"] == "identity"])
     write_table(tmp_path / "c.parquet", curves[curves["attack"] == "least_squares"])
     paths = {"ratios": tmp_path / "r.parquet", "curves": [tmp_path / "c.parquet"]}
-    results = Results(paths, ["identity"])
+    results = Results(paths, ["identity"], ORDER)
     assert "No attacker" in convergence.draw(results, "mnist").texts[0].get_text()
     assert "no method" in heat_map.draw(results, "mnist").texts[0].get_text()
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from immunization.figures._results import Results
 from immunization.figures._style import title
+from immunization.formats import spoken
 
 
 def in_order(results: Results, names: pd.Series) -> list[str]:
@@ -17,7 +18,7 @@ def in_order(results: Results, names: pd.Series) -> list[str]:
 
 def attacker(label: str) -> str:
     """Label of an attacker, for people."""
-    return "no immunization" if label == "identity" else label.replace("_", " ")
+    return "no immunization" if label == "identity" else spoken(label)
 
 
 def listed(labels: list[str]) -> str:

@@ -9,6 +9,9 @@ import matplotlib.pyplot as plt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+
+from immunization.formats import spoken
 
 # Okabe and Ito's palette, two more and four of Tol's, with grey for the reference.
 COLOURS = [
@@ -53,7 +56,7 @@ def look(methods: list[str]) -> dict[str, dict[str, Any]]:
 
 def title(label: str) -> str:
     """A label of the config, for people."""
-    return "no immunization (θ = I)" if label == "identity" else label.replace("_", " ")
+    return "no immunization (θ = I)" if label == "identity" else spoken(label)
 
 
 def nothing(message: str) -> Figure:
@@ -75,6 +78,14 @@ def panels(count: int, height: float = 2.5) -> tuple[Figure, list[list[Axes]], l
     for axis in every[count:]:
         axis.set_visible(False)
     return figure, rows, every[:count]
+
+
+def few_ticks(axis: Axes) -> None:
+    """On two logarithmic axes of a small panel; ticks take longer to draw than all else."""
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_locator(LogLocator(numticks=4))
+        side.set_minor_locator(NullLocator())
+    axis.tick_params(labelsize=6)
 
 
 def shared_legend(figure: Figure, handles: list[Artist], labels: list[str]) -> None:

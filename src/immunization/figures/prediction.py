@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from immunization.figures._attacks import attacker, in_order
 from immunization.figures._results import Results
-from immunization.figures._style import look, nothing, shared_legend, title
+from immunization.figures._style import few_ticks, look, nothing, shared_legend, title
 from immunization.measures import BEST, PREDICTORS, predicted, rank_correlations
 from immunization.resistance import two_digits
 
@@ -77,6 +77,7 @@ def draw(results: Results, dataset: str) -> Figure:
             rho, within = (two_digits(told[name]) for name in ("spearman", "spearman_within"))
             axis.set_title(f"ρ = {rho} ({within})", fontsize=7)
             axis.set(xscale="log", yscale="log")
+            few_ticks(axis)
         row[0].set_ylabel(f"slowdown\n{attacker(attack)}", fontsize=7)
     for axis, predictor in zip(axes[-1], predictors, strict=True):
         axis.set_xlabel(PREDICTORS[predictor], fontsize=8)
