@@ -154,8 +154,13 @@ def test_the_default_and_the_papers_study_are_complete(finished, tmp_path):
         cwd=workflow.folder, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert default.returncode == 0, default.stderr
-    for config in (["config/paper.yaml"], ["config/paper.yaml", "config/paper_subset.yaml"]):
-        run = workflow.run("-n", config=config[0], overlays=config[1:])
+    for config, *overlays in (
+        ["config/paper.yaml"],
+        ["config/paper.yaml", "config/paper_subset.yaml"],
+        ["config/config.yaml", "config/ladder.yaml"],
+        ["config/config.yaml", "config/house_prices.yaml"],
+    ):
+        run = workflow.run("-n", config=config, overlays=overlays)
         assert run.code == 0, run.output
         assert run.jobs["immunize"] == 14
 
