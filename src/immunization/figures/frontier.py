@@ -15,7 +15,9 @@ CAPTION = (
     "against the accuracy of the best probe on the benign task (right, wanted high). Filled: the "
     "best linear attacker that has all rows of the task. Hollow: the best non-linear one. "
     "Triangle: a linear one that has a few of the rows, or rows that the publisher never saw. The "
-    "best attacker has the highest mean over pairs and seeds. The dotted line is chance."
+    "best attacker has the highest mean over pairs and seeds; where attackers that go through the "
+    "data run on a sample of the pairs, the best of so many means lies above the truth by about "
+    "their noise. The dotted line is chance."
 )
 MARKS = {"accuracy_linear": "o", "accuracy_nonlinear": "D", "accuracy_other_rows": "^"}
 
