@@ -221,12 +221,12 @@ def _breakers(attacks: pd.DataFrame, resistance: pd.DataFrame, order: dict[str, 
         for rest, methods in alike.items():
             if rest:
                 verb = ("is" if len(methods) == 1 else "are") + (" also" if every else "")
-                names = _list(pd.Index(methods)).capitalize()
-                told.append(f"{names} {verb} broken by {_some(list(rest))}.")
+                names = _list(pd.Index(methods))
+                told.append(f"{_first_up(names)} {verb} broken by {_some(list(rest))}.")
     for method in others:
         if against[method]:
             told.append(
-                f"{_name(method).capitalize()} is not broken in the sense above, yet does not slow "
+                f"{_first_up(_name(method))} is not broken in the sense above, yet does not slow "
                 f"{_some(against[method])}."
             )
     return told
@@ -281,6 +281,10 @@ def replicated(table: pd.DataFrame) -> str:
 
 def _name(label: object) -> str:
     return spoken(str(label))
+
+
+def _first_up(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _some(labels: list[str], most: int = 5) -> str:
