@@ -7,12 +7,13 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 Work = Callable[..., tuple[Tensor, ...]]
+Result = TypeVar("Result")
 
 
 class Replay:
@@ -56,23 +57,11 @@ class Replay:
                 # Handles and workspaces are made by a first, plain call.
                 self._warm = True
                 return self._work(*inputs)
-            graph = torch.cuda.CUDAGraph()
             copies = tuple(tensor.clone() for tensor in small)
-            # By hand: torch's context manager gives all cached memory back to the driver first,
-            # and takes a stream of the first device that it ever captured on.
-            device = inputs[0].device
-            stream = torch.cuda.Stream(device)
-            with _no_collection(), torch.cuda.device(device):
-                stream.wait_stream(torch.cuda.current_stream(device))
-                stream.synchronize()
-                with torch.cuda.stream(stream):
-                    graph.capture_begin(capture_error_mode="thread_local")
-                    try:
-                        self._outputs = self._work(*large, *copies)
-                    finally:
-                        graph.capture_end()
-                torch.cuda.current_stream(device).wait_stream(stream)
-            self._graph, self._places, self._inputs = graph, places, copies
+            self._graph, self._outputs = capture(
+                lambda: self._work(*large, *copies), inputs[0].device
+            )
+            self._places, self._inputs = places, copies
         elif places != self._places:
             return self._work(*inputs)
         for ours, given in zip(self._inputs, small, strict=True):
@@ -80,6 +69,32 @@ class Replay:
         with torch.cuda.device(inputs[0].device):
             self._graph.replay()
         return tuple(tensor.clone() for tensor in self._outputs)
+
+
+def capture(
+    work: Callable[[], Result], device: torch.device
+) -> tuple[torch.cuda.CUDAGraph, Result]:
+    """Work as a CUDA graph, which does it whenever it is replayed, and what it returned.
+
+    By hand, for torch's context manager gives all cached memory back to the driver first, and takes
+    a stream of the first device that it ever captured on.
+
+    Args:
+        work: launches operations on the device and never waits for them.
+        device: a CUDA device.
+    """
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
+    with _no_collection(), torch.cuda.device(device):
+        stream.wait_stream(torch.cuda.current_stream(device))
+        stream.synchronize()
+        with torch.cuda.stream(stream):
+            graph.capture_begin(capture_error_mode="thread_local")
+            try:
+                found = work()
+            finally:
+                graph.capture_end()
+        torch.cuda.current_stream(device).wait_stream(stream)
+    return graph, found
 
 
 _lock = threading.Lock()

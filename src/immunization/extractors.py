@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,9 @@ class Extractors:
     owners: dict[int, int]
     singular: bool = False
 
-    def theta(self, seed: int, device: str = "cpu") -> Tensor:
-        """θ of every pair, shape (B, D, D)."""
-        return read_tensor(self.path, f"theta.{self.owners[seed]}", device)
+    def theta(self, seed: int, device: str = "cpu", pairs: Sequence[int] | None = None) -> Tensor:
+        """θ of some pairs, given by number, or of all, shape (B, D, D)."""
+        return read_tensor(self.path, f"theta.{self.owners[seed]}", device, pairs)
 
     def sharing(self) -> dict[int, list[int]]:
         """Seeds by the one that owns their θ."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,18 +144,32 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
         raise _unreadable(path, error) from error
 
 
-def read_tensor(path: Path | str, name: str, device: str = "cpu") -> Tensor:
+def read_tensor(
+    path: Path | str, name: str, device: str = "cpu", rows: Sequence[int] | None = None
+) -> Tensor:
     """One tensor of a safetensors file, the others left on disk.
+
+    Args:
+        path: the file.
+        name: of the tensor.
+        device: where to.
+        rows: places along the first axis, in any order and repeatedly; all by default.
 
     Raises:
         UserError: as `read_tensors`, and where it holds no such tensor.
     """
+    import torch
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt", device=device) as file:
-            tensor: Tensor = file.get_tensor(name)
-            return tensor
+        if rows is None:
+            with safe_open(path, framework="pt", device=device) as file:
+                tensor: Tensor = file.get_tensor(name)
+                return tensor
+        with safe_open(path, framework="pt") as file:
+            part = file.get_slice(name)
+            known = {row: part[row : row + 1].to(device) for row in set(rows)}
+            return torch.cat([known[row] for row in rows])
     except (OSError, SafetensorError) as error:
         raise _unreadable(path, error) from error
 

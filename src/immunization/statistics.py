@@ -78,7 +78,8 @@ def collect(statistics: dict[str, Tensor], chosen: Tensor, device: str = "cpu") 
     # Each task travels to the device once.
     tasks, places = chosen.unique(return_inverse=True)
     picked = {
-        name: tensor[tasks].to(device)[places.to(device)] for name, tensor in statistics.items()
+        name: tensor[tasks.to(tensor.device)].to(device)[places.to(device)]
+        for name, tensor in statistics.items()
     }
     ranks = picked["ranks"]
     width = int(ranks.max())

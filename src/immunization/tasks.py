@@ -192,8 +192,13 @@ def gather(
     mask = torch.zeros(len(parts), longest, dtype=torch.bool)
     for i, (rows, values) in enumerate(parts):
         index[i, : len(rows)], labels[i, : len(rows)], mask[i, : len(rows)] = rows, values, True
-    # Images travel as bytes.
-    found = source.inputs[index].to(like.device).to(like.dtype) * source.scale + source.shift
+    inputs = source.inputs
+    if like.is_cuda:  # a few thousand rows each time would take longer than all of them once
+        key = "inputs", like.device
+        if key not in source.shared:
+            source.shared[key] = inputs.to(like.device)
+        inputs, index = source.shared[key], index.to(like.device)
+    found = inputs[index].to(like.dtype) * source.scale + source.shift
     return found, labels.to(like), mask.to(like.device)
 
 

@@ -55,6 +55,11 @@ class View(NamedTuple):
         return self.rows == (1.0, False) and self.repair == "none"
 
     @property
+    def whitens(self) -> bool:
+        """Whether principal directions are needed."""
+        return self.repair in ("pca_whiten", "zca_whiten", "ridge_whiten")
+
+    @property
     def basis(self) -> str:
         """Which decomposition it takes: whitening only rescales that of the centred features."""
         return self.repair if self.repair in ("none", "scale") else "centre"
@@ -205,7 +210,9 @@ class Features(NamedTuple):
     test_labels: Tensor
 
 
-def features(source: TaskSet, tasks: list[Task], theta: Tensor, view: View) -> Features:
+def features(
+    source: TaskSet, tasks: list[Task], theta: Tensor, view: View, root: Tensor | None = None
+) -> Features:
     """Features xᵀθ of the tasks' rows, repaired by what the training rows say.
 
     Args:
@@ -213,6 +220,8 @@ def features(source: TaskSet, tasks: list[Task], theta: Tensor, view: View) -> F
         tasks: one a problem, with the rows that the attacker has.
         theta: θ, shape (P, D, D).
         view: the repair.
+        root: R with RᵀR the Gram matrix of the centred features, shape (P, k, D), for whitening;
+            by default it is taken from the rows.
     """
     train, labels, mask = gather(source, [(t.train_rows, t.train_labels) for t in tasks], theta)
     test, test_labels, seen = gather(source, [(t.test_rows, t.test_labels) for t in tasks], theta)
@@ -221,7 +230,7 @@ def features(source: TaskSet, tasks: list[Task], theta: Tensor, view: View) -> F
         count = mask.sum(1).to(train)[:, None, None]
         mean = (train * mask[..., None]).sum(1, keepdim=True) / count
         train, test = (train - mean) * mask[..., None], test - mean
-        change = _change(train, count, view)
+        change = _change(train, count, view, root)
         train, test = (
             (train * change, test * change) if change.ndim == 3 and change.shape[1] == 1
             else (train @ change, test @ change)
@@ -231,7 +240,7 @@ def features(source: TaskSet, tasks: list[Task], theta: Tensor, view: View) -> F
     return Features(train, labels, mask, test, test_labels.masked_fill(~seen, torch.nan))
 
 
-def _change(centred_rows: Tensor, count: Tensor, view: View) -> Tensor:
+def _change(centred_rows: Tensor, count: Tensor, view: View, root: Tensor | None) -> Tensor:
     """What centred features are multiplied by: (P, 1, D) for scales, else (P, D, D)."""
     if view.repair == "centre":
         return torch.ones_like(centred_rows[:, :1])
@@ -239,9 +248,10 @@ def _change(centred_rows: Tensor, count: Tensor, view: View) -> Tensor:
         deviation = (centred_rows.square().sum(1, keepdim=True) / count).sqrt()
         least = ROUND_OFF * deviation.amax(dim=2, keepdim=True)
         return torch.where(deviation > least, 1 / deviation.clamp_min(1e-300), 0.0)
-    if centred_rows.shape[1] > 2 * centred_rows.shape[2]:  # R has the singular values too
-        centred_rows = torch.linalg.qr(centred_rows, mode="r").R
-    _, values, right = robust_svd(centred_rows)
+    if root is None:  # R has the singular values too
+        tall = centred_rows.shape[1] > 2 * centred_rows.shape[2]
+        root = torch.linalg.qr(centred_rows, mode="r").R if tall else centred_rows
+    _, values, right = robust_svd(root)
     squares = values.square()[:, None] / count
     largest = squares.amax(dim=2, keepdim=True)
     cut = ROUND_OFF**2 * largest

@@ -12,8 +12,9 @@ from immunization.attacks import (
     heavy_ball,
     lbfgs,
     nesterov,
+    newton,
 )
-from immunization.attacks._data_objective import GramObjective
+from immunization.attacks._data_objective import GramObjective, likelihood, reference_loss
 from immunization.attacks._objective import Plan
 from immunization.attacks._quadratic import Quadratic
 from immunization.datasets._labelled import Labelled
@@ -65,6 +66,19 @@ ATTACKERS = {
 }  # fmt: skip
 
 
+def on(device, parameters):
+    """Lists as the grids that families expect."""
+    return {
+        key: torch.tensor(value, dtype=torch.float64, device=device)[:, None]
+        if isinstance(value, list) else value
+        for key, value in parameters.items()
+    }  # fmt: skip
+
+
+def attackers(parameters):
+    return max(len(v) for v in [[0], *parameters.values()] if isinstance(v, list))
+
+
 @pytest.mark.parametrize("name", ATTACKERS)
 def test_steps_in_a_graph(name):
     """Of attackers that are done at different times, past what runs before any graph."""
@@ -85,15 +99,43 @@ def test_steps_in_a_graph(name):
             )
         else:
             objective = Quadratic.build(values, coefficients)
-        grid = {
-            key: torch.tensor(value, dtype=torch.float64, device=device)[:, None]
-            if isinstance(value, list) else value
-            for key, value in parameters.items()
-        }  # fmt: skip
-        attackers = max(len(v) for v in [[0], *parameters.values()] if isinstance(v, list))
-        plan = Plan(1003, 1e-3, [0, 5, 40, 133, 1000], attackers)
-        outcomes.append(family.attack(objective, grid, plan))
+        plan = Plan(1003, 1e-3, [0, 5, 40, 133, 1000], attackers(parameters))
+        outcomes.append(family.attack(objective, on(device, parameters), plan))
     here, there = outcomes
     assert len(here.steps.unique()) > 2
     assert there.steps.cpu().sub(here.steps).abs().max() <= 1
     torch.testing.assert_close(there.gaps.cpu(), here.gaps, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "softmax"])
+@pytest.mark.parametrize("name", ["gradient descent", "nesterov", "cg", "l-bfgs", "adam", "newton"])
+def test_probable_losses(name, loss):
+    """Against rows, of problems that are done at different times."""
+    family, parameters = {
+        **ATTACKERS,
+        "gradient descent": (gradient_descent, {"step": "inverse_l", "factor": [0.5, 1.9]}),
+        "newton": (newton, {}),
+    }[name]
+    random = torch.Generator().manual_seed(6)
+    rows = torch.randn(5, 80, 6, dtype=torch.float64, generator=random)
+    rows *= torch.stack([torch.logspace(-d, 0, 6) for d in (0, 0.3, 0.6, 0.9, 1.2)])[:, None]
+    noise = torch.randn(5, 80, dtype=torch.float64, generator=random)
+    labels = (rows.sum(-1) + noise).sign()
+    mask = torch.ones(5, 80, dtype=torch.bool)
+    mask[2, 70:] = False
+    lowest = reference_loss(likelihood(rows, labels, mask, loss=loss), 1e-4)
+    outcomes = []
+    for device in ("cpu", "cuda"):
+        problem = likelihood(
+            *(tensor.to(device) for tensor in (rows, labels, mask)),
+            loss=loss, lowest=lowest.to(device),
+        )  # fmt: skip
+        plan = Plan(203, 1e-3, [0, 5, 40, 133, 200], attackers(parameters), settled=torch.inf)
+        outcomes.append(family.attack(problem, on(device, parameters), plan))
+    here, there = outcomes
+    assert name == "newton" or len(here.steps.unique()) > 1
+    assert there.steps.cpu().sub(here.steps).abs().max() <= 1
+    reached = here.steps <= 203
+    torch.testing.assert_close(
+        there.gaps.cpu()[~reached], here.gaps[~reached], rtol=1e-5, atol=1e-7
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -106,6 +107,7 @@ class LikelihoodObjective(Objective):
         lowest: L* without immunization, shape (M, 1).
         largest: σ_1(ZᵀZ), shape (M,).
         initial: weights to start at, shape (M, G, k); None for zero.
+        latest: the weights that were evaluated last, and their logits.
     """
 
     features: Tensor
@@ -114,6 +116,8 @@ class LikelihoodObjective(Objective):
     lowest: Tensor
     largest: Tensor
     initial: Tensor | None = None
+    latest: list[Tensor] = field(init=False, default_factory=list, repr=False, compare=False)
+    replays = True
 
     @property
     def classes(self) -> int:
@@ -165,18 +169,38 @@ class LikelihoodObjective(Objective):
             return -self.targets * torch.sigmoid(-self.targets * logits)
         return logits.softmax(dim=2) - self.targets
 
-    def bend(self, logits: Tensor, along: Tensor) -> Tensor:
-        """Second derivative of each row's loss along a change of its logits, shape (M, G, N)."""
-        if self.classes == 1:
-            p = torch.sigmoid(logits)
-            return (p * (1 - p) * along.square())[:, :, 0]
-        p = logits.softmax(dim=2)
-        middle = (p * along).sum(dim=2, keepdim=True)
-        return (p * (along - middle).square()).sum(dim=2)
+    def line(self, at: Tensor, along: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """First and second derivative of the loss by the step length, as functions of it.
+
+        Args:
+            at: logits at step length 0, shape (M, G, C, N).
+            along: their change with it.
+        """
+        if self.classes == 1:  # with u = −yz the loss of a row is log(1 + eᵘ)
+            start, change = -(self.targets * at)[:, :, 0], -(self.targets * along)[:, :, 0]
+            tilt = change * self.share
+            curve = tilt * change
+
+            def logistic(length: Tensor) -> tuple[Tensor, Tensor]:
+                p = torch.sigmoid(torch.addcmul(start, change, length[..., None]))
+                return torch.linalg.vecdot(p, tilt), torch.linalg.vecdot(p * (1 - p), curve)
+
+            return logistic
+        fixed = (self.targets * along).sum(dim=2)
+
+        def softmax(length: Tensor) -> tuple[Tensor, Tensor]:
+            p = torch.addcmul(at, along, length[..., None, None]).softmax(dim=2)
+            middle = (p * along).sum(dim=2)
+            spread = (p * (along - middle[:, :, None]).square()).sum(dim=2)
+            share = self.share.expand_as(middle)
+            return torch.linalg.vecdot(middle - fixed, share), torch.linalg.vecdot(spread, share)
+
+        return softmax
 
     def evaluate(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Loss gap and gradient."""
         logits = self.logits(weights)
+        self.latest[:] = weights, logits
         gap = (self.loss(logits) - self.lowest) / (self.zero_loss - self.lowest)
         pull = self.slopes(logits) * self.share[:, :, None]
         gradient = pull.reshape(len(weights), -1, pull.shape[-1]) @ self.features
@@ -184,14 +208,15 @@ class LikelihoodObjective(Objective):
 
     def to_minimum(self, weights: Tensor, gradient: Tensor, direction: Tensor) -> Tensor:
         """By bracketed Newton steps; logits are linear in the step length, so each costs O(N)."""
-        at, along = self.logits(weights), self.logits(direction)
+        known = bool(self.latest) and self.latest[0] is weights
+        at = self.latest[1] if known else self.logits(weights)
+        slopes = self.line(at, self.logits(direction))
+        replayed = weights.is_cuda and torch.cuda.is_current_stream_capturing()
         low = torch.zeros_like(gradient[..., 0])
         high = torch.full_like(low, torch.inf)
         length = torch.zeros_like(low)
         for _ in range(SEARCH):
-            here = at + length[..., None, None] * along
-            slope = ((self.slopes(here) * along).sum(dim=2) * self.share).sum(dim=-1)
-            bend = (self.bend(here, along) * self.share).sum(dim=-1)
+            slope, bend = slopes(length)
             low = torch.where(slope < 0, torch.maximum(low, length), low)
             high = torch.where(slope > 0, torch.minimum(high, length), high)
             newton = length - ratio_or_zero(slope, bend)
@@ -199,37 +224,59 @@ class LikelihoodObjective(Objective):
             newton = torch.where(
                 (length > 0) & torch.isinf(high), newton.clamp_max(4 * length), newton
             )
-            inside = (newton > low) & (newton < high)
+            # At round-off a bracket may close on the minimum itself, and must not be halved.
+            found = (newton - length).abs() <= 1e-9 * length
+            found &= (bend > 0) | (slope == 0)
+            inside = found | ((newton > low) & (newton < high))
             fallback = torch.where(torch.isinf(high), 2 * length, (low + high) / 2)
-            new = torch.where(slope == 0, length, torch.where(inside, newton, fallback))
-            settled = bool(((new - length).abs() <= 1e-9 * new).all())
-            length = new
-            if settled:
+            new = torch.where(inside, newton, fallback)
+            before, length = length, new
+            if not replayed and bool(((new - before).abs() <= 1e-9 * new).all()):
                 break
         return length[..., None]
 
     def newton(self, weights: Tensor, gradient: Tensor) -> Tensor:
-        """−(H + δI)⁻¹g, δ as small as a Cholesky factor takes; −g where none passes."""
-        hessian = self.hessian(weights)
-        size = hessian.diagonal(dim1=-2, dim2=-1).amax(dim=-1)
+        """−(H + δ·diag H)⁻¹g, δ as small as a Cholesky factor takes; −g where none passes.
+
+        The diagonal is made one first, so that features of different size cost no accuracy.
+
+        A softmax does not change when the weights of all classes move alike, so the step is sought
+        orthogonally to that, in C − 1 of the C dimensions.
+        """
+        basis = None
+        if self.classes > 1:
+            basis = contrasts(self.classes).to(gradient)
+            gradient = (basis.mT @ gradient.unflatten(2, (self.classes, -1))).flatten(2)
+        hessian = self.hessian(weights, basis)
+        diagonal = hessian.diagonal(dim1=-2, dim2=-1)
+        scale = torch.where(diagonal > 0, torch.where(diagonal > 0, diagonal, 1.0).rsqrt(), 1.0)
+        hessian = hessian * scale[..., None] * scale[..., None, :]
         eye = torch.eye(hessian.shape[-1], dtype=hessian.dtype, device=hessian.device)
+        pull = -(scale * gradient)[..., None]
         found = -gradient
-        left = torch.ones_like(size, dtype=torch.bool)
+        left = torch.ones_like(found[..., 0], dtype=torch.bool)
         for power in (-14, -12, -10, -8):
-            shifted = hessian + (10.0**power * size)[..., None, None] * eye
-            factor, info = torch.linalg.cholesky_ex(shifted)
-            passed = left & (info == 0)
-            solved = torch.cholesky_solve(-gradient[..., None], factor).squeeze(-1)
-            found = torch.where(passed[..., None] & torch.isfinite(solved), solved, found)
+            factor, info = torch.linalg.cholesky_ex(hessian + 10.0**power * eye)
+            solved = scale * torch.cholesky_solve(pull, factor).squeeze(-1)
+            passed = left & (info == 0) & torch.isfinite(solved).all(-1)
+            found = torch.where(passed[..., None], solved, found)
             left &= ~passed
             if not bool(left.any()):
                 break
+        if basis is not None:
+            found = (basis @ found.unflatten(2, (basis.shape[1], -1))).flatten(2)
         return found
 
-    def hessian(self, weights: Tensor) -> Tensor:
-        """Σ_n (diag p − ppᵀ) ⊗ zzᵀ/N, shape (M, G, k, k)."""
+    def hessian(self, weights: Tensor, basis: Tensor | None = None) -> Tensor:
+        """Σ_n (diag p − ppᵀ) ⊗ zzᵀ/N, shape (M, G, k, k).
+
+        Args:
+            weights: where.
+            basis: Q, shape (C, c), for Qᵀ(diag p − ppᵀ)Q in place of the middle.
+        """
         problems, attackers, size = weights.shape
         logits, count = self.logits(weights), self.classes
+        width = size // count
         if count == 1:
             p = torch.sigmoid(logits)
             blocks = (p * (1 - p))[:, :, :, None]
@@ -239,8 +286,10 @@ class LikelihoodObjective(Objective):
                 torch.diag_embed(p.transpose(2, 3), dim1=2, dim2=3)
                 - p[:, :, :, None] * p[:, :, None]
             )
+            if basis is not None:
+                blocks = torch.einsum("ac,mgabn,bd->mgcdn", basis, blocks, basis)
         blocks = blocks * self.share[:, :, None, None]
-        width = size // count
+        count = blocks.shape[2]
         out = weights.new_zeros(problems, attackers, count, width, count, width)
         for one in range(count):
             for two in range(one, count):
@@ -248,7 +297,7 @@ class LikelihoodObjective(Objective):
                 part = scaled.mT @ self.features[:, None]
                 out[:, :, one, :, two] = part
                 out[:, :, two, :, one] = part.mT
-        return out.reshape(problems, attackers, size, size)
+        return out.reshape(problems, attackers, count * width, count * width)
 
     def stationary(self, gradient: Tensor) -> Tensor:
         """g² ≤ 1e-26·L: even along curvatures of 1e-13·L the loss has 1e-13 to lose."""
@@ -296,6 +345,14 @@ def likelihood(
     return LikelihoodObjective(
         features, targets, share.to(features)[:, None], lowest[:, None], largest
     )
+
+
+def contrasts(classes: int) -> Tensor:
+    """Orthonormal columns that sum to zero (Helmert's), shape (C, C − 1)."""
+    numbers = torch.arange(1, classes)
+    found = torch.ones(classes, classes - 1, dtype=torch.float64).triu()
+    found[numbers, numbers - 1] = -numbers.double()
+    return found / (numbers * (numbers + 1)).double().sqrt()
 
 
 def reference_loss(objective: LikelihoodObjective, ridge: float) -> Tensor:

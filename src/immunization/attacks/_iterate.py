@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from hessian_spectrum.replay import capture
 from immunization.attacks._objective import Attack, Objective, Plan
 
 State = dict[str, Tensor]
@@ -20,7 +21,9 @@ WORTHWHILE = 0.75
 """Share of the problems under which those that go on are captured anew on a GPU."""
 
 
-def iterate(objective: Objective, state: State, advance: Advance, plan: Plan) -> Attack:
+def iterate(
+    objective: Objective, state: State, advance: Advance, plan: Plan, *, costly: bool = False
+) -> Attack:
     """Run attackers until each is done or the budget is spent.
 
     The loss is measured where the gradient is taken. On a GPU, where a step is so short that
@@ -33,6 +36,8 @@ def iterate(objective: Objective, state: State, advance: Advance, plan: Plan) ->
             and t. From t = `SWEEP` on it may be called once for many steps: what goes on changing
             with t belongs into the state, which it may change in place.
         plan: budget, threshold and recorded steps.
+        costly: whether a step takes so long that finished problems are dropped after each, and a
+            graph would gain nothing.
     """
     weights = state["weights"]
     problems, attackers, width = weights.shape
@@ -44,7 +49,8 @@ def iterate(objective: Objective, state: State, advance: Advance, plan: Plan) ->
     kept = weights.new_zeros(*gaps.shape, width) if plan.keep else None
     last = plan.record[-1]
     now = Moment(objective, state, advance, plan.threshold)
-    replayed = weights.is_cuda and objective.replays
+    sweep = 1 if costly else SWEEP
+    replayed = weights.is_cuda and objective.replays and not costly
     replay: Replay | None = None
     fresh = SWEEP  # first step from which it may be captured: what is cached must be there
     step = 0
@@ -55,7 +61,7 @@ def iterate(objective: Objective, state: State, advance: Advance, plan: Plan) ->
             distances[running, :, place] = now.objective.distance(now.weights)
             if kept is not None:
                 kept[running, :, place] = now.weights
-        if step % SWEEP == 0:
+        if step % sweep == 0:
             excess = now.objective.excess(now.gap)
             lost = (excess <= STUCK) | ~torch.isfinite(now.gap)
             lost |= now.objective.stationary(now.gradient)
@@ -143,11 +149,13 @@ class Replay:
         self._state = {name: value.clone() for name, value in now.state.items()}
         self._gap, self._gradient = now.gap.clone(), now.gradient.clone()
         self._give(now)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+
+        def steps() -> None:
             for _ in range(SWEEP):
                 now.move(step)
             self._take(now)
+
+        self._graph, _ = capture(steps, self._gap.device)
         self._give(now)
 
     def run(self, now: Moment) -> None:

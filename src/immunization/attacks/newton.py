@@ -23,7 +23,8 @@ def flops(rows: int, dimension: int, parameters: dict[str, Any]) -> tuple[float,
 
 def attack(objective: Objective, parameters: dict[str, Any], plan: Plan) -> Attack:
     """One step on a squared loss, a few on others."""
-    return iterate(objective, {"weights": objective.start(plan.attackers)}, advance, plan)
+    state = {"weights": objective.start(plan.attackers)}
+    return iterate(objective, state, advance, plan, costly=True)
 
 
 def advance(objective: Objective, state: State, gradient: Tensor, _: int) -> State:

@@ -107,6 +107,11 @@ class Job:
     device: str
 
     @cached_property
+    def factors(self) -> dict[str, Tensor]:
+        """Statistics of all tasks, on the device: every method is attacked on the same."""
+        return {name: v.to(self.device) for name, v in self.task_set.statistics.items()}
+
+    @cached_property
     def record(self) -> list[int]:
         """Steps at which curves are kept."""
         return record_steps(min(self.settings["curve_steps"], self.settings["budget"]))
@@ -166,7 +171,7 @@ class Job:
     def statistics(self, view: View, numbers: list[int], seed: int) -> TaskBatch:
         """The same as statistics."""
         if view.rows == (1.0, False):
-            return self.task_set.role(torch.tensor(numbers), self.device)
+            return collect(self.factors, torch.tensor(numbers), self.device)
         distinct = sorted(set(numbers))
         known = self.task_set.shared
         for number in distinct:

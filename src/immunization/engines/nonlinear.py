@@ -43,7 +43,7 @@ def units(job: Job) -> list[Unit]:
 def run(job: Job, target: Target, attackers: list[Attacker]) -> Frames:
     """All of them on one target; of more training rows than ``nonlinear_rows`` a part is drawn."""
     most = job.settings["nonlinear_rows"]
-    theta = target.file.theta(target.owner, job.device)[target.pairs]
+    theta = target.file.theta(target.owner, job.device, target.pairs)
     found: list[Row] = []
     for attacker in attackers:
         view = attacker.view

@@ -88,7 +88,7 @@ def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
     """Decompose every target once, then run all attackers on all of them together."""
     view = attackers[0].view
     tasks = [job.statistics(view, t.tasks, t.owner) for t in targets]
-    thetas = [t.file.theta(t.owner, job.device)[t.pairs] for t in targets]
+    thetas = [t.file.theta(t.owner, job.device, t.pairs) for t in targets]
     bases = [
         centred_spectrum(task, theta, view.basis) if view.basis != "none" else None
         for task, theta in zip(tasks, thetas, strict=True)

@@ -30,6 +30,7 @@ from immunization.engines._job import (
 )
 from immunization.engines._rows import Row, frames, table
 from immunization.evaluate import correct
+from immunization.statistics import centred
 from immunization.tasks import Task
 from immunization.views import Features, View, features
 
@@ -106,8 +107,8 @@ def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
 def squared(job: Job, target: Target, view: View) -> tuple[GramObjective, Tests, Tensor]:
     """Squared loss on one target; its held-out rows; N of each problem."""
     tasks = job.rows_of(view, target.tasks, target.owner)
-    theta = target.file.theta(target.owner, job.device)[target.pairs]
-    seen = features(job.task_set, tasks, theta, view)
+    theta = target.file.theta(target.owner, job.device, target.pairs)
+    seen = features(job.task_set, tasks, theta, view, roots(job, [target], theta, view))
     explained = job.statistics(view, target.tasks, target.owner).targets.square().sum(-1)
     seen = with_intercept(seen) if view.repair != "none" else seen
     return gram_objective(seen, explained), (seen.test, seen.test_labels), seen.mask.sum(1).double()
@@ -138,11 +139,26 @@ def probable(
 ) -> tuple[LikelihoodObjective, Tests, Tensor]:
     """The same for logistic and softmax losses."""
     tasks = [task for t in targets for task in job.rows_of(view, t.tasks, t.owner)]
-    theta = torch.cat([t.file.theta(t.owner, job.device)[t.pairs] for t in targets])
-    seen = with_intercept(features(job.task_set, tasks, theta, view))
+    theta = torch.cat([t.file.theta(t.owner, job.device, t.pairs) for t in targets])
+    found = features(job.task_set, tasks, theta, view, roots(job, targets, theta, view))
+    seen = with_intercept(found)
     lowest = _lowest(job, tasks, theta, loss)
     problem = likelihood(seen.train, seen.labels, seen.mask, loss=loss, lowest=lowest)
     return problem, (seen.test, seen.test_labels), seen.mask.sum(1).double()
+
+
+def roots(job: Job, targets: list[Target], theta: Tensor, view: View) -> Tensor | None:
+    """R with RᵀR the Gram matrix of the centred features, shape (M, k, D), where they are whitened.
+
+    From the factors of the tasks, which all methods share: R by a QR decomposition of the rows
+    themselves takes longer than anything else there.
+    """
+    if not view.whitens:
+        return None
+    tasks = [centred(job.statistics(view, t.tasks, t.owner)).factor.mT for t in targets]
+    most = max(task.shape[1] for task in tasks)
+    padded = [torch.nn.functional.pad(task, (0, 0, 0, most - task.shape[1])) for task in tasks]
+    return torch.cat(padded) @ theta
 
 
 def _lowest(job: Job, tasks: list[Task], theta: Tensor, loss: str) -> Tensor:
