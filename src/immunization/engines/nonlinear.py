@@ -17,7 +17,7 @@ from immunization.engines._job import (
 from immunization.engines._rows import Row, nonlinear_frames, table
 from immunization.evaluate import correct
 from immunization.seeding import seeded
-from immunization.views import features
+from immunization.views import Features, View, features
 
 
 def units(job: Job) -> list[Unit]:
@@ -45,13 +45,16 @@ def run(job: Job, target: Target, attackers: list[Attacker]) -> Frames:
     most = job.settings["nonlinear_rows"]
     theta = target.file.theta(target.owner, job.device, target.pairs)
     found: list[Row] = []
+    known: dict[View, Features] = {}
     for attacker in attackers:
         view = attacker.view
         rows = max(len(task.train_rows) for task in job.rows_of(view, target.tasks, target.owner))
         if rows > most:
             view = view._replace(fraction=view.fraction * most / rows)
-        tasks = job.rows_of(view, target.tasks, target.owner)
-        seen = features(job.task_set, tasks, theta, view)
+        if view not in known:
+            tasks = job.rows_of(view, target.tasks, target.owner)
+            known[view] = features(job.task_set, tasks, theta, view)
+        seen = known[view]
         generators = [
             seeded("network", target.owner, *job.task_set.pair_names[pair]) for pair in target.pairs
         ]
