@@ -9,6 +9,7 @@ from immunization.engines._job import Attacker, Job, fastest_start, random_start
 from immunization.evaluate import accuracy
 from immunization.extractors import open_extractors, save_extractors
 from immunization.registry import load
+from immunization.views import features
 
 from .conftest import defaults
 
@@ -133,3 +134,23 @@ def test_accuracy_counts_only_the_rows_of_the_task(one_vs_rest):
     scores = one_vs_rest.features(task.test_rows).sum(1)
     expected = ((scores > 0) == (task.test_labels > 0)).double().mean()
     assert float(accuracy(problem, problem.harmful, weights)[0]) == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize("rows", [{}, {"fraction": 0.5}])
+def test_whitening_by_factors_is_whitening_by_rows(one_vs_rest, theta, tmp_path, rows):
+    job = job_of(one_vs_rest, theta, tmp_path, "adam", repair="zca_whiten", **rows)
+    view = job.attackers[0].view
+    (target,) = job.targets("H", [0, 5, 7])
+    own = theta[target.pairs]
+    root = trained.roots(job, [target], own, view)
+    tasks = job.rows_of(view, target.tasks, target.owner)
+    by_factors, by_rows = (features(one_vs_rest, tasks, own, view, r) for r in (root, None))
+    assert root is not None
+    torch.testing.assert_close(by_factors.train, by_rows.train, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(by_factors.test, by_rows.test, rtol=1e-8, atol=1e-8)
+
+
+def test_extractors_are_read_pair_by_pair(theta, tmp_path, one_vs_rest):
+    job = job_of(one_vs_rest, theta, tmp_path, "adam")
+    pairs = [7, 2, 7, 0]
+    torch.testing.assert_close(job.files[0].theta(0, pairs=pairs), theta[pairs], rtol=0, atol=0)

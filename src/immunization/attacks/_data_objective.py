@@ -107,7 +107,8 @@ class LikelihoodObjective(Objective):
         lowest: L* without immunization, shape (M, 1).
         largest: σ_1(ZᵀZ), shape (M,).
         initial: weights to start at, shape (M, G, k); None for zero.
-        latest: the weights that were evaluated last, and their logits.
+        latest: the weights that were evaluated last, which must not change in place, and their
+            logits.
     """
 
     features: Tensor
