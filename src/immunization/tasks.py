@@ -131,6 +131,15 @@ class TaskSet:
         """Features of some rows in float64, shape (..., D)."""
         return self.inputs[rows].to(torch.float64) * self.scale + self.shift
 
+    def inputs_on(self, device: torch.device) -> Tensor:
+        """Raw inputs on a device, sent there once: rows by rows, again and again, take longer."""
+        if device.type == "cpu":
+            return self.inputs
+        if ("inputs", device) not in self.shared:
+            self.shared["inputs", device] = self.inputs.to(device)
+        found: Tensor = self.shared["inputs", device]
+        return found
+
     def members(self, seed: int) -> list[tuple[int, int]]:
         """All pairs under one of the seeds, as (seed, number of the pair)."""
         return [(seed, pair) for pair in range(len(self.pair_names))]
@@ -192,13 +201,8 @@ def gather(
     mask = torch.zeros(len(parts), longest, dtype=torch.bool)
     for i, (rows, values) in enumerate(parts):
         index[i, : len(rows)], labels[i, : len(rows)], mask[i, : len(rows)] = rows, values, True
-    inputs = source.inputs
-    if like.is_cuda:  # a few thousand rows each time would take longer than all of them once
-        key = "inputs", like.device
-        if key not in source.shared:
-            source.shared[key] = inputs.to(like.device)
-        inputs, index = source.shared[key], index.to(like.device)
-    found = inputs[index].to(like.dtype) * source.scale + source.shift
+    rows = source.inputs_on(like.device)[index.to(like.device)]
+    found = rows.to(like.dtype) * source.scale + source.shift
     return found, labels.to(like), mask.to(like.device)
 
 

@@ -143,13 +143,7 @@ class Training:
         self._rows, self._labels = torch.from_numpy(rows).to(device), torch.from_numpy(labels)
         self._labels = self._labels.to(device)
         self._source = problem.source
-        if device.type == "cuda":
-            shared = problem.source.shared
-            if shared.get("inputs_on") != device:
-                shared["inputs"], shared["inputs_on"] = problem.source.inputs.to(device), device
-            self._inputs = shared["inputs"]
-        else:
-            self._inputs = problem.source.inputs
+        self._inputs = problem.source.inputs_on(device)
         self._adam: Any = (FusedAdam if device.type == "cuda" else Adam)(state, eta)
 
     def run(self) -> None:
