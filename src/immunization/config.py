@@ -179,7 +179,7 @@ def swept_label(label: str, values: dict[str, Any]) -> str:
         text = f"{value:g}" if isinstance(value, float) else str(value)
         if value is None:
             text = "default"  # which null stands for
-        parts += [name, re.sub(r"[^A-Za-z0-9]", "", text.replace(".", "p").replace("-", "m"))]
+        parts += [name, re.sub(r"[^A-Za-z0-9_]", "", text.replace(".", "p").replace("-", "m"))]
     return "_".join(parts)
 
 
