@@ -35,11 +35,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or later is needed; name one: make PYTHON=python3.12 ..."; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[workflow,test]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[workflow,networks,test]'
 	touch $@
 
 $(VENV)/.ready-lint: $(VENV)/.ready
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[workflow,test,lint]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[workflow,networks,test,lint]'
 	touch $@
 
 clean:

@@ -12,22 +12,37 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/study.smk"
-include: "workflow/rules/data.smk"
-include: "workflow/rules/immunize.smk"
-include: "workflow/rules/spectrum.smk"
-include: "workflow/rules/attack.smk"
-include: "workflow/rules/tables.smk"
-include: "workflow/rules/figures.smk"
-include: "workflow/rules/report.smk"
+
+# A study of networks has a key `networks`; the other shape is linear.
+if "networks" in config:
+
+    include: "workflow/rules/networks/common.smk"
+    include: "workflow/rules/study.smk"
+    include: "workflow/rules/networks/prepare.smk"
+    include: "workflow/rules/networks/pretrain.smk"
+    include: "workflow/rules/networks/immunize.smk"
+    include: "workflow/rules/networks/spectrum.smk"
+    include: "workflow/rules/networks/attack.smk"
+    include: "workflow/rules/networks/tables.smk"
+    include: "workflow/rules/networks/figures.smk"
+    include: "workflow/rules/networks/report.smk"
+
+else:
+
+    include: "workflow/rules/linear.smk"
+    include: "workflow/rules/study.smk"
+    include: "workflow/rules/data.smk"
+    include: "workflow/rules/immunize.smk"
+    include: "workflow/rules/spectrum.smk"
+    include: "workflow/rules/attack.smk"
+    include: "workflow/rules/tables.smk"
+    include: "workflow/rules/figures.smk"
+    include: "workflow/rules/report.smk"
 
 
 rule all:
     default_target: True
     input:
         f"{RESULTS}/report.html",
-        rules.tables.output,
-        rules.spectrum.output,
-        attack_files("steps"),
-        attack_files("curves"),
+        RESULT_FILES,
         FIGURES,

@@ -1,8 +1,9 @@
 """Check a study's config and fill in every default, with messages for people.
 
-Needs no torch: the Snakefile imports it. The top level is described by
-``workflow/schemas/config.schema.yaml``; what a data set, method, attacker or figure may be told
-stands in its own file (see `immunization.registry`).
+Needs no torch: the Snakefile imports it. There are two shapes of study, linear ones and studies of
+networks, which have a key `networks`. The top level of each is described by a file in
+``workflow/schemas/``; what a data set, method, attacker or figure may be told stands in its own file
+(see `immunization.registry`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +25,91 @@ from jsonschema.exceptions import ValidationError
 from immunization.errors import UserError
 from immunization.registry import components
 
-SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
+SCHEMAS = Path(__file__).parents[2] / "workflow" / "schemas"
 LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
-SINGULAR = {"datasets": "data set", "methods": "method", "attacks": "attacker", "figures": "figure"}
-CHOICE = {"datasets": "source", "methods": "use", "attacks": "use", "figures": "use"}
-SHARED: dict[str, dict[str, Any]] = {
-    "methods": {"overrides": {"type": "object", "default": {}}},
-    "figures": {
-        "datasets": {
-            "oneOf": [
-                {"enum": ["all", "pairs"]},
-                {"type": "array", "items": {"type": "string"}, "minItems": 1},
-            ],
-            "default": "all",
-        }
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of component in a config.
+
+    Attributes:
+        folder: where its files lie.
+        singular: for messages.
+        choice: key that names the file.
+        shared: rules of parameters that all files of the kind have.
+        swept: whether entries may have a `sweep`.
+    """
+
+    folder: str
+    singular: str
+    choice: str = "use"
+    shared: dict[str, dict[str, Any]] = field(default_factory=dict)
+    swept: bool = True
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One shape of study.
+
+    Attributes:
+        schema: file of the top level.
+        kinds: by key of the config.
+        over: the kind that a method's parameters may differ by (`overrides`).
+    """
+
+    schema: str
+    kinds: dict[str, Kind]
+    over: str
+
+
+OVERRIDES: dict[str, dict[str, Any]] = {"overrides": {"type": "object", "default": {}}}
+LINEAR = Shape(
+    "config.schema.yaml",
+    {
+        "datasets": Kind("datasets", "data set", "source"),
+        "methods": Kind("methods", "method", shared=OVERRIDES),
+        "attacks": Kind("attacks", "attacker"),
+        "figures": Kind(
+            "figures",
+            "figure",
+            shared={
+                "datasets": {
+                    "oneOf": [
+                        {"enum": ["all", "pairs"]},
+                        {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                    ],
+                    "default": "all",
+                }
+            },
+            swept=False,
+        ),
     },
-}
-SWEPT = ("datasets", "methods", "attacks")
+    "datasets",
+)
+NETWORKS = Shape(
+    "networks.schema.yaml",
+    {
+        "images": Kind("networks/images", "image data set", "source"),
+        "networks": Kind("networks/backbones", "family of networks", swept=False),
+        "methods": Kind("networks/methods", "method", shared=OVERRIDES),
+        "attacks": Kind("networks/attacks", "attacker"),
+        "figures": Kind("networks/figures", "figure", swept=False),
+    },
+    "networks",
+)
 ENGINES = ("simulated", "trained", "nonlinear")
 
 
-def schema() -> dict[str, Any]:
+def shape_of(raw: dict[str, Any]) -> Shape:
+    """Which shape of study a config asks for."""
+    return NETWORKS if "networks" in raw else LINEAR
+
+
+def schema(shape: Shape = LINEAR) -> dict[str, Any]:
     """The top-level schema."""
-    loaded: dict[str, Any] = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    loaded: dict[str, Any] = yaml.safe_load((SCHEMAS / shape.schema).read_text(encoding="utf-8"))
     return loaded
 
 
@@ -59,33 +122,36 @@ def resolve(raw: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         The config with every default filled in. Each method carries ``parameters`` for every
-        data set, overrides applied.
+        data set (or network), overrides applied.
 
     Raises:
         UserError: naming every key that is wrong, what is allowed, and near spellings.
     """
+    shape = shape_of(raw)
     study = copy.deepcopy(raw)
-    for key in set(study) - set(SINGULAR):
+    for key in set(study) - set(shape.kinds):
         study[key] = _number(study[key])
     problems = []
     dropped = {}
-    for kind in SINGULAR:
+    for kind in shape.kinds:
         entries = study.get(kind)
         if isinstance(entries, dict):
             dropped[kind] = {label for label, entry in entries.items() if entry is None}
             study[kind] = {k: entry for k, entry in entries.items() if entry is not None}
-    problems += [f"  {_describe(error)}" for error in _errors(schema(), study, path="")]
+    problems += [f"  {_describe(error)}" for error in _errors(schema(shape), study, path="")]
     problems += list(_not_finite(study))
     if not problems:
-        _fill(schema(), study)
+        _fill(schema(shape), study)
         study["sweeps"] = {}
-        for kind in SWEPT:
-            problems += list(_sweeps(kind, study))
-        for kind in SINGULAR:
-            problems += list(_components(kind, study, dropped.get("datasets", set())))
+        for kind, rule in shape.kinds.items():
+            if rule.swept:
+                problems += list(_sweeps(kind, study, rule.choice))
+        for kind in shape.kinds:
+            problems += list(_components(kind, study, dropped.get(shape.over, set()), shape))
     if not problems:
-        _stand_ins(study)
-        problems += list(_semantics(study))
+        if shape is LINEAR:
+            _stand_ins(study)
+        problems += list(_semantics(study) if shape is LINEAR else _roles(study))
     if problems:
         raise UserError("the config is not right:\n" + "\n".join(problems))
     return study
@@ -183,7 +249,7 @@ def swept_label(label: str, values: dict[str, Any]) -> str:
     return "_".join(parts)
 
 
-def _sweeps(kind: str, study: dict[str, Any]) -> Iterator[str]:
+def _sweeps(kind: str, study: dict[str, Any], choice: str) -> Iterator[str]:
     """Put the members of every sweep in its place; yields what is wrong.
 
     ``sweep: {eta: [0.01, 0.1], balance: [1, 2]}`` stands for four entries with these parameters.
@@ -205,7 +271,7 @@ def _sweeps(kind: str, study: dict[str, Any]) -> Iterator[str]:
         if label in study["sweeps"]:
             yield f"  {where}: another sweep is called '{label}'; labels of sweeps differ."
         rest = {key: value for key, value in entry.items() if key != "sweep"}
-        rest.setdefault(CHOICE[kind], label)
+        rest.setdefault(choice, label)
         values = [[_number(value) for value in given] for given in sweep.values()]
         members = {}
         for chosen in itertools.product(*values):
@@ -225,10 +291,13 @@ def _members(study: dict[str, Any], kind: str, label: str) -> list[str]:
     return list(sweep["members"]) if sweep and sweep["kind"] == kind else [label]
 
 
-def _components(kind: str, study: dict[str, Any], dropped: set[str]) -> Iterator[str]:
+def _components(
+    kind: str, study: dict[str, Any], dropped: set[str], shape: Shape
+) -> Iterator[str]:
     """Check and complete every entry of one kind; yields what is wrong."""
-    available = components(kind)
-    singular, choice = SINGULAR[kind], CHOICE[kind]
+    rules = shape.kinds[kind]
+    available = components(rules.folder)
+    singular, choice = rules.singular, rules.choice
     for label, entry in study[kind].items():
         where = f"{kind}.{label}"
         if not isinstance(label, str) or not LABEL.fullmatch(label):
@@ -241,7 +310,8 @@ def _components(kind: str, study: dict[str, Any], dropped: set[str]) -> Iterator
         if not isinstance(name, str) or name not in available:
             yield (
                 f"  {where}: no {singular} named '{name}'{_near(str(name), list(available))}. "
-                f"There are: {', '.join(available)}. Files in src/immunization/{kind}/ add more."
+                f"There are: {', '.join(available)}. Files in src/immunization/{rules.folder}/ "
+                "add more."
             )
             continue
         parameters = available[name].parameters
@@ -250,7 +320,7 @@ def _components(kind: str, study: dict[str, Any], dropped: set[str]) -> Iterator
         rule = {
             "type": "object",
             "additionalProperties": False,
-            "properties": parameters | SHARED.get(kind, {}) | {choice: {"type": "string"}},
+            "properties": parameters | rules.shared | {choice: {"type": "string"}},
             "required": [key for key, value in parameters.items() if "default" not in value],
         }
         wrong = [f"  {_describe(error)}" for error in _errors(rule, entry, where)]
@@ -259,11 +329,11 @@ def _components(kind: str, study: dict[str, Any], dropped: set[str]) -> Iterator
         if wrong:
             continue
         _fill(rule, entry)
-        shared = {key: entry.pop(key) for key in SHARED.get(kind, {})}
+        shared = {key: entry.pop(key) for key in rules.shared}
         chosen = entry.pop(choice)
         study[kind][label] = {choice: chosen, "parameters": dict(entry), **shared}
         if kind == "methods":
-            yield from _overrides(where, study, study[kind][label], parameters, dropped)
+            yield from _overrides(where, study, study[kind][label], parameters, dropped, shape)
 
 
 def _overrides(
@@ -272,24 +342,27 @@ def _overrides(
     method: dict[str, Any],
     parameters: dict[str, Any],
     dropped: set[str],
+    shape: Shape,
 ) -> Iterator[str]:
-    """Turn a method's overrides into parameters for each data set.
+    """Turn a method's overrides into parameters for each data set, or network.
 
-    Those of a data set that an overlay removed are left out with it.
+    Those of one that an overlay removed are left out with it.
     """
+    over = shape.over
     given = method.pop("overrides")
     overrides = {
         member: values
         for label, values in given.items()
         if values is not None and label not in dropped
-        for member in _members(study, "datasets", label)
+        for member in _members(study, over, label)
     }
     rule = {"type": "object", "additionalProperties": False, "properties": parameters}
     wrong = []
     for dataset, values in overrides.items():
-        if dataset not in study["datasets"]:
-            known = list(study["datasets"])
-            wrong.append(f"  {where}.overrides: no data set '{dataset}'{_near(dataset, known)}.")
+        if dataset not in study[over]:
+            known = list(study[over])
+            what = "network" if over == "networks" else "data set"
+            wrong.append(f"  {where}.overrides: no {what} '{dataset}'{_near(dataset, known)}.")
         path = f"{where}.overrides.{dataset}"
         wrong += [f"  {_describe(error)}" for error in _errors(rule, values, path)]
         wrong += _not_finite(values, path)
@@ -297,7 +370,7 @@ def _overrides(
     if not wrong:
         method["parameters"] = {
             dataset: method["parameters"] | overrides.get(dataset, {})
-            for dataset in study["datasets"]
+            for dataset in study[over]
         }
 
 
@@ -331,6 +404,22 @@ def _semantics(study: dict[str, Any]) -> Iterator[str]:
             if label not in study["methods"]:
                 known = list(study["methods"])
                 yield f"  replication.{use}.{profile}: no method '{label}'{_near(label, known)}."
+
+
+def _roles(study: dict[str, Any]) -> Iterator[str]:
+    """What a schema can't say of a study of networks."""
+    if study["methods"].get("identity", {}).get("use") != "identity":
+        yield "  methods: `identity: {}` is missing; every ratio is taken against it."
+    known = list(study["images"])
+    named = {"primary": [study["primary"]], "harmful": study["harmful"], "third": study["third"]}
+    seen: dict[str, str] = {}
+    for role, labels in named.items():
+        for label in labels:
+            if label not in known:
+                yield f"  {role}: no image data set '{label}'{_near(label, known)}."
+            if label in seen:
+                yield f"  {role}: '{label}' is already {seen[label]}; one data set has one role."
+            seen[label] = role
 
 
 def figure_datasets(study: dict[str, Any], figure: str) -> list[str]:

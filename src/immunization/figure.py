@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 
@@ -20,24 +21,16 @@ from immunization.files import atomic, read_json, write_text
 from immunization.registry import load
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of the stage; outputs are named FIGURE.DATASET.svg, .png and .txt."""
-    parser = argparse.ArgumentParser(description="Draw one figure.")
-    parser.add_argument("--figure", required=True, help="file in immunization/figures")
-    parser.add_argument("--paths", type=stage.parse_json, required=True, help="JSON object")
-    parser.add_argument(
-        "--parameters", type=stage.parse_json, default={}, help="JSON object, of the figure"
-    )
-    parser.add_argument("--study", required=True, help="study.json")
-    parser.add_argument("--out", nargs="+", required=True)
-    options = parser.parse_args(arguments)
-    module = load("figures", options.figure)
-    study = read_json(options.study)
-    results = Results(
-        options.paths, list(study["order"]["methods"]), study["order"], options.parameters
-    )
+def draw_all(module: Any, results: Any, files: list[str]) -> None:
+    """Draw a figure for everything that its files name.
+
+    Args:
+        module: of the figure.
+        results: what its functions take.
+        files: named FIGURE.DATASET.svg, .png and .txt.
+    """
     outputs: dict[str, list[Path]] = {}
-    for path in map(Path, options.out):
+    for path in map(Path, files):
         outputs.setdefault(path.name.split(".")[1], []).append(path)
     for dataset, paths in outputs.items():
         figure = module.draw(results, dataset)
@@ -53,6 +46,24 @@ def main(arguments: list[str] | None = None) -> None:
             with atomic(path) as temporary:
                 figure.savefig(temporary, metadata=metadata)
         plt.close(figure)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of the stage; outputs are named FIGURE.DATASET.svg, .png and .txt."""
+    parser = argparse.ArgumentParser(description="Draw one figure.")
+    parser.add_argument("--figure", required=True, help="file in immunization/figures")
+    parser.add_argument("--paths", type=stage.parse_json, required=True, help="JSON object")
+    parser.add_argument(
+        "--parameters", type=stage.parse_json, default={}, help="JSON object, of the figure"
+    )
+    parser.add_argument("--study", required=True, help="study.json")
+    parser.add_argument("--out", nargs="+", required=True)
+    options = parser.parse_args(arguments)
+    study = read_json(options.study)
+    results = Results(
+        options.paths, list(study["order"]["methods"]), study["order"], options.parameters
+    )
+    draw_all(load("figures", options.figure), results, options.out)
 
 
 if __name__ == "__main__":

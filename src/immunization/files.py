@@ -94,7 +94,10 @@ def read_csv(path: Path | str) -> pd.DataFrame:
     """
     import pandas as pd
 
-    text = dict.fromkeys(("dataset", "method", "attack", "quantity", "where", "verdict"), str)
+    text = dict.fromkeys(
+        ("dataset", "method", "attack", "quantity", "where", "verdict", "network", "harmful", "task"),
+        str,
+    )
     try:
         return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:

@@ -26,7 +26,13 @@ def identity_of(path: str | Path) -> list[Any]:
     return [str(path), found.st_size, found.st_mtime_ns]
 
 
-def run_units(units: Sequence[Unit], folder: Path, base: Any, threads: int) -> list[Frames]:
+def run_units(
+    units: Sequence[Unit],
+    folder: Path,
+    base: Any,
+    threads: int,
+    kinds: tuple[str, str] = KINDS,
+) -> list[Frames]:
     """Run what is not there yet.
 
     Args:
@@ -34,6 +40,7 @@ def run_units(units: Sequence[Unit], folder: Path, base: Any, threads: int) -> l
         folder: where they are kept.
         base: what all pieces depend on, as JSON: code, files, settings.
         threads: pieces at a time.
+        kinds: what the two tables of a piece are called.
 
     Returns:
         The rows of every piece, in order.
@@ -48,7 +55,7 @@ def run_units(units: Sequence[Unit], folder: Path, base: Any, threads: int) -> l
 
     def one(number: int) -> Frames:
         nonlocal kept
-        paths = [folder / f"{names[number]}.{kind}.parquet" for kind in KINDS]
+        paths = [folder / f"{names[number]}.{kind}.parquet" for kind in kinds]
         if all(path.is_file() for path in paths):
             try:
                 found = [read_table(path) for path in paths]
@@ -65,7 +72,7 @@ def run_units(units: Sequence[Unit], folder: Path, base: Any, threads: int) -> l
 
     found = stage.map_threads(one, list(range(len(units))), threads)
     stage.LOG.info("%d pieces, %d of them kept from before", len(units), kept)
-    wanted = {f"{n}.{kind}.parquet" for n in names for kind in KINDS}
+    wanted = {f"{n}.{kind}.parquet" for n in names for kind in kinds}
     for path in folder.glob("*"):
         if path.name not in wanted:  # also what a kill left half written
             path.unlink()

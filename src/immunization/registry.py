@@ -19,7 +19,10 @@ from typing import Any
 from immunization.errors import UserError
 
 PACKAGE = Path(__file__).parent
-KINDS = ("datasets", "methods", "attacks", "figures")
+KINDS = (
+    "datasets", "methods", "attacks", "figures", "networks/images", "networks/backbones",
+    "networks/methods", "networks/attacks", "networks/figures",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,4 +87,4 @@ def load(kind: str, name: str) -> ModuleType:
     """Import a component's module."""
     if name not in components(kind):
         raise KeyError(f"No {kind[:-1]} named {name!r}; there are {', '.join(components(kind))}.")
-    return importlib.import_module(f"immunization.{kind}.{name}")
+    return importlib.import_module(f"immunization.{kind.replace('/', '.')}.{name}")

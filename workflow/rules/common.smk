@@ -1,4 +1,5 @@
-# The checked config, paths, code fingerprints, and what jobs get from their environment.
+# The checked config, paths, code fingerprints, and what jobs get from their environment: for both
+# shapes of study.
 import json
 import os
 import shlex
@@ -24,21 +25,6 @@ except UserError as error:
 
 RESULTS = f"results/{STUDY['study']}"
 LOGS = f"logs/{STUDY['study']}"
-DATASETS = list(STUDY["datasets"])
-METHODS = list(STUDY["methods"])
-# Attackers by the engine that runs them; a job is one engine on one data set.
-ATTACKERS = {}
-for label, entry in STUDY["attacks"].items():
-    ATTACKERS.setdefault(engine(entry), {})[label] = entry
-ENGINES = list(ATTACKERS)
-
-TASKS = expand(f"{RESULTS}/tasks/{{dataset}}.safetensors", dataset=DATASETS)
-THETAS = expand(
-    f"{RESULTS}/immunized/{{method}}/{{dataset}}.safetensors",
-    method=METHODS,
-    dataset=DATASETS,
-)
-TRAJECTORIES = [path.replace(".safetensors", ".parquet") for path in THETAS]
 # One job at a time takes the GPU (the profile's cap); none is asked for where there is none.
 GPU = int(
     STUDY["device"] == "cuda"
@@ -64,12 +50,6 @@ shell.prefix(
 )
 
 
-wildcard_constraints:
-    dataset="|".join(DATASETS),
-    method="|".join(METHODS),
-    engine="|".join(ENGINES),
-
-
 def source(path):
     """A source file of the package, as an input that triggers a rerun."""
     return os.path.relpath(ROOT / "src" / "immunization" / path)
@@ -78,42 +58,3 @@ def source(path):
 def compact(value):
     """JSON for a command line, the same for the same value whatever the order of its keys."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
-def own_files(dataset):
-    """A user's own file behind a data set, so that an edit reruns it; the stage tells of an absent
-    one."""
-    path = STUDY["datasets"][dataset]["parameters"].get("path")
-    return [path] if path and os.path.isfile(path) else []
-
-
-def attack_files(kind):
-    """Steps or curves of every engine on every data set."""
-    return expand(
-        f"{RESULTS}/attack/{{dataset}}.{{engine}}.{kind}.parquet", dataset=DATASETS, engine=ENGINES
-    )
-
-
-def figure_files(figure):
-    """Every file of a figure: an SVG, a PNG and a sentence for each data set it applies to."""
-    return [
-        f"{RESULTS}/figures/{figure}.{name}.{suffix}"
-        for name in figure_datasets(STUDY, figure)
-        for suffix in ("svg", "png", "txt")
-    ]
-
-
-# What tables need to know of the study: its order, and what each label stands for.
-ORDER = {
-    "datasets": {
-        label: [entry["source"], entry["parameters"].get("task", "regression")]
-        for label, entry in STUDY["datasets"].items()
-    },
-    "methods": {label: entry["use"] for label, entry in STUDY["methods"].items()},
-    "attacks": {label: entry["use"] for label, entry in STUDY["attacks"].items()},
-    "figures": {label: entry["use"] for label, entry in STUDY["figures"].items()},
-    "sweeps": STUDY["sweeps"],
-    "replication": STUDY["replication"],
-    "flops_per_second": STUDY["attack"]["flops_per_second"],
-}
-FIGURES = [path for figure in STUDY["figures"] for path in figure_files(figure)]

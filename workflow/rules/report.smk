@@ -8,7 +8,12 @@ rule report_page:
         tables=rules.tables.output,
         figures=FIGURES,
         ratios=rules.spectrum.output.ratios,
-        code=[source("report.py"), source("report.html.jinja")],
+        code=[
+            source("report.py"),
+            source("report.html.jinja"),
+            source("page.html.jinja"),
+            source("macros.html.jinja"),
+        ],
     output:
         report(
             f"{RESULTS}/report.html",

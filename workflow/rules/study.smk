@@ -22,7 +22,9 @@ rule study:
             {
                 # What results do not depend on is left out, so that a change of it reruns nothing.
                 "config": {
-                    k: v for k, v in STUDY.items() if k not in ("device", "threads", "data")
+                    k: v
+                    for k, v in STUDY.items()
+                    if k not in ("device", "threads", "data", "checkpoint_seconds")
                 },
                 "order": ORDER,
             }

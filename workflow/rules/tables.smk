@@ -13,6 +13,13 @@ TABLES = (
     "steps",
     "replication",
 )
+# All that is no figure and not the report.
+RESULT_FILES = [
+    *expand(f"{RESULTS}/tables/{{table}}.csv", table=TABLES),
+    *rules.spectrum.output,
+    *attack_files("steps"),
+    *attack_files("curves"),
+]
 
 
 rule tables:

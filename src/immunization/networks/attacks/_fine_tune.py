@@ -1,0 +1,205 @@
+"""Fine-tuning with gradient steps: shared by the attackers that change more than a probe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from immunization import stage
+from immunization.networks.attacks._victim import Frames, Victim, recorded_steps
+from immunization.networks.training import Recipe, Stepper, accuracy, epoch_order
+from immunization.seeding import seed_of, seeded
+
+PARAMETERS = {
+    "learning_rates": {
+        "type": "array",
+        "items": {"type": "number", "exclusiveMinimum": 0},
+        "minItems": 1,
+        "default": [0.0003, 0.001, 0.003],
+        "description": "largest rates of a one-cycle schedule; all are tried on the first seed, the "
+        "one with the highest mean accuracy over the recorded steps on every other.",
+    },
+    "optimiser": {
+        "enum": ["adamw", "sgd"],
+        "default": "adamw",
+        "description": "sgd has Nesterov momentum 0.9.",
+    },
+    "steps": {
+        "type": "integer",
+        "minimum": 1,
+        "default": 360,
+        "description": "budget, in minibatches.",
+    },
+    "batch": {
+        "type": "integer",
+        "minimum": 2,
+        "default": 256,
+        "description": "images a step.",
+    },
+    "weight_decay": {
+        "type": "number",
+        "minimum": 0,
+        "default": 0.0005,
+        "description": "of weights with two axes or more.",
+    },
+    "fraction": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": 1,
+        "default": 1,
+        "description": "share of the training images of every class that the attacker has.",
+    },
+    "batch_norm": {
+        "enum": ["batch", "frozen"],
+        "default": "batch",
+        "description": "batch: batch norm normalises with the minibatch and keeps running "
+        "statistics, as in ordinary fine-tuning. frozen: those that the publisher released.",
+    },
+}
+
+Feed = Callable[[Sequence[Tensor]], Iterator[Tensor]]
+"""Inputs of batches of places, augmented."""
+
+
+class Scaled(nn.Module):
+    """Features at unit scale: what an attacker does first, at no cost.
+
+    Args:
+        body: maps inputs to features.
+    """
+
+    scale: Tensor
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Features (B, D)."""
+        found: Tensor = self.body(inputs) * self.scale
+        return found
+
+    @torch.no_grad()
+    def measure(self, inputs: Tensor) -> None:
+        """Take the scale from a batch."""
+        features = self.body(inputs).float()
+        self.scale.copy_(1 / features.square().mean().sqrt().clamp_min(1e-12))
+
+
+class Attacked(nn.Module):
+    """A body at unit scale, and the attacker's head."""
+
+    def __init__(self, body: nn.Module, head: nn.Linear) -> None:
+        super().__init__()
+        self.scaled, self.head = Scaled(body), head
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits (B, C)."""
+        found: Tensor = self.head(self.scaled(inputs))
+        return found
+
+
+def tuned(
+    victim: Victim,
+    parameters: dict[str, Any],
+    body: Callable[[int], nn.Module],
+    feed: Feed,
+    test: Callable[[], Iterator[tuple[Tensor, Tensor]]],
+    *,
+    structure: str,
+    half: bool,
+) -> Frames:
+    """Fine-tune each seed's network, with the learning rate tuned on the first.
+
+    Args:
+        victim: networks and task.
+        parameters: of `PARAMETERS`.
+        body: a fresh network of a seed, that maps inputs to features; all of the same structure.
+        feed: inputs of batches.
+        test: held-out inputs and labels.
+        structure: names the structure, for a captured graph serves all networks of one.
+        half: bfloat16 for the network.
+
+    Returns:
+        One row a run, and one a recorded step.
+    """
+    steps = parameters["steps"]
+    recipe = Recipe(parameters["optimiser"], 1.0, parameters["weight_decay"])
+    records = set(recorded_steps(steps))
+    runs: list[dict[str, Any]] = []
+    curves: list[dict[str, Any]] = []
+    chosen: float | None = None
+    for seed in victim.tails:
+        places = victim.part(parameters["fraction"], seed)
+        torch.manual_seed(seed_of("body", victim.name, seed))
+        made = Attacked(body(seed), _head(victim, seed)).to(victim.device)
+        made.eval()
+        first = next(feed([places[: min(len(places), 1024)]]))
+        with torch.autocast(victim.device.type, torch.bfloat16, enabled=half):
+            made.scaled.measure(first)
+        start = {n: v.detach().clone() for n, v in made.state_dict().items()}
+        stepper = victim.kept.get(structure)
+        if stepper is None:
+            stepper = victim.kept[structure] = Stepper(made, recipe, half=half)
+        model = stepper.model
+        rates = parameters["learning_rates"] if chosen is None else [chosen]
+        area: dict[float, float] = {}
+        for rate in rates:
+            own = replace(recipe, learning_rate=rate)
+            stepper.restart(start)
+            found = []
+            batches = _order(places, parameters["batch"], steps, (victim.name, seed))
+            model.train(parameters["batch_norm"] == "batch")
+            for step, (rows, inputs) in enumerate(zip(batches, feed(batches), strict=True)):
+                loss = stepper.step(inputs, victim.train.labels[rows], own.rate(step, steps))
+                if step + 1 in records:
+                    model.eval()
+                    found.append((step + 1, accuracy(model, test(), half=half)))
+                    model.train(parameters["batch_norm"] == "batch")
+            keys = {"seed": seed, "learning_rate": rate, "fraction": parameters["fraction"]}
+            keys["member"] = f"{parameters['optimiser']} {rate:g}"
+            area[rate] = sum(value for _, value in found) / len(found)
+            runs.append(keys | {"loss": float(loss), "accuracy": found[-1][1]})
+            curves += [keys | {"step": step, "accuracy": value} for step, value in found]
+        if chosen is None:
+            chosen = max(area, key=lambda rate: area[rate])
+    stage.LOG.info(
+        "%s: rate %g, accuracy %.1f %%", victim.name, chosen or 0.0, 100 * runs[-1]["accuracy"]
+    )
+    mark = pd.DataFrame(runs), pd.DataFrame(curves)
+    return tuple(f.assign(tuned=f["learning_rate"] == chosen) for f in mark)  # type: ignore[return-value]
+
+
+def _head(victim: Victim, seed: int) -> nn.Linear:
+    return victim.new_head(victim.pretrained.backbone.width, seed)
+
+
+def _order(places: Tensor, batch: int, steps: int, key: tuple[object, ...]) -> list[Tensor]:
+    """Places of each step, epoch after epoch."""
+    found: list[Tensor] = []
+    epoch = 0
+    host = places.cpu()
+    while len(found) < steps:
+        found += [host[o] for o in epoch_order(len(places), batch, key, epoch)]
+        epoch += 1
+    # One transfer for all steps.
+    return list(torch.stack(found[:steps]).to(places.device))
+
+
+def tail_feed(victim: Victim) -> Feed:
+    """Activations, mirrored half the time where images may be."""
+
+    def feed(rows: Sequence[Tensor]) -> Iterator[Tensor]:
+        if victim.train.views == 1:
+            return victim.train.batches(rows)
+        generator = seeded(victim.name, "mirror")
+        turn = torch.randint(2, (len(rows), len(rows[0])), generator=generator) == 1
+        return victim.train.batches(rows, list(turn.to(rows[0].device)))
+
+    return feed

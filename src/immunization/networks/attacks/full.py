@@ -1,0 +1,27 @@
+"""Fine-tune every weight of the network, and a new head."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from immunization.networks.attacks._victim import Frames, Victim
+from immunization.networks.attacks._whole import attack_whole
+from immunization.networks.backbones._backbone import Backbone
+
+EXTENDS = "_fine_tune"
+PARAMETERS: dict[str, dict[str, Any]] = {}
+IMAGES = True
+
+
+def attack(victim: Victim, parameters: dict[str, Any]) -> Frames:
+    """From the released weights."""
+
+    def network(seed: int) -> Backbone:
+        own = copy.deepcopy(victim.pretrained.backbone)
+        released = copy.deepcopy(victim.tails[seed]).float()
+        own.tail, own.layer = released.tail, released.layer
+        return own
+
+    first = next(iter(victim.tails.values()))
+    return attack_whole(victim, parameters, network, f"whole {type(first.layer).__name__}")

@@ -1,0 +1,218 @@
+"""A network in three parts: a trunk that stays as it is, the tail that is immunized, and a head."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from immunization.errors import UserError
+from immunization.networks.requirements import require
+
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "weights": {
+        "type": "string",
+        "default": "pretrain",
+        "description": "pretrain: trained on D_P here. timm: the published weights, from timm's hub "
+        "and with its head. Otherwise the path of a .safetensors file with timm's names.",
+    },
+    "arguments": {
+        "type": "object",
+        "default": {},
+        "description": "further arguments of timm.create_model, such as {embed_dim: 256}.",
+    },
+    "epochs": {
+        "type": "integer",
+        "minimum": 1,
+        "default": 20,
+        "description": "of pre-training.",
+    },
+    "batch": {
+        "type": "integer",
+        "minimum": 2,
+        "default": 512,
+        "description": "images a step of pre-training.",
+    },
+    "optimiser": {
+        "enum": ["sgd", "adamw"],
+        "default": "sgd",
+        "description": "of pre-training; sgd has Nesterov momentum 0.9.",
+    },
+    "learning_rate": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "default": 0.4,
+        "description": "largest one of pre-training: it rises over a fifth of the steps and falls "
+        "to nothing by a cosine.",
+    },
+    "weight_decay": {
+        "type": "number",
+        "minimum": 0,
+        "default": 0.0005,
+        "description": "of pre-training; norms and biases have none.",
+    },
+    "label_smoothing": {
+        "type": "number",
+        "minimum": 0,
+        "exclusiveMaximum": 1,
+        "default": 0.1,
+        "description": "of pre-training.",
+    },
+    "cut": {
+        "type": "integer",
+        "minimum": 0,
+        "default": 8,
+        "description": "side of the grey square of Cutout in pre-training; 0 for none.",
+    },
+}
+
+
+class Layer(nn.Module):
+    """A linear layer x ↦ xᵀΘ after the features, in double precision unless it is trained.
+
+    Attributes:
+        theta: Θ, shape (D, D).
+    """
+
+    def __init__(self, theta: Tensor) -> None:
+        super().__init__()
+        self.theta = nn.Parameter(theta)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, D) in the dtype of Θ."""
+        with torch.autocast(features.device.type, enabled=False):
+            return features.to(self.theta.dtype) @ self.theta
+
+
+class Backbone(nn.Module):
+    """A network that answers with features.
+
+    Attributes:
+        trunk: normalised images (B, 3, S, S) → activations.
+        tail: activations → features (B, D): the trainable part, and what follows it.
+        layer: `Layer` after the tail, or identity.
+        width: D.
+        mean, std: of a pixel over 255, by channel, shape (3, 1, 1).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, trunk: nn.Module, tail: nn.Module, width: int) -> None:
+        super().__init__()
+        self.trunk, self.tail, self.width = trunk, tail, width
+        self.layer: nn.Module = nn.Identity()
+        self.register_buffer("mean", torch.full((3, 1, 1), 0.5))
+        self.register_buffer("std", torch.full((3, 1, 1), 0.25))
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """uint8 images as the trunk takes them."""
+        return (images.float() / 255 - self.mean) / self.std
+
+    def features(self, activations: Tensor) -> Tensor:
+        """Features from the trunk's activations."""
+        found: Tensor = self.layer(self.tail(activations))
+        return found
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features of uint8 images."""
+        return self.features(self.trunk(self.normalised(images)))
+
+
+class Classifier(nn.Module):
+    """Logits: features and a linear head.
+
+    Attributes:
+        body: maps inputs to features.
+        head: linear.
+    """
+
+    def __init__(self, body: nn.Module, head: nn.Linear) -> None:
+        super().__init__()
+        self.body, self.head = body, head
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, C)."""
+        features = self.body(inputs)
+        found: Tensor = self.head(features.to(self.head.weight.dtype))
+        return found
+
+
+class Tail(nn.Module):
+    """Tail and layer of a backbone, as one module on activations."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.tail, self.layer = copy.deepcopy(backbone.tail), copy.deepcopy(backbone.layer)
+
+    def forward(self, activations: Tensor) -> Tensor:
+        """Features (B, D)."""
+        found: Tensor = self.layer(self.tail(activations))
+        return found
+
+
+def create(name: str, **arguments: Any) -> nn.Module:
+    """A network of timm.
+
+    Raises:
+        UserError: for a name or arguments that timm does not take, or weights that it can't get.
+    """
+    timm = require("timm")
+    if not timm.is_model(name):
+        close = timm.list_models(f"*{name[:6]}*")[:5]
+        raise UserError(
+            f"config key 'name': timm has no model '{name}'. Near are: {', '.join(close) or '–'}; "
+            "timm.list_models() has all."
+        )
+    try:
+        found: nn.Module = timm.create_model(name, **arguments)
+        return found
+    except (OSError, RuntimeError, TypeError, AssertionError) as error:
+        if arguments.get("pretrained"):
+            raise UserError(
+                f"weights of '{name}' could not be had from timm's hub ({error}). Check the "
+                "network, or fetch model.safetensors from huggingface.co/timm yourself and name "
+                "the file in the config: `weights: FILE.safetensors`."
+            ) from error
+        raise UserError(f"timm cannot make '{name}' with {arguments}: {error}") from error
+
+
+def load_weights(model: nn.Module, path: str) -> None:
+    """Load a safetensors file with timm's names.
+
+    Raises:
+        UserError: where it is another format, unreadable, or of another network.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.endswith(".safetensors"):
+        raise UserError(
+            f"config key 'weights': {path} is no .safetensors file. Other formats are pickles, "
+            "which can run code when they are loaded; convert it on a machine that may."
+        )
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"config key 'weights': {path} cannot be read ({error}).") from error
+    wanted = model.state_dict()
+    wrong = [n for n in wanted if n not in state or state[n].shape != wanted[n].shape]
+    wrong = [n for n in wrong if not n.endswith("num_batches_tracked")]
+    if wrong:
+        raise UserError(
+            f"config key 'weights': {path} does not fit this network; missing or of another shape: "
+            f"{', '.join(wrong[:5])}{' …' if len(wrong) > 5 else ''}."
+        )
+    model.load_state_dict({n: state.get(n, wanted[n]) for n in wanted})
+
+
+def published(model: nn.Module) -> tuple[Tensor, Tensor]:
+    """Mean and deviation that timm's weights were trained with, shape (3, 1, 1)."""
+    config = getattr(model, "pretrained_cfg", None) or {}
+    shape = (3, 1, 1)
+    return (
+        torch.tensor(config.get("mean", (0.5,) * 3)).reshape(shape),
+        torch.tensor(config.get("std", (0.25,) * 3)).reshape(shape),
+    )

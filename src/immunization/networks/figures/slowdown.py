@@ -1,0 +1,81 @@
+"""Slowdown of every attack by every method, on D_H and on third tasks, as a heat map."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from immunization.figures._style import nothing, title
+from immunization.formats import number, spoken
+from immunization.networks.figures._results import Results
+from immunization.networks.resistance import KINDS
+
+PARAMETERS: dict[str, dict[str, object]] = {}
+CAPTION = (
+    "How many times as many steps an attacker needs, after each method (column), until its held-out "
+    "accuracy is the share `attack.target` of the best that its kind reaches without immunization; "
+    "geometric mean over seeds. Blue slows, red speeds up. ≥: it never got there within its budget. "
+    "Rows under the line: best attacker against best attacker. Benign third tasks should stay at 1."
+)
+LIMIT = 1.5
+
+
+def draw(results: Results, setting: str) -> Figure:
+    """Attacks by methods."""
+    own = results.of(results.attacked, setting)
+    own = own[own["kind"] != KINDS["scratch"]]
+    methods = [m for m in results.methods if m != "identity" and m in set(own["method"])]
+    if not methods:
+        return nothing("This study has no method to show.")
+    best = results.of(results.resisted, setting).assign(task=lambda t: t["harmful"])
+    rows = [
+        (f"{spoken(attack)}, {spoken(task)}", own[(own["attack"] == attack) & (own["task"] == task)])
+        for task in own["task"].unique()
+        for attack in results.attacks
+        if attack in set(own["attack"])
+    ]
+    first = len(rows)
+    rows += [
+        (f"best {kind}, {spoken(setting.split('-')[1])}", best[best["kind"] == kind])
+        for kind in best["kind"].unique()
+    ]
+    grid = np.full((len(rows), len(methods)), np.nan)
+    figure, axis = plt.subplots(figsize=(3.2 + 0.75 * len(methods), 1.6 + 0.22 * len(rows)))
+    for down, (_, part) in enumerate(rows):
+        for row in part[part["method"].isin(methods)].itertuples():
+            across = methods.index(row.method)
+            grid[down, across] = np.log10(row.slowdown)
+            unknown = row.slowdown != row.slowdown
+            text = "–" if unknown else ("≥" if row.bound else "") + number(row.slowdown)
+            dark = not unknown and abs(np.log10(row.slowdown)) > 0.6 * LIMIT
+            axis.text(
+                across, down, text, ha="center", va="center", fontsize=6,
+                color="white" if dark else "black",
+            )  # fmt: skip
+    image = axis.imshow(grid, cmap="RdBu", vmin=-LIMIT, vmax=LIMIT, aspect="auto")
+    axis.set_xticks(range(len(methods)), [title(m) for m in methods], rotation=45, ha="right")
+    axis.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=6.5)
+    axis.tick_params(length=0)
+    axis.axhline(first - 0.5, color="black", linewidth=0.8)
+    bar = figure.colorbar(image, ax=axis, extend="both", shrink=0.7, pad=0.02)
+    bar.set_label("log₁₀ slowdown")
+    return figure
+
+
+def says(results: Results, setting: str) -> str:
+    """Verdicts, best against best."""
+    told = []
+    for kind, part in results.of(results.resisted, setting).groupby("kind", sort=False):
+        part = part[part["method"] != "identity"]
+        broken = [title(m) for m in part.loc[part["verdict"] == "broken", "method"]]
+        standing = part[part["verdict"].isin(["slowed", "withstood"])]
+        words = [
+            f"{title(r.method)} {'at least ' if r.bound else ''}{number(r.slowdown)} times"
+            for r in standing.itertuples()
+        ]
+        text = f"Best {kind} against best {kind}: "
+        text += f"broken are {', '.join(broken)}" if broken else "no method is broken"
+        text += f"; slowed by {', '.join(words)}." if words else "; none slows it."
+        told.append(text)
+    return " ".join(told) or "No slowdown is known."

@@ -1,0 +1,202 @@
+"""What every image data set gives, and how pixels and splits are made."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from immunization.errors import UserError
+
+PARAMETERS = {
+    "rows_per_class": {
+        "type": ["integer", "null"],
+        "minimum": 2,
+        "default": None,
+        "description": "use at most this many training images of each class, the first ones; null "
+        "for all.",
+    },
+    "test_rows_per_class": {
+        "type": ["integer", "null"],
+        "minimum": 1,
+        "default": None,
+        "description": "the same for test images.",
+    },
+    "flip": {
+        "type": "boolean",
+        "default": True,
+        "description": "whether a mirrored image is as good as the image, for augmentation.",
+    },
+}
+
+MEMORY_LIMIT = 4 * 2**30
+"""Bytes of pixels up to which a data set is decoded once and kept on the GPU."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Pixels in memory.
+
+    Attributes:
+        train, test: uint8, shape (N, 3, S, S).
+        train_labels, test_labels: integer classes from 0, shape (N,).
+        classes: their names.
+    """
+
+    train: Tensor
+    train_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+    classes: list[str]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files to decode while training.
+
+    Attributes:
+        train, test: (path, class) of every image.
+        classes: names of the classes.
+        boxes: crop (left, upper, right, lower) of some paths, in pixels.
+    """
+
+    train: list[tuple[str, int]]
+    test: list[tuple[str, int]]
+    classes: list[str]
+    boxes: dict[str, tuple[int, int, int, int]] = field(default_factory=dict)
+
+
+def stored_size(size: int) -> int:
+    """Side of stored images that are larger than a network's input: 8/7 of it, as 256 is of 224,
+    which leaves room for random crops."""
+    return -(-size * 8 // 7)
+
+
+def decode(
+    source: Path | bytes, side: int, box: tuple[int, int, int, int] | None = None
+) -> NDArray[np.uint8]:
+    """One image as (3, side, side): the shorter side scaled to fit, the centre kept.
+
+    Args:
+        source: a file, or its bytes.
+        side: in pixels.
+        box: cut this out first and squash it to a square, as for a bounding box.
+
+    Raises:
+        UserError: when it is no readable image.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            image = image.convert("RGB")
+            if box is not None:
+                image = image.resize((side, side), Image.Resampling.LANCZOS, box=box)
+            else:
+                width, height = image.size
+                short = min(width, height)
+                left, upper = (width - short) / 2, (height - short) / 2
+                image = image.resize(
+                    (side, side),
+                    Image.Resampling.BICUBIC,
+                    box=(left, upper, left + short, upper + short),
+                )
+            pixels: NDArray[np.uint8] = np.asarray(image).transpose(2, 0, 1).copy()
+            return pixels
+    except (OSError, UnidentifiedImageError, ValueError) as error:
+        where = "an image of the archive" if isinstance(source, bytes) else str(source)
+        raise UserError(
+            f"{where}: not a readable image ({error}). It is truncated or no image; replace or "
+            "delete it and run again."
+        ) from error
+
+
+def resized(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Images (N, C, H, W) at another side, antialiased."""
+    if images.shape[-1] == side:
+        return images
+    found = []
+    for part in torch.from_numpy(images).split(4096):
+        scaled = torch.nn.functional.interpolate(
+            part.float(), size=(side, side), mode="bilinear", antialias=True
+        )
+        found.append(scaled.round().clamp(0, 255).to(torch.uint8))
+    return torch.cat(found).numpy()
+
+
+def stratified(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
+    """Which rows are held out: a share of every class, at least one, drawn by the seed."""
+    held = np.zeros(len(labels), dtype=bool)
+    generator = np.random.default_rng(seed)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        count = min(len(rows) - 1, max(1, round(share * len(rows))))
+        held[generator.permutation(rows)[:count]] = True
+    return held
+
+
+def limited(labels: Sequence[int] | NDArray[np.int64], most: int | None) -> NDArray[np.int64]:
+    """Places of the first `most` rows of each class, in order."""
+    labels = np.asarray(labels)
+    if most is None:
+        return np.arange(len(labels))
+    keep = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        keep[np.flatnonzero(labels == label)[:most]] = True
+    return np.flatnonzero(keep)
+
+
+def in_memory(listing: Listing, parameters: dict[str, Any], size: int) -> Images | Listing:
+    """Decode a listing where its pixels fit `MEMORY_LIMIT`; rows are limited either way."""
+    parts = []
+    for rows, most in (
+        (listing.train, parameters["rows_per_class"]),
+        (listing.test, parameters["test_rows_per_class"]),
+    ):
+        kept = limited([label for _, label in rows], most)
+        parts.append([rows[int(i)] for i in kept])
+    side = stored_size(size)
+    if sum(map(len, parts)) * 3 * side * side > MEMORY_LIMIT:
+        return Listing(parts[0], parts[1], listing.classes, listing.boxes)
+    pixels = [
+        _stack([decode(Path(p), side, listing.boxes.get(p)) for p, _ in part], side)
+        for part in parts
+    ]
+    labels = [torch.tensor([label for _, label in part], dtype=torch.int64) for part in parts]
+    return Images(pixels[0], labels[0], pixels[1], labels[1], listing.classes)
+
+
+def _stack(images: Iterable[NDArray[np.uint8]], side: int) -> Tensor:
+    arrays = list(images)
+    if not arrays:
+        return torch.empty(0, 3, side, side, dtype=torch.uint8)
+    return torch.from_numpy(np.stack(arrays))
+
+
+def of_arrays(
+    train: NDArray[np.uint8],
+    train_labels: NDArray[np.int64],
+    test: NDArray[np.uint8],
+    test_labels: NDArray[np.int64],
+    classes: list[str],
+    parameters: dict[str, Any],
+    size: int,
+) -> Images:
+    """Pixels (N, 3, H, W) of a small data set at the study's size, rows limited."""
+    parts = []
+    for pixels, labels, most in (
+        (train, train_labels, parameters["rows_per_class"]),
+        (test, test_labels, parameters["test_rows_per_class"]),
+    ):
+        kept = limited(labels, most)
+        parts.append((torch.from_numpy(resized(pixels[kept], size)), torch.from_numpy(labels[kept])))
+    return Images(*parts[0], *parts[1], classes)
+
+

@@ -1,0 +1,25 @@
+"""Country211: photographs by country (YFCC100M), 211 classes, in OpenAI's public layout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from immunization.download import Place
+from immunization.networks.images._folders import list_folder, public_folder
+from immunization.networks.images._images import Images, Listing, in_memory
+
+EXTENDS = "_images"
+PARAMETERS: dict[str, dict[str, Any]] = {}
+TOLD = (
+    "Fetch country211.tgz (11 GB), to which the CLIP repository of OpenAI links (data/country211.md) "
+    "and which torchvision.datasets.Country211(download=True) also gets, and unpack it so that there "
+    "are country211/train/XX/*.jpg and country211/test/XX/*.jpg, XX being country codes."
+)
+
+
+def load(parameters: dict[str, Any], place: Place, size: int) -> Images | Listing:
+    """Its own training and test images."""
+    folder = public_folder(place.mirror, place.cache, "country211", ["train", "test"], TOLD)
+    train, classes = list_folder(folder / "train")
+    test, _ = list_folder(folder / "test", classes)
+    return in_memory(Listing(train, test, classes), parameters, size)

@@ -1,0 +1,73 @@
+"""Your own images: a folder, or a .tar archive, with one folder a class, and a hold-out drawn here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from immunization.download import Place
+from immunization.errors import UserError
+from immunization.networks.images._archive import read_archive
+from immunization.networks.images._folders import list_folder
+from immunization.networks.images._images import (
+    Images,
+    Listing,
+    in_memory,
+    of_arrays,
+    stratified,
+)
+
+EXTENDS = "_images"
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "path": {
+        "type": "string",
+        "description": "a folder with one folder a class, or with train/ and test/ of such; or a "
+        ".tar archive, compressed or not, with one folder a class.",
+    },
+    "test_fraction": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": 0.9,
+        "default": 0.25,
+        "description": "share of every class held out where the folder has no test part.",
+    },
+    "split_seed": {
+        "type": "integer",
+        "minimum": 0,
+        "default": 0,
+        "description": "seed of the hold-out, the same for all seeds of the study.",
+    },
+}
+
+
+def load(parameters: dict[str, Any], place: Place, size: int) -> Images | Listing:
+    """The folder's own parts, or a stratified hold-out."""
+    path = Path(parameters["path"])
+    if path.is_file():
+        return split_archive(path, parameters, size)
+    if not path.is_dir():
+        raise UserError(
+            f"data set key 'path': {path} is neither a folder nor an archive. Images are looked "
+            "for in one folder a class."
+        )
+    if (path / "train").is_dir() and (path / "test").is_dir():
+        train, classes = list_folder(path / "train")
+        test, _ = list_folder(path / "test", classes)
+        return in_memory(Listing(train, test, classes), parameters, size)
+    rows, classes = list_folder(path)
+    labels = np.array([label for _, label in rows])
+    held = stratified(labels, parameters["test_fraction"], parameters["split_seed"])
+    train = [row for row, out in zip(rows, held, strict=True) if not out]
+    test = [row for row, out in zip(rows, held, strict=True) if out]
+    return in_memory(Listing(train, test, classes), parameters, size)
+
+
+def split_archive(path: Path, parameters: dict[str, Any], size: int) -> Images:
+    """An archive of small images, with a stratified hold-out."""
+    pixels, labels, classes = read_archive(path, size)
+    held = stratified(labels, parameters["test_fraction"], parameters["split_seed"])
+    return of_arrays(
+        pixels[~held], labels[~held], pixels[held], labels[held], classes, parameters, size
+    )

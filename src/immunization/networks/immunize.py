@@ -1,0 +1,129 @@
+"""Stage 3 of a study of networks: one method, on every network, D_H and seed.
+
+    python -m immunization.networks.immunize --label alg1 --method alg1 --parameters '{…}' \\
+        --images images/*.safetensors --primary cifar10 --harmful cars \\
+        --pretrained pretrained/*.safetensors --seeds '[0]' --progress FOLDER --out FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from immunization import stage
+from immunization.files import write_table, write_tensors
+from immunization.networks.activations import Activations
+from immunization.networks.backbones._backbone import Tail
+from immunization.networks.methods._problem import Problem
+from immunization.networks.released import Pretrained, read_pretrained, release
+from immunization.networks.store import ImageSet
+from immunization.networks.training import Checkpoint, prepare_device
+from immunization.progress import identity_of
+from immunization.provenance import provenance
+from immunization.registry import load
+from immunization.seeding import seed_of
+
+
+def immunized(
+    pretrained: Pretrained,
+    primary: Activations,
+    harmful: Activations,
+    method: Any,
+    parameters: dict[str, Any],
+    key: tuple[str, str, int],
+    checkpoint: Checkpoint,
+) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+    """Run a method from θ₀; tensors to release, and the trajectory."""
+    torch.manual_seed(seed_of("method", *key))
+    tail = Tail(pretrained.backbone).eval().requires_grad_(True)
+    problem = Problem(tail, copy.deepcopy(pretrained.head), primary, harmful, key, checkpoint)
+    rows = method.immunize(problem, parameters)
+    return release(problem.tail, problem.head), rows
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(description="Immunize all networks with one method.")
+    parser.add_argument("--label", required=True, help="label of the method in the config")
+    parser.add_argument("--method", required=True, help="file in networks/methods")
+    parser.add_argument(
+        "--parameters", type=stage.parse_json, required=True, help="JSON, by network"
+    )
+    parser.add_argument("--images", nargs="+", required=True, help="outputs of prepare")
+    parser.add_argument("--primary", required=True, help="label of D_P")
+    parser.add_argument("--harmful", nargs="+", required=True, help="labels of D_H")
+    parser.add_argument("--pretrained", nargs="+", required=True, help="outputs of pretrain")
+    parser.add_argument("--seeds", type=stage.parse_json, required=True, help="JSON list")
+    parser.add_argument("--progress", type=Path, required=True, help="folder for unfinished work")
+    parser.add_argument("--checkpoint-seconds", type=float, default=120.0)
+    parser.add_argument("--deterministic", action="store_true")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", required=True, help="folder for NETWORK.D_H.safetensors, .parquet")
+    options = parser.parse_args(arguments)
+    device = stage.choose_device(options.device)
+    prepare_device(device, options.threads, deterministic=options.deterministic)
+    method = load("networks/methods", options.method)
+    paths = {Path(path).stem: path for path in options.images}
+    used = {name: ImageSet(paths[name], device) for name in (options.primary, *options.harmful)}
+    code = ["immunization.networks.immunize", f"immunization.networks.methods.{options.method}"]
+    for path in options.pretrained:
+        pretrained = read_pretrained(path, device)
+        parameters = options.parameters[pretrained.name]
+        record = provenance(code, {"method": options.method, **parameters})
+        first = used[options.primary]
+        primary = Activations(pretrained.backbone, first.train, first.size)
+        for name in options.harmful:
+            harmful = Activations(pretrained.backbone, used[name].train, first.size)
+            tensors, frames = {}, []
+            for seed in options.seeds:
+                place = f"{options.label}.{pretrained.name}.{name}.{seed}"
+                key = [
+                    record, device, options.deterministic, seed, identity_of(path),
+                    [identity_of(paths[n]) for n in (options.primary, name)],
+                ]  # fmt: skip
+                done = Checkpoint(options.progress / f"{place}.done.safetensors", key)
+                kept = done.read("cpu")
+                if kept is None:
+                    unfinished = Checkpoint(
+                        options.progress / f"{place}.safetensors", key, options.checkpoint_seconds
+                    )
+                    own, rows = immunized(
+                        pretrained, primary, harmful, method, parameters,
+                        (pretrained.name, name, seed), unfinished,
+                    )  # fmt: skip
+                    done.write(own, {"rows": rows})
+                    unfinished.remove()
+                else:
+                    own, rows = kept[0], kept[1]["rows"]
+                stage.LOG.info("%s: %s against %s, seed %d", options.label, pretrained.name, name, seed)
+                tensors |= {f"seed{seed}.{n}": v for n, v in own.items()}
+                frames.append(
+                    pd.DataFrame(rows if rows else {"step": [0]}).assign(
+                        method=options.label, network=pretrained.name, harmful=name, seed=seed
+                    )
+                )
+            base = Path(options.out) / f"{pretrained.name}.{name}"
+            write_tensors(
+                f"{base}.safetensors",
+                tensors,
+                {
+                    "method": options.label,
+                    "network": pretrained.name,
+                    "harmful": name,
+                    "seeds": options.seeds,
+                    "provenance": record,
+                },
+            )
+            write_table(f"{base}.parquet", pd.concat(frames, ignore_index=True))
+    for path in options.progress.glob(f"{options.label}.*"):
+        path.unlink()
+
+
+if __name__ == "__main__":
+    stage.run(main)

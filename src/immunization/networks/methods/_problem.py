@@ -1,0 +1,83 @@
+"""What a method of immunization is given, and what it gives back."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from hessian_spectrum import range_factor
+from immunization.networks.activations import Activations, spread_rows
+from immunization.networks.backbones._backbone import Tail
+from immunization.networks.store import BATCH
+from immunization.networks.training import Checkpoint
+from immunization.seeding import seeded
+
+
+RANK_ROWS = 16384
+
+
+@dataclass
+class Problem:
+    """One network, one D_H and one seed.
+
+    Attributes:
+        tail: the trainable part, a copy of its own in eval mode: batch norm uses its running
+            statistics, so that the features of an image depend on that image alone and H(θ) is a
+            function of θ. They are not updated.
+        head: of D_P, a copy of its own.
+        primary, harmful: training images behind the trunk.
+        key: network, D_H and seed; draws depend on it and on the step.
+        checkpoint: where unfinished work is kept.
+    """
+
+    tail: Tail
+    head: nn.Linear
+    primary: Activations
+    harmful: Activations
+    key: tuple[str, str, int]
+    checkpoint: Checkpoint
+
+    @property
+    def device(self) -> torch.device:
+        """Where all of it is."""
+        return self.primary.labels.device
+
+    def draws(self, begin: int, end: int, batch: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Batches of steps begin … end−1: activations and labels of D_P and D_H, drawn with
+        replacement."""
+        parts = (self.primary, self.harmful)
+        chosen: list[list[Tensor]] = [[], []]
+        for step in range(begin, end):
+            generator = seeded("immunize", *self.key, step)
+            for numbers, part in zip(chosen, parts, strict=True):
+                drawn = torch.randint(len(part), (min(batch, len(part)),), generator=generator)
+                numbers.append(drawn.to(self.device))
+        streams = [p.batches(numbers) for p, numbers in zip(parts, chosen, strict=True)]
+        for rows_p, rows_h, found_p, found_h in zip(*chosen, *streams, strict=True):
+            yield found_p, self.primary.labels[rows_p], found_h, self.harmful.labels[rows_h]
+
+    @cached_property
+    def ranks(self) -> tuple[int, int]:
+        """Rank of the features of D_P and of D_H at θ₀, from up to 16,384 images each."""
+        found = [
+            range_factor(self.all_features(part, RANK_ROWS)).rank
+            for part in (self.primary, self.harmful)
+        ]
+        return found[0], found[1]
+
+    @torch.no_grad()
+    def all_features(self, part: Activations, most: int | None = None) -> Tensor:
+        """Features of the images of a part by a tail in float64, (N, D).
+
+        Args:
+            part: the images.
+            most: of so many images, spread over the classes; all where None.
+        """
+        tail = copy.deepcopy(self.tail).double()
+        numbers = list(spread_rows(part.labels, most).split(BATCH))
+        return torch.cat([tail(found.double()) for found in part.batches(numbers)])

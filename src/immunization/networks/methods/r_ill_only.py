@@ -1,0 +1,22 @@
+"""Gradient descent on R_ill of the harmful features alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from immunization.networks.extremes import eigenvalues, r_ill
+from immunization.networks.methods._descent import descend, sgd
+from immunization.networks.methods._problem import Problem
+
+EXTENDS = "_descent"
+PARAMETERS: dict[str, dict[str, Any]] = {}
+
+
+def immunize(problem: Problem, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    """Descend on R_ill(H_H)."""
+    return descend(
+        problem,
+        parameters,
+        lambda batch: {"harmful": r_ill(eigenvalues(batch.features_h, problem.ranks[1]))},
+        recipe=sgd(parameters),
+    )

@@ -1,0 +1,124 @@
+"""Files of pre-trained and immunized networks, as a publisher would release them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from immunization.errors import UserError
+from immunization.files import read_metadata, read_tensors
+from immunization.networks.backbones._backbone import Backbone, Layer, Tail
+from immunization.registry import load
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """θ₀.
+
+    Attributes:
+        name: label of the network.
+        backbone: in eval mode.
+        head: of D_P.
+        accuracy: on held-out images of D_P.
+        code: fingerprint of what made it.
+        metadata: of the file.
+    """
+
+    name: str
+    backbone: Backbone
+    head: nn.Linear
+    accuracy: float
+    code: str
+    metadata: dict[str, Any]
+
+
+def untrained(metadata: dict[str, Any]) -> Backbone:
+    """A network of the same kind with weights as torch draws them."""
+    parameters = metadata["parameters"] | {"weights": "pretrain"}
+    backbone: Backbone
+    backbone, _ = load("networks/backbones", metadata["use"]).build(parameters, metadata["size"])
+    return backbone
+
+
+def read_pretrained(path: Path | str, device: torch.device | str) -> Pretrained:
+    """Read the output of the stage pretrain.
+
+    Raises:
+        UserError: when it is unreadable.
+    """
+    tensors, metadata = read_tensors(path)
+    with torch.random.fork_rng(devices=[]):
+        backbone = untrained(metadata)
+    head = nn.Linear(backbone.width, metadata["classes"])
+    for module, start in ((backbone, "backbone."), (head, "head.")):
+        module.load_state_dict(
+            {n.removeprefix(start): v for n, v in tensors.items() if n.startswith(start)}
+        )
+    backbone.to(device).eval().requires_grad_(False)
+    return Pretrained(
+        metadata["network"],
+        backbone,
+        head.to(device),
+        metadata["accuracy"],
+        metadata["provenance"]["code"],
+        metadata,
+    )
+
+
+def release(tail: Tail, head: nn.Linear) -> dict[str, Tensor]:
+    """Tensors of an immunized network, without the trunk that it shares with θ₀."""
+    found = {f"tail.{n}": v for n, v in tail.state_dict().items()}
+    found |= {f"head.{n}": v for n, v in head.state_dict().items()}
+    return {n: v.detach().cpu() for n, v in found.items()}
+
+
+@dataclass(frozen=True)
+class Immunized:
+    """A file with one method's networks of one kind against one D_H, one a seed.
+
+    Attributes:
+        path: the file.
+        network, harmful, method: labels.
+        seeds: those that it holds.
+        code: fingerprint of what made it.
+    """
+
+    path: Path
+    network: str
+    harmful: str
+    method: str
+    seeds: list[int]
+    code: str
+
+    @staticmethod
+    def open(path: Path | str) -> Immunized:
+        """Read what it says of itself."""
+        m = read_metadata(path)
+        return Immunized(
+            Path(path), m["network"], m["harmful"], m["method"], m["seeds"],
+            m["provenance"]["code"],
+        )  # fmt: skip
+
+    def of_seed(
+        self, seed: int, pretrained: Pretrained, device: torch.device | str
+    ) -> tuple[Tail, nn.Linear]:
+        """Tail and head of one seed."""
+        tensors, _ = read_tensors(self.path)
+        start = f"seed{seed}."
+        own = {n.removeprefix(start): v for n, v in tensors.items() if n.startswith(start)}
+        if not own:
+            raise UserError(f"{self.path}: holds no seed {seed}. Delete it and run again.")
+        tail = Tail(pretrained.backbone)
+        if "tail.layer.theta" in own:
+            tail.layer = Layer(torch.empty_like(own["tail.layer.theta"]))
+        head = nn.Linear(pretrained.backbone.width, pretrained.head.out_features)
+        head.to(own["head.weight"].dtype)
+        for module, part in ((tail, "tail."), (head, "head.")):
+            module.load_state_dict(
+                {n.removeprefix(part): v for n, v in own.items() if n.startswith(part)}
+            )
+        return tail.to(device).eval(), head.to(device)

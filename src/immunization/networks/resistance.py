@@ -1,0 +1,210 @@
+"""What a released network withstands: steps to a held-out accuracy, best attacker against best.
+
+Pure functions on the curves of the attack stage. The goal of an attacker is a share of the best
+accuracy that attackers of its kind reach without immunization; a run that never gets there is
+censored at its last step.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from immunization.measures import interval, rfd, verdict
+
+PLACE = ["network", "harmful", "task", "role"]
+KINDS = {"linear_probe": "linear probe", "scratch": "from scratch"}
+FINE = "fine-tuning"
+
+
+def kind(use: str) -> str:
+    """Linear probes and fine-tuning are compared among themselves: their steps cost alike."""
+    return KINDS.get(use, FINE)
+
+
+def whole(curves: pd.DataFrame) -> pd.DataFrame:
+    """Tuned attackers who have all images."""
+    return curves[(curves["fraction"] == 1) & curves["tuned"].astype(bool)]
+
+
+def steps_to(steps: np.ndarray, accuracies: np.ndarray, goal: float) -> tuple[float, bool]:
+    """Steps until an accuracy is reached, and whether it never was.
+
+    Between two records the crossing is taken on a straight line over the logarithm of the step.
+
+    Args:
+        steps: recorded, ascending.
+        accuracies: there.
+        goal: wanted.
+    """
+    there = np.flatnonzero(accuracies >= goal)
+    if not len(there):
+        return float(steps[-1]), True
+    place = int(there[0])
+    if place == 0:
+        return float(steps[0]), False
+    low, high = accuracies[place - 1], accuracies[place]
+    share = (goal - low) / (high - low)
+    logs = np.log(steps[[place - 1, place]].astype(float))
+    return float(np.exp(logs[0] + share * (logs[1] - logs[0]))), False
+
+
+def best_accuracy(curves: pd.DataFrame, keys: list[str]) -> pd.Series:
+    """Highest accuracy at any record and by any member, by the keys and seed, then the mean."""
+    top = curves.groupby([*keys, "seed"])["accuracy"].max()
+    return top.groupby(keys).mean()
+
+
+def with_goal(curves: pd.DataFrame, uses: dict[str, str], target: float, by: str) -> pd.DataFrame:
+    """Adds ``kind`` and ``goal``.
+
+    Args:
+        curves: of tuned attackers with all images.
+        uses: files that labels of attackers stand for.
+        target: share of the reference's best accuracy.
+        by: column that attackers share a goal in, ``attack`` or ``kind``.
+    """
+    curves = curves.assign(kind=curves["attack"].map(uses).map(kind))
+    reference = curves[curves["method"] == "identity"]
+    keys = ["network", "task", by]
+    goal = target * best_accuracy(reference, keys)
+    wanted = goal.reindex(pd.MultiIndex.from_frame(curves[keys])).to_numpy()
+    return curves.assign(goal=wanted)
+
+
+def times(curves: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Steps of the fastest member to the goal, one row a (place, method, seed, `by`).
+
+    A control runs once for all methods and stays with the reference.
+    """
+    rows = []
+    keys = [*PLACE, "method", "seed", by]
+    for group, part in curves.groupby(keys, sort=False):
+        found = []
+        for _, run in part.groupby(["attack", "member"], sort=False):
+            run = run.sort_values("step")
+            values = steps_to(
+                run["step"].to_numpy(), run["accuracy"].to_numpy(), run["goal"].iloc[0]
+            )
+            found.append((*values, run["attack"].iloc[0], run["member"].iloc[0]))
+        reached = [f for f in found if not f[1]]
+        steps, censored, attack, member = min(reached) if reached else max(found)
+        rows.append(
+            dict(zip(keys, group, strict=True))
+            | {
+                "steps": steps, "censored": censored, "fastest": f"{attack}: {member}",
+                "accuracy": part["accuracy"].max(), "goal": part["goal"].iloc[0],
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def slowdowns(times_: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Slowdown of each method over the reference: geometric mean over seeds and its 95 % interval.
+
+    Args:
+        times_: of `times`.
+        by: as there.
+
+    Returns:
+        One row a (place, method, `by`): steps and accuracy (means), slowdown, low, high, bound,
+        verdict, and the fastest attacker of the first seed.
+    """
+    reference = times_[times_["method"] == "identity"]
+    base = reference.set_index(["network", "task", "seed", by])
+    base = base[~base.index.duplicated()]
+    rows = []
+    for group, part in times_.groupby([*PLACE, "method", by], sort=False):
+        place = dict(zip([*PLACE, "method", by], group, strict=True))
+        index = pd.MultiIndex.from_frame(part[["network", "task", "seed", by]])
+        before = base.reindex(index)
+        known = ~before["censored"].fillna(True).astype(bool).to_numpy()
+        ratio = part["steps"].to_numpy() / before["steps"].to_numpy(float)
+        bound = bool(part["censored"].any())
+        if known.all() and len(ratio):
+            middle, low, high = interval(np.maximum(ratio, 1e-12))
+        else:
+            middle = low = high = float("nan")
+        rows.append(
+            place
+            | {
+                "steps": part["steps"].mean(),
+                "reference_steps": before["steps"].mean(),
+                "accuracy": part["accuracy"].mean(),
+                "accuracy_std": part["accuracy"].std(ddof=1),
+                "reference_accuracy": before["accuracy"].mean(),
+                "goal": part["goal"].mean(),
+                "slowdown": middle,
+                "low": low,
+                "high": high,
+                "bound": bound,
+                "verdict": verdict(middle, low, bound),
+                "fastest": part["fastest"].iloc[0],
+                "seeds": len(part),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def attacks_table(curves: pd.DataFrame, uses: dict[str, str], target: float) -> pd.DataFrame:
+    """Every attacker against every method, each attacker with a goal of its own."""
+    own = with_goal(whole(curves), uses, target, "attack")
+    table = slowdowns(times(own, "attack"), "attack")
+    table["kind"] = table["attack"].map(uses).map(kind)
+    return table.merge(deviations(own), how="left", on=[*PLACE, "method", "attack"])
+
+
+def deviations(curves: pd.DataFrame) -> pd.DataFrame:
+    """RFD of each attacker's best member, unsigned and signed."""
+    keys = [*PLACE, "method", "attack", "seed"]
+    area = curves.groupby([*keys, "member"], sort=False)["accuracy"].agg(["mean", "size"])
+    # Closed forms have a single record, and no curve.
+    area = area[area["size"] > 1]["mean"].reset_index()
+    best = area.loc[area.groupby(keys)["mean"].idxmax(), [*keys, "member"]]
+    chosen = curves.merge(best, on=[*keys, "member"])
+    reference = chosen[chosen["method"] == "identity"]
+    index = ["network", "task", "attack", "seed", "step"]
+    base = reference.drop_duplicates(index).set_index(index)["accuracy"]
+    rows = []
+    for group, part in chosen.groupby([*PLACE, "method", "attack"], sort=False):
+        before = base.reindex(pd.MultiIndex.from_frame(part[index])).to_numpy()
+        both = before > 0
+        found = rfd(before[both], part["accuracy"].to_numpy()[both])
+        rows.append(
+            dict(zip([*PLACE, "method", "attack"], group, strict=True))
+            | {"rfd": found[0], "rfd_signed": found[1]}
+        )
+    return pd.DataFrame(rows)
+
+
+def resistance_table(curves: pd.DataFrame, uses: dict[str, str], target: float) -> pd.DataFrame:
+    """Best attacker against best attacker, for linear probes and for fine-tuning; with selectivity.
+
+    Selectivity is log S on D_H minus the largest log S over third tasks.
+    """
+    own = with_goal(whole(curves), uses, target, "kind")
+    own = own[own["kind"] != KINDS["scratch"]]
+    table = slowdowns(times(own, "kind"), "kind")
+    keys = ["network", "harmful", "method", "kind"]
+    third = table[table["role"] == "T"].assign(log=lambda t: np.log(t["slowdown"]))
+    worst = third.groupby(keys)["log"].max().rename("worst_third")
+    harmful = table[table["role"] == "H"].merge(worst.reset_index(), how="left", on=keys)
+    harmful["selectivity"] = np.log(harmful["slowdown"]) - harmful["worst_third"]
+    few = curves[(curves["fraction"] < 1) & (curves["role"] == "H")]
+    if len(few):
+        least = few[few["fraction"] == few["fraction"].min()]
+        least = least.assign(kind=least["attack"].map(uses).map(kind))
+        accuracy = best_accuracy(least, keys).rename("accuracy_few")
+        harmful = harmful.merge(accuracy.reset_index(), how="left", on=keys)
+    else:
+        harmful["accuracy_few"] = np.nan
+    return harmful
+
+
+def plain_sgd(curves: pd.DataFrame, uses: dict[str, str], target: float) -> pd.DataFrame:
+    """Slowdown of SGD on unrepaired features alone, the attacker that the paper has in mind."""
+    own = with_goal(whole(curves), uses, target, "attack")
+    probe = own["attack"].map(uses) == "linear_probe"
+    naive = own["member"].str.startswith("sgd") & own["member"].str.endswith(", none")
+    own = own[probe & naive & (own["role"] == "H")]
+    return slowdowns(times(own, "kind"), "kind") if len(own) else pd.DataFrame()

@@ -1,0 +1,289 @@
+"""Stage 4 of a study of networks: condition numbers of features, and Hessians, before and after.
+
+    python -m immunization.networks.spectrum --images images/*.safetensors --primary cifar10 \\
+        --harmful cars --pretrained … --immunized immunized/*/*.safetensors --parameters '{…}' \\
+        --progress FOLDER --spectra … --densities …
+
+Writes one row a (network, D_H, method, seed, role) with the spectrum of FᵀF, and one a (network,
+D_H, method, seed) with the density of the trainable part's Hessian.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from hessian_spectrum import (
+    NotConvergedError,
+    effective_rank,
+    network_hessian,
+    operator_eigenpairs,
+    range_factor,
+    released_condition,
+    ridge_condition,
+    softmax_probe_operator,
+    softmax_probe_spectrum,
+    spectral_density,
+)
+from immunization import stage
+from immunization.engines._job import Unit
+from immunization.files import write_table
+from immunization.networks.activations import Activations, spread_rows
+from immunization.networks.backbones._backbone import Classifier, Tail
+from immunization.networks.released import Immunized, read_pretrained
+from immunization.networks.store import ImageSet
+from immunization.networks.training import accuracy, prepare_device
+from immunization.progress import identity_of, run_units
+from immunization.provenance import provenance
+from immunization.seeding import seeded
+
+
+class Subject(NamedTuple):
+    """What all measurements of one network and D_H share.
+
+    Attributes:
+        parts: activations by role, P, H and labels of third tasks.
+        test: held-out activations of D_P.
+    """
+
+    parts: dict[str, Activations]
+    test: Activations
+
+
+@torch.no_grad()
+def features_of(tail: nn.Module, part: Activations) -> Tensor:
+    """Features of every image of a part by a tail in float64, (N, D)."""
+    return torch.cat([tail(activations.double()) for activations, _ in part.in_order(1024)])
+
+
+def feature_spectrum(features: Tensor, ridge: float) -> dict[str, Any]:
+    """Spectrum of FᵀF over its numerical rank, by every definition of κ.
+
+    Args:
+        features: F, (N, D), float64, N ≫ D.
+        ridge: of the ridge condition number, relative to σ_1.
+    """
+    factor = range_factor(features)
+    values = factor.singular_values.square().flip(0)
+    released = released_condition(values, features.shape[1])
+    unit = features / features.square().mean().sqrt()
+    unit_values = values / features.square().mean()
+    released_unit = released_condition(unit_values, unit.shape[1])
+    return {
+        "rows": len(features),
+        "dimension": features.shape[1],
+        "rank": factor.rank,
+        "rank_tolerance": factor.tolerance,
+        "kappa": float(values[-1] / values[0]),
+        "kappa_released": float(released.value),
+        "kappa_released_floored": bool(released.floored),
+        "kappa_released_unit": float(released_unit.value),
+        "kappa_ridge": float(ridge_condition(values, factor.rank, ridge)),
+        "ridge": ridge,
+        "effective_rank": float(effective_rank(values)),
+        "sigma_max": float(values[-1] / len(features)),
+        "feature_rms": float(features.square().mean().sqrt()),
+        "eigenvalues": values.cpu().numpy(),
+    }
+
+
+def group_condition(features: Tensor, groups: int, rows: int, key: tuple[Any, ...]) -> dict[str, float]:
+    """The paper's protocol: κ of FᵀF on groups of so many samples, averaged over groups.
+
+    A group of 100 samples has rank at most 100: over the whole space FᵀF is singular, and the
+    released κ is its floor.
+
+    Args:
+        features: (N, D).
+        groups: number of groups.
+        rows: samples in each.
+        key: of the draw, the same for all methods.
+    """
+    rows = min(rows, len(features))
+    order = [torch.randperm(len(features), generator=seeded(*key, g))[:rows] for g in range(groups)]
+    values = torch.linalg.svdvals(torch.stack([features[o.to(features.device)] for o in order]))
+    squares = values.square()
+    tolerance = (max(rows, features.shape[1]) * torch.finfo(torch.float64).eps) ** 2
+    there = squares > tolerance * squares[:, :1]
+    smallest = torch.where(there, squares, torch.inf).amin(dim=1)
+    released = released_condition(squares.flip(-1), features.shape[1])
+    return {
+        "kappa_groups": float((squares[:, 0] / smallest).mean()),
+        "kappa_groups_released": float(released.value.mean()),
+        "groups_floored": float(released.floored.double().mean()),
+    }
+
+
+def probe_hessian(features: Tensor, head: nn.Linear, parameters: dict[str, Any], key: tuple[Any, ...]) -> dict[str, float]:
+    """Largest eigenvalue, trace and κ of the softmax probe's Hessian at D_P's own head, for features
+    of unit scale.
+
+    κ is NaN where its smallest eigenvalue does not converge, or is round-off: a sure head has
+    classes that it hardly ever confuses. (At a probe of zero, where training on D_H begins, the
+    Hessian is (I/C − 11ᵀ/C²) ⊗ FᵀF/N, and κ that of FᵀF.)
+    """
+    rms = features.square().mean().sqrt()
+    features = features[: parameters["probe_rows"]] / rms
+    with torch.no_grad():
+        weight, bias = head.weight.double(), head.bias.double()
+        logits = nn.functional.linear(features * rms, weight, bias)
+    answers = logits.softmax(dim=1)
+    operator = softmax_probe_operator(features, answers)
+    found = dict.fromkeys(("probe_kappa", "probe_largest", "probe_trace"), float("nan"))
+    assert operator.trace is not None
+    found["probe_trace"] = operator.trace
+    budget = parameters["probe_products"]
+    try:
+        top = operator_eigenpairs(
+            operator, generator=seeded(*key), tolerance=1e-4, max_products=budget
+        )
+        found["probe_largest"] = float(top.values[0])
+        whole = softmax_probe_spectrum(
+            features, answers, generator=seeded(*key), tolerance=1e-4, max_products=budget
+        )
+        found["probe_kappa"] = whole.condition
+    except (NotConvergedError, ValueError):
+        stage.LOG.info("the softmax probe's smallest eigenvalue is not resolved")
+    return found
+
+
+def trainable_density(
+    tail: Tail, head: nn.Linear, part: Activations, parameters: dict[str, Any], key: tuple[Any, ...]
+) -> dict[str, Any]:
+    """Density of the Hessian of D_P's loss on the tail, in float32."""
+    rows = spread_rows(part.labels, parameters["density_rows"])
+    model = Classifier(copy.deepcopy(tail).float(), copy.deepcopy(head).float()).eval()
+    for parameter in model.body.parameters():
+        parameter.requires_grad_(True)
+    activations = next(iter(part.batches([rows])))
+    operator = network_hessian(
+        model,
+        nn.functional.cross_entropy,
+        [(activations, part.labels[rows])],
+        parameters=["body"],
+        check=False,
+    )
+    # Fused attention has no second derivative.
+    with sdpa_kernel(SDPBackend.MATH):
+        density = spectral_density(
+            operator, generator=seeded(*key), vectors=1, steps=parameters["density_steps"]
+        )
+    return {
+        "hessian_largest": density.largest,
+        "hessian_smallest": density.smallest,
+        "hessian_residual": density.largest_residual,
+        "hessian_trace": density.trace().value,
+        "hessian_parameters": density.dimension,
+        "nodes": density.nodes[0].cpu().numpy(),
+        "weights": density.weights[0].cpu().numpy(),
+    }
+
+
+def measure(
+    subject: Subject,
+    tail: Tail,
+    head: nn.Linear,
+    keys: dict[str, Any],
+    parameters: dict[str, Any],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of both tables for one released network."""
+    wide = copy.deepcopy(tail).double()
+    rows = []
+    for role, part in subject.parts.items():
+        features = features_of(wide, part)
+        draw = (keys["network"], role, "groups")
+        found = feature_spectrum(features, parameters["ridge"])
+        found |= group_condition(features, parameters["groups"], parameters["group_rows"], draw)
+        if role == "P":
+            found |= probe_hessian(features, head, parameters, (*draw, "probe"))
+        rows.append(keys | {"role": role} | found)
+    answer = Classifier(tail, head)
+    density = trainable_density(
+        tail, head, subject.parts["P"], parameters, (keys["network"], "density")
+    )
+    density["accuracy_p"] = accuracy(answer, subject.test.in_order(), half=False)
+    return pd.DataFrame(rows), pd.DataFrame([keys | density])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of the stage."""
+    parser = argparse.ArgumentParser(description="Spectra of all networks of a study.")
+    parser.add_argument("--images", nargs="+", required=True, help="outputs of prepare")
+    parser.add_argument("--primary", required=True, help="label of D_P")
+    parser.add_argument("--harmful", nargs="+", required=True, help="labels of D_H")
+    parser.add_argument("--third", nargs="*", default=[], help="labels of third tasks")
+    parser.add_argument("--pretrained", nargs="+", required=True, help="outputs of pretrain")
+    parser.add_argument("--immunized", nargs="+", required=True, help="outputs of immunize")
+    parser.add_argument("--parameters", type=stage.parse_json, required=True, help="JSON object")
+    parser.add_argument("--progress", type=Path, required=True, help="folder for finished pieces")
+    parser.add_argument("--deterministic", action="store_true")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--spectra", required=True, help="Parquet file to write")
+    parser.add_argument("--densities", required=True, help="Parquet file to write")
+    options = parser.parse_args(arguments)
+    device = stage.choose_device(options.device)
+    prepare_device(device, options.threads, deterministic=options.deterministic)
+    parameters = options.parameters
+    paths = {Path(path).stem: path for path in options.images}
+    sets = {
+        name: ImageSet(paths[name], device)
+        for name in (options.primary, *options.harmful, *options.third)
+    }
+    record = provenance(["immunization.networks.spectrum"], parameters)
+    files = [Immunized.open(path) for path in options.immunized]
+    frames: list[tuple[pd.DataFrame, pd.DataFrame]] = []
+    units: list[Unit] = []
+    for path in options.pretrained:
+        pretrained = read_pretrained(path, device)
+        known: dict[str, Activations] = {}
+
+        def part(name: str, split: str = "train", pretrained: Any = pretrained, known: Any = known) -> Activations:
+            if (key := f"{name}.{split}") not in known:
+                store = sets[name].part(split)
+                rows = spread_rows(store.labels, parameters["rows"] if split == "train" else None)
+                known[key] = Activations(
+                    pretrained.backbone, store, sets[name].size, rows=rows
+                )
+            return known[key]
+
+        for file in files:
+            if file.network != pretrained.name:
+                continue
+            for seed in file.seeds:
+
+                def run(file: Any = file, seed: int = seed, pretrained: Any = pretrained, part: Any = part) -> Any:
+                    tail, head = file.of_seed(seed, pretrained, device)
+                    roles = {"P": options.primary, "H": file.harmful}
+                    roles |= {name: name for name in options.third}
+                    subject = Subject(
+                        {role: part(name) for role, name in roles.items()},
+                        part(options.primary, "test"),
+                    )
+                    keys = {
+                        "network": file.network, "harmful": file.harmful, "method": file.method,
+                        "seed": seed, "code": file.code,
+                    }  # fmt: skip
+                    return measure(subject, tail, head, keys, parameters)
+
+                key = [file.network, file.harmful, file.method, seed, identity_of(file.path)]
+                units.append(Unit({"subject": key}, run))
+    base = [
+        record, device, [identity_of(p) for p in (*options.pretrained, *paths.values())],
+    ]  # fmt: skip
+    frames = run_units(units, options.progress, base, 1, ("spectra", "densities"))
+    for place, out in enumerate((options.spectra, options.densities)):
+        frame = pd.concat([found[place] for found in frames], ignore_index=True)
+        frame.attrs["provenance"] = record
+        write_table(out, frame)
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,255 @@
+"""One training loop for all that learns: steps as CUDA graphs, rates, and checkpoints.
+
+What a step sees depends on the seed and the step's number alone, so that a run which was killed
+goes on where its checkpoint stands as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hessian_spectrum.replay import capture
+from immunization.errors import UserError
+from immunization.files import read_tensors, write_tensors
+from immunization.seeding import seed_of, seeded
+
+WARM = 3
+"""Steps done one by one before a step is captured as a graph: they make handles and workspaces."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to step.
+
+    Attributes:
+        optimiser: sgd (Nesterov momentum 0.9), adamw or adam.
+        learning_rate: the largest.
+        weight_decay: of weights with two axes or more.
+        schedule: one_cycle (up over a fifth of the steps, then a cosine to nothing) or constant.
+        label_smoothing: of the cross-entropy.
+    """
+
+    optimiser: str = "sgd"
+    learning_rate: float = 0.1
+    weight_decay: float = 0.0
+    schedule: str = "one_cycle"
+    label_smoothing: float = 0.0
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        rise = max(1, round(0.2 * steps))
+        if step < rise:
+            return self.learning_rate * (step + 1) / rise
+        done = (step - rise) / max(1, steps - rise)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+    def make(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+        """The optimiser, with a learning rate that a captured graph reads from the device."""
+        chosen = [p for p in parameters if p.requires_grad]
+        on_gpu = chosen[0].is_cuda
+        rate: Any = (
+            torch.tensor(self.learning_rate, device=chosen[0].device)
+            if on_gpu
+            else self.learning_rate
+        )
+        groups = [
+            {"params": [p for p in chosen if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in chosen if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        if self.optimiser == "sgd":
+            return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True, fused=on_gpu)
+        if self.optimiser in ("adam", "adamw"):
+            return torch.optim.AdamW(
+                groups, lr=rate, fused=on_gpu, capturable=on_gpu, betas=(0.9, 0.999)
+            )
+        raise ValueError(f"Optimisers are sgd, adam and adamw. Got {self.optimiser!r}.")
+
+
+class Stepper:
+    """Training steps of a model on batches of one shape.
+
+    Args:
+        model: in the mode that is meant; maps inputs to logits.
+        recipe: how to step.
+        half: run the network in bfloat16 where that is faster; weights and losses stay float32.
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe, *, half: bool) -> None:
+        self.model, self.recipe, self.half = model, recipe, half
+        self.optimiser = recipe.make(model.parameters())
+        self._count = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: Tensor
+        self._labels: Tensor
+        self._loss: Tensor
+
+    def _work(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        kind = inputs.device.type
+        # A cache of cast weights would outlive the step inside a graph.
+        with torch.autocast(kind, torch.bfloat16, enabled=self.half, cache_enabled=False):
+            logits = self.model(inputs)
+        loss = nn.functional.cross_entropy(
+            logits.float(), labels, label_smoothing=self.recipe.label_smoothing
+        )
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        return loss.detach()
+
+    def step(self, inputs: Tensor, labels: Tensor, rate: float) -> Tensor:
+        """One step; the loss before it."""
+        for group in self.optimiser.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        self._count += 1
+        if self._graph is None:
+            self.optimiser.zero_grad(set_to_none=True)
+            if not inputs.is_cuda or self._count <= WARM:
+                return self._work(inputs, labels)
+            self._inputs, self._labels = inputs.clone(), labels.clone()
+            self._graph, self._loss = capture(
+                lambda: self._work(self._inputs, self._labels), inputs.device
+            )
+        self._inputs.copy_(inputs)
+        self._labels.copy_(labels)
+        self._graph.replay()
+        return self._loss.clone()
+
+    def restart(self, state: dict[str, Tensor]) -> None:
+        """Begin anew from other weights, in the same memory, so that the graph stays good."""
+        with torch.no_grad():
+            own = self.model.state_dict()
+            for name, value in state.items():
+                own[name].copy_(value)
+            for tensors in self.optimiser.state.values():
+                for value in tensors.values():
+                    if isinstance(value, Tensor):
+                        value.zero_()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a later process needs to go on."""
+        found = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimiser.state.get(parameter, {}).items():
+                if isinstance(value, Tensor):
+                    found[f"optimiser.{key}.{name}"] = value
+        return found
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """The counterpart of `tensors`."""
+        self.model.load_state_dict(
+            {n.removeprefix("model."): v for n, v in tensors.items() if n.startswith("model.")}
+        )
+        parameters = dict(self.model.named_parameters())
+        for name, value in tensors.items():
+            if name.startswith("optimiser."):
+                _, key, owner = name.split(".", 2)
+                self.optimiser.state[parameters[owner]][key] = value.clone()
+
+
+class Checkpoint:
+    """A file that a long run writes every few minutes, and goes on from.
+
+    Args:
+        path: a .safetensors file; None for a run without checkpoints.
+        key: what the run depends on, as JSON; a file with another key is not used.
+        every: seconds between two writes.
+    """
+
+    def __init__(self, path: Path | None, key: Any, every: float = 120.0) -> None:
+        self.path, self.key, self.every = path, key, every
+        self._last = time.monotonic()
+
+    def read(self, device: torch.device | str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Tensors and metadata of an unfinished run like this one, if there is one."""
+        if self.path is None or not self.path.is_file():
+            return None
+        try:
+            tensors, metadata = read_tensors(self.path, str(device))
+        except UserError:  # damaged on disk: begin anew
+            return None
+        return (tensors, metadata["state"]) if metadata.get("key") == self.key else None
+
+    def due(self) -> bool:
+        """Whether it is time to write."""
+        return self.path is not None and time.monotonic() - self._last >= self.every
+
+    def write(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Write now, atomically."""
+        if self.path is not None:
+            write_tensors(self.path, tensors, {"key": self.key, "state": state})
+            self._last = time.monotonic()
+
+    def remove(self) -> None:
+        """The run is done."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def epoch_order(count: int, batch: int, seed: tuple[object, ...], epoch: int) -> list[Tensor]:
+    """Numbers of the images of each step of an epoch; what does not fill a batch is left out.
+
+    With fewer images than a batch, all of them are one.
+    """
+    order = torch.randperm(count, generator=seeded(*seed, "order", epoch))
+    batch = min(batch, count)
+    return [order[i : i + batch] for i in range(0, count - batch + 1, batch)]
+
+
+def steps_per_epoch(count: int, batch: int) -> int:
+    """Steps of an epoch."""
+    return count // min(batch, count)
+
+
+def step_generator(device: torch.device | str, *parts: object) -> torch.Generator:
+    """A generator on a device, for what is drawn anew at every step."""
+    return torch.Generator(device=device).manual_seed(seed_of(*parts))
+
+
+@torch.no_grad()
+def accuracy(
+    model: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]], *, half: bool
+) -> float:
+    """Share of samples whose largest logit is at their label."""
+    hits: Tensor | None = None
+    count = 0
+    for inputs, labels in batches:
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=half):
+            right = (model(inputs).argmax(dim=1) == labels).sum()
+        hits = right if hits is None else hits + right
+        count += len(labels)
+    return float(hits) / count if hits is not None else float("nan")
+
+
+def prepare_device(
+    device: str, threads: int, *, deterministic: bool, try_kernels: bool = False
+) -> None:
+    """Settings of a process that trains networks.
+
+    Args:
+        device: cuda or cpu.
+        threads: of operations on a CPU.
+        deterministic: only kernels that give the same bits every time.
+        try_kernels: time several kernels for each convolution first, which pays for whole networks.
+    """
+    torch.set_num_threads(threads)
+    # Matrices of spectra and of regularizers stay float32 or better; networks use bfloat16.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = try_kernels and device == "cuda" and not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)

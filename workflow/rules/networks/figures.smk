@@ -1,0 +1,52 @@
+FIGURE_INPUTS = {
+    "spectra": rules.spectrum.output.spectra,
+    "densities": rules.spectrum.output.densities,
+    "curves": attack_files("curves"),
+}
+
+# One rule a figure of the config.
+for label, entry in STUDY["figures"].items():
+
+    rule:
+        name:
+            f"figure_{label}"
+        input:
+            study=rules.study.output[0],
+            results=[
+                path
+                for paths in FIGURE_INPUTS.values()
+                for path in ([paths] if isinstance(paths, str) else paths)
+            ],
+            code=[source("networks/figure.py"), source("figure.py")],
+            component=source(f"networks/figures/{entry['use']}.py"),
+        output:
+            report(
+                [path for path in figure_files(label) if path.endswith(".svg")],
+                caption="../../report/figure.rst",
+                category="Figures",
+                subcategory=label.replace("_", " "),
+            ),
+            [path for path in figure_files(label) if not path.endswith(".svg")],
+        log:
+            f"{LOGS}/figures/{label}.log",
+        benchmark:
+            f"{LOGS}/benchmark/figures/{label}.jsonl"
+        localrule: True
+        conda:
+            "../../../envs/plotting.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=30,
+        params:
+            figure=entry["use"],
+            parameters=compact(entry["parameters"]),
+            caption=components("networks/figures")[entry["use"]].traits.get("CAPTION", ""),
+            paths=compact(FIGURE_INPUTS),
+            code=fingerprint(
+                "immunization.networks.figure", f"immunization.networks.figures.{entry['use']}"
+            ),
+        shell:
+            '"$PYTHON" -m immunization.networks.figure --figure {params.figure}'
+            " --paths {params.paths:q} --parameters {params.parameters:q}"
+            " --study {input.study:q} --out {output:q} 2> {log:q}"

@@ -1,0 +1,47 @@
+rule immunize:
+    input:
+        images=[
+            f"{RESULTS}/images/{label}.safetensors"
+            for label in (STUDY["primary"], *STUDY["harmful"])
+        ],
+        pretrained=PRETRAINED,
+        code=source("networks/immunize.py"),
+        component=lambda wildcards: source(
+            f"networks/methods/{STUDY['methods'][wildcards.method]['use']}.py"
+        ),
+    output:
+        expand(
+            f"{RESULTS}/immunized/{{{{method}}}}/{{setting}}.{{suffix}}",
+            setting=SETTINGS,
+            suffix=("safetensors", "parquet"),
+        ),
+    log:
+        f"{LOGS}/immunize/{{method}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/immunize/{{method}}.jsonl"
+    conda:
+        "../../../envs/networks.yaml"
+    threads: STUDY["threads"]
+    resources:
+        mem_mb=lambda wildcards, attempt: 12000 * attempt,
+        runtime=240,
+        gpu=GPU,
+    params:
+        use=lambda wildcards: STUDY["methods"][wildcards.method]["use"],
+        parameters=lambda wildcards: compact(STUDY["methods"][wildcards.method]["parameters"]),
+        primary=STUDY["primary"],
+        harmful=STUDY["harmful"],
+        seeds=compact(STUDY["seeds"]),
+        exact=EXACT,
+        progress=f"{RESULTS}/progress/immunize",
+        folder=lambda wildcards: f"{RESULTS}/immunized/{wildcards.method}",
+        code=lambda wildcards: fingerprint(
+            "immunization.networks.immunize",
+            f"immunization.networks.methods.{STUDY['methods'][wildcards.method]['use']}",
+        ),
+    shell:
+        '"$PYTHON" -m immunization.networks.immunize --label {wildcards.method}'
+        " --method {params.use} --parameters {params.parameters:q} --images {input.images:q}"
+        " --primary {params.primary} --harmful {params.harmful} --pretrained {input.pretrained:q}"
+        " --seeds {params.seeds:q} --progress {params.progress:q} --out {params.folder:q}"
+        ' --threads {threads}{params.exact} $CHECKPOINT --device "$DEVICE" 2> {log:q}'

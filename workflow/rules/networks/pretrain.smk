@@ -1,0 +1,36 @@
+rule pretrain:
+    input:
+        images=f"{RESULTS}/images/{STUDY['primary']}.safetensors",
+        code=source("networks/pretrain.py"),
+        component=lambda wildcards: source(
+            f"networks/backbones/{STUDY['networks'][wildcards.network]['use']}.py"
+        ),
+    output:
+        f"{RESULTS}/pretrained/{{network}}.safetensors",
+    log:
+        f"{LOGS}/pretrain/{{network}}.log",
+    benchmark:
+        f"{LOGS}/benchmark/pretrain/{{network}}.jsonl"
+    conda:
+        "../../../envs/networks.yaml"
+    threads: STUDY["threads"]
+    resources:
+        mem_mb=lambda wildcards, attempt: 12000 * attempt,
+        runtime=240,
+        gpu=GPU,
+    params:
+        use=lambda wildcards: STUDY["networks"][wildcards.network]["use"],
+        parameters=lambda wildcards: compact(STUDY["networks"][wildcards.network]["parameters"]),
+        seed=STUDY["seeds"][0],
+        exact=EXACT,
+        # Checkpoints, which a killed job goes on from: no output, so that they stay.
+        progress=f"{RESULTS}/progress/pretrain",
+        code=lambda wildcards: fingerprint(
+            "immunization.networks.pretrain",
+            f"immunization.networks.backbones.{STUDY['networks'][wildcards.network]['use']}",
+        ),
+    shell:
+        '"$PYTHON" -m immunization.networks.pretrain --name {wildcards.network} --use {params.use}'
+        " --parameters {params.parameters:q} --images {input.images:q} --seed {params.seed}"
+        " --progress {params.progress:q} --out {output:q} --threads {threads}{params.exact}"
+        ' $CHECKPOINT --device "$DEVICE" 2> {log:q}'

@@ -1,0 +1,39 @@
+localrules:
+    report_page,
+
+
+rule report_page:
+    input:
+        study=rules.study.output[0],
+        tables=rules.tables.output,
+        figures=FIGURES,
+        spectra=rules.spectrum.output.spectra,
+        code=[
+            source("networks/report.py"),
+            source("networks/report.html.jinja"),
+            source("page.html.jinja"),
+            source("macros.html.jinja"),
+        ],
+    output:
+        report(
+            f"{RESULTS}/report.html",
+            caption="../../report/page.rst",
+            category="Report",
+        ),
+    log:
+        f"{LOGS}/report.log",
+    benchmark:
+        f"{LOGS}/benchmark/report.jsonl"
+    conda:
+        "../../../envs/plotting.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        tables=lambda wildcards, input: os.path.dirname(input.tables[0]),
+        code=fingerprint("immunization.networks.report"),
+    shell:
+        '"$PYTHON" -m immunization.networks.report --study {input.study:q}'
+        " --tables {params.tables:q} --figures {input.figures:q} --spectra {input.spectra:q}"
+        " --out {output:q} 2> {log:q}"
