@@ -22,7 +22,7 @@ from immunization.networks.backbones._backbone import Tail
 from immunization.networks.methods._problem import Problem
 from immunization.networks.released import Pretrained, read_pretrained, release
 from immunization.networks.store import ImageSet
-from immunization.networks.training import Checkpoint, prepare_device
+from immunization.networks.training import Checkpoint, clear, prepare_device
 from immunization.progress import identity_of
 from immunization.provenance import provenance
 from immunization.registry import load
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--harmful", nargs="+", required=True, help="labels of D_H")
     parser.add_argument("--pretrained", nargs="+", required=True, help="outputs of pretrain")
     parser.add_argument("--seeds", type=stage.parse_json, required=True, help="JSON list")
-    parser.add_argument("--progress", type=Path, required=True, help="folder for unfinished work")
+    parser.add_argument("--progress", type=Path, required=True, help="own folder of the job")
     parser.add_argument("--checkpoint-seconds", type=float, default=120.0)
     parser.add_argument("--deterministic", action="store_true")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
@@ -121,8 +121,7 @@ def main(arguments: list[str] | None = None) -> None:
                 },
             )
             write_table(f"{base}.parquet", pd.concat(frames, ignore_index=True))
-    for path in options.progress.glob(f"{options.label}.*"):
-        path.unlink()
+    clear(options.progress)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from immunization.networks.training import (
     Recipe,
     Stepper,
     accuracy,
+    clear,
     epoch_order,
     prepare_device,
     step_generator,
@@ -94,18 +95,18 @@ def train(
     batch, epochs = parameters["batch"], parameters["epochs"]
     per_epoch = steps_per_epoch(len(store), batch)
     curve: list[dict[str, float]] = []
-    begin = 0
+    step, losses = 0, []
     kept = checkpoint.read(device)
     if kept is not None:
+        losses = list(kept[0].pop("losses"))
         stepper.load(kept[0])
-        begin, curve = kept[1]["step"], kept[1]["curve"]
-        stage.LOG.info("goes on from step %d", begin)
-    began, step = time.monotonic(), begin
-    for epoch in range(begin // per_epoch, epochs):
+        step, curve = kept[1]["step"], kept[1]["curve"]
+        stage.LOG.info("goes on from step %d", step)
+    began = time.monotonic()
+    for epoch in range(len(curve), epochs):
         order = epoch_order(len(store), batch, ("pretrain", seed), epoch)
         order = [rows.to(device) for rows in order[step - epoch * per_epoch :]]
         model.train()
-        losses = []
         for rows, pixels in zip(order, store.batches(order), strict=True):
             generator = step_generator(device, "pretrain", seed, step)
             pixels = augmented(
@@ -118,10 +119,11 @@ def train(
             losses.append(stepper.step(inputs, store.labels[rows], rate))
             step += 1
             if checkpoint.due():
-                checkpoint.write(stepper.tensors(), {"step": step, "curve": curve})
+                tensors = stepper.tensors() | {"losses": torch.stack(losses)}
+                checkpoint.write(tensors, {"step": step, "curve": curve})
         model.eval()
         found = accuracy(model, test_batches(backbone, images.test, images.size, half), half=half)
-        loss = float(torch.stack(losses).mean()) if losses else float("nan")
+        loss, losses = float(torch.stack(losses).mean()), []
         if loss != loss:
             raise UserError(
                 f"pre-training diverged in epoch {epoch + 1}: the loss is not a number. Lower "
@@ -143,7 +145,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--parameters", type=stage.parse_json, required=True, help="JSON object")
     parser.add_argument("--images", required=True, help="output of prepare for D_P")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--progress", type=Path, required=True, help="folder for checkpoints")
+    parser.add_argument("--progress", type=Path, required=True, help="own folder for checkpoints")
     parser.add_argument("--checkpoint-seconds", type=float, default=120.0)
     parser.add_argument("--deterministic", action="store_true")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
@@ -198,7 +200,7 @@ def main(arguments: list[str] | None = None) -> None:
             "provenance": record,
         },
     )
-    checkpoint.remove()
+    clear(options.progress)
     stage.LOG.info(
         "%s: accuracy %.2f %% on held-out images of D_P, %.1f s",
         options.name, 100 * found, time.monotonic() - began,

@@ -138,7 +138,9 @@ def slowdowns(times_: pd.DataFrame, by: str) -> pd.DataFrame:
                 "low": low,
                 "high": high,
                 "bound": bound,
-                "verdict": verdict(middle, low, bound),
+                "verdict": "reference"
+                if place["method"] == "identity"
+                else verdict(middle, low, bound),
                 "fastest": part["fastest"].iloc[0],
                 "seeds": len(part),
             }

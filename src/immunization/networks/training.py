@@ -199,6 +199,12 @@ class Checkpoint:
             self.path.unlink(missing_ok=True)
 
 
+def clear(folder: Path) -> None:
+    """Empty a job's own folder of unfinished work: also of what a kill left amid a write."""
+    for path in folder.glob("*"):
+        path.unlink(missing_ok=True)
+
+
 def epoch_order(count: int, batch: int, seed: tuple[object, ...], epoch: int) -> list[Tensor]:
     """Numbers of the images of each step of an epoch; what does not fill a batch is left out.
 

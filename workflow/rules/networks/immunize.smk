@@ -33,7 +33,7 @@ rule immunize:
         harmful=STUDY["harmful"],
         seeds=compact(STUDY["seeds"]),
         exact=EXACT,
-        progress=f"{RESULTS}/progress/immunize",
+        progress=lambda wildcards: f"{RESULTS}/progress/immunize/{wildcards.method}",
         folder=lambda wildcards: f"{RESULTS}/immunized/{wildcards.method}",
         code=lambda wildcards: fingerprint(
             "immunization.networks.immunize",

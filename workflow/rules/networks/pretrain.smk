@@ -24,7 +24,7 @@ rule pretrain:
         seed=STUDY["seeds"][0],
         exact=EXACT,
         # Checkpoints, which a killed job goes on from: no output, so that they stay.
-        progress=f"{RESULTS}/progress/pretrain",
+        progress=lambda wildcards: f"{RESULTS}/progress/pretrain/{wildcards.network}",
         code=lambda wildcards: fingerprint(
             "immunization.networks.pretrain",
             f"immunization.networks.backbones.{STUDY['networks'][wildcards.network]['use']}",

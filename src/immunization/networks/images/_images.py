@@ -98,7 +98,8 @@ def decode(
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             image = image.convert("RGB")
             if box is not None:
-                image = image.resize((side, side), Image.Resampling.LANCZOS, box=box)
+                # Cut first: a resize within a box looks at pixels around it.
+                image = image.crop(box).resize((side, side), Image.Resampling.LANCZOS)
             else:
                 width, height = image.size
                 short = min(width, height)

@@ -37,7 +37,7 @@ PARAMETERS = {
     "move": {
         "type": "number",
         "exclusiveMinimum": 0,
-        "default": 0.0001,
+        "default": 0.00003,
         "description": "each regularizer's weight is such that its first step moves the trainable "
         "part by this share of its length; the paper balances by gradient norms and prints no "
         "weights.",
@@ -140,7 +140,7 @@ def descend(
         )
         found = terms(batch)
         if weights is None or every_step:
-            weights = _balanced(found, trained, parameters)
+            weights = _balanced(found, trained, parameters, first=step == 0)
         total = torch.stack([weights.get(name, 1.0) * v for name, v in found.items()]).sum()
         stepper.optimiser.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
@@ -170,9 +170,13 @@ def descend(
 
 
 def _balanced(
-    found: dict[str, Tensor], trained: list[Tensor], parameters: dict[str, Any]
+    found: dict[str, Tensor], trained: list[Tensor], parameters: dict[str, Any], *, first: bool
 ) -> dict[str, float]:
-    """Weights with which each regularizer's first step has the length that `move` asks for."""
+    """Weights with which each regularizer's step has the length that `move` asks for.
+
+    Raises:
+        UserError: for a term without a gradient at the first step; later on it weighs nothing.
+    """
     size = float(length([t.detach() for t in trained]))
     weights: dict[str, float] = {}
     for name, value in found.items():
@@ -181,6 +185,9 @@ def _balanced(
             continue
         gradient = torch.autograd.grad(value, trained, retain_graph=True, materialize_grads=True)
         slope = float(length(list(gradient)))
+        if slope == 0 and not first:
+            weights[name] = 0.0
+            continue
         if slope == 0 or slope != slope:
             raise UserError(
                 f"the term '{name}' has no gradient at the start ({slope}), so it cannot be weighed."

@@ -34,8 +34,9 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "rate": {
         "type": "number",
         "exclusiveMinimum": 0,
-        "default": 0.0002,
-        "description": "profile corrected only: learning rate of AdamW (one cycle).",
+        "default": 0.00002,
+        "description": "profile corrected only: learning rate of AdamW (one cycle). At ten times this "
+        "rate units of a ReLU network die, and no gradient brings them back.",
     },
     "rows": {
         "type": "integer",
@@ -46,7 +47,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "corrected_steps": {
         "type": "integer",
         "minimum": 1,
-        "default": 300,
+        "default": 400,
         "description": "profile corrected only: minibatches.",
     },
     "decay": {
@@ -67,7 +68,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "reach": {
         "type": "number",
         "exclusiveMinimum": 1,
-        "default": 1000,
+        "default": 300,
         "description": "profile corrected only: κ(H_H) that is aimed at, as a multiple of its value "
         "at θ₀; without an aim, units of a ReLU network die and the features lose rank.",
     },
@@ -87,7 +88,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "weight_p": {
         "type": "number",
         "minimum": 0,
-        "default": 0.3,
+        "default": 1,
         "description": "profile corrected only: weight of what log κ(H_P) has in excess.",
     },
 }

@@ -34,7 +34,7 @@ def reached(features: Tensor, labels: Tensor, classes: int, steps: int) -> Tenso
         steps: of length 1/L, L = ½·σ_max(FᵀF)/n, the smoothness of the softmax loss.
     """
     with torch.no_grad():
-        smoothness = 0.5 * float(torch.linalg.eigvalsh(gram(features))[-1]) / len(features)
+        smoothness = 0.5 * float(torch.linalg.eigvalsh(gram(features.detach()))[-1]) / len(features)
     probe = features.new_zeros(classes, features.shape[1])
     target = nn.functional.one_hot(labels, classes).to(features.dtype)
     for _ in range(steps):

@@ -11,7 +11,15 @@ from immunization.networks.methods._descent import Batch, benign_loss, descend, 
 from immunization.networks.methods._problem import Problem
 
 EXTENDS = "_descent"
-PARAMETERS: dict[str, dict[str, Any]] = {}
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "move": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "default": 0.00001,
+        "description": "as for alg1; gradients of log κ grow where an eigenvalue becomes small, so "
+        "it starts with a third of their step.",
+    },
+}
 
 
 def immunize(problem: Problem, parameters: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,0 +1,180 @@
+"""Methods of immunization on small networks and made-up images."""
+
+import copy
+
+import pytest
+import torch
+
+from hessian_spectrum import range_factor
+from immunization.errors import UserError
+from immunization.networks.backbones._backbone import Classifier, Tail
+from immunization.networks.methods._problem import Problem
+from immunization.networks.methods.imma import reached
+from immunization.networks.training import Checkpoint
+from immunization.registry import components, load
+
+from .conftest import activations, backbone, complete
+
+
+def problem(prepared, use="resnet", seed=0, checkpoint=None):
+    network = backbone(use)
+    torch.manual_seed(0)
+    head = torch.nn.Linear(network.width, len(prepared["benign"].classes))
+    return Problem(
+        Tail(network).eval().requires_grad_(True),
+        head,
+        activations(network, prepared["benign"]),
+        activations(network, prepared["harm"]),
+        ("n", "harm", seed),
+        checkpoint or Checkpoint(None, 0),
+    )
+
+
+def kappa(found, part):
+    values = range_factor(found.all_features(part)).singular_values.square()
+    return float(values[0] / values[-1]), len(values)
+
+
+def quick(name, **changes):
+    few = {"steps": 8, "corrected_steps": 12, "rows": 64, "batch": 32}
+    known = components("networks/methods")[name].parameters
+    return complete("methods", name, **{k: v for k, v in few.items() if k in known} | changes)
+
+
+@pytest.mark.parametrize("use", ["resnet", "vit"])
+@pytest.mark.parametrize("name", ["r_ill_only", "imma", "opt_kappa", "alg1"])
+def test_every_method_moves_the_tail_alone_and_leaves_running_statistics(prepared, use, name):
+    own = problem(prepared, use)
+    before = copy.deepcopy(own.tail)
+    trunk = copy.deepcopy(own.primary.backbone.trunk.state_dict())
+    rows = load("networks/methods", name).immunize(own, quick(name))
+    assert rows[0]["step"] == 0
+    assert all(v == v for row in rows for v in row.values())
+    changed = [
+        n for n, p in own.tail.named_parameters() if not torch.equal(p, dict(before.named_parameters())[n])
+    ]  # fmt: skip
+    assert changed
+    assert all(torch.equal(a, b) for a, b in zip(own.tail.buffers(), before.buffers(), strict=True))
+    after = own.primary.backbone.trunk.state_dict()
+    assert all(torch.equal(trunk[n], after[n]) for n in trunk)
+
+
+def test_identity_changes_nothing(prepared):
+    own = problem(prepared)
+    before = copy.deepcopy(own.tail.state_dict())
+    assert load("networks/methods", "identity").immunize(own, {}) == []
+    assert all(torch.equal(before[n], v) for n, v in own.tail.state_dict().items())
+
+
+@pytest.mark.parametrize("use", ["resnet", "vit"])
+def test_the_closed_form_keeps_answers_on_d_p_and_reaches_its_limit(prepared, use):
+    own = problem(prepared, use)
+    plain = Classifier(copy.deepcopy(own.tail), copy.deepcopy(own.head))
+    before_p, before_h = kappa(own, own.primary), kappa(own, own.harmful)
+    load("networks/methods", "optimum").immunize(own, complete("methods", "optimum"))
+    inputs = next(iter(own.primary.in_order()))[0]
+    with torch.no_grad():
+        answers = Classifier(own.tail, own.head)(inputs)
+        torch.testing.assert_close(answers.float(), plain(inputs), rtol=1e-3, atol=1e-3)
+    after_p, after_h = kappa(own, own.primary), kappa(own, own.harmful)
+    if before_p[1] == own.primary.backbone.width:  # then the bound is met with equality
+        assert after_p[0] == pytest.approx(before_p[0], rel=1e-3)
+    assert after_h[0] / before_h[0] > after_p[0] / before_p[0]
+
+
+def test_the_corrected_profile_raises_kappa_on_d_h_and_not_on_d_p(prepared):
+    own = problem(prepared, "vit")
+    before_p, before_h = kappa(own, own.primary), kappa(own, own.harmful)
+    parameters = quick("alg1", rate=0.001, corrected_steps=40)
+    load("networks/methods", "alg1").immunize(own, parameters)
+    after_p, after_h = kappa(own, own.primary), kappa(own, own.harmful)
+    assert after_h[0] > 1.2 * before_h[0]
+    assert after_p[0] < after_h[0] / before_h[0] * before_p[0]
+
+
+def test_the_corrected_objective_does_not_change_with_the_scale_of_features(prepared):
+    from immunization.networks.methods._descent import Batch
+    from immunization.networks.methods.alg1 import Corrected
+
+    own = problem(prepared, "vit")
+    inputs, labels = next(iter(own.primary.in_order()))
+    harm, harm_labels = next(iter(own.harmful.in_order()))
+    with torch.no_grad():
+        features, others = own.tail(inputs).double(), own.tail(harm).double()
+    found = []
+    for scale in (1.0, 100.0):
+        objective = Corrected(own, quick("alg1"))
+        logits = own.head(features.float())
+        terms = objective(
+            Batch(inputs, scale * features, scale * others, logits, labels, harm_labels, 0)
+        )
+        found.append(torch.stack([terms["benign"], terms["harmful"]]))
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-8)
+
+
+def test_the_loss_that_imma_reaches_is_that_of_autograd(generator):
+    features = torch.randn(20, 6, generator=generator, dtype=torch.float64)
+    labels = torch.randint(4, (20,), generator=generator)
+    probe = torch.zeros(4, 6, dtype=torch.float64, requires_grad=True)
+    smooth = 0.5 * float(torch.linalg.eigvalsh(features.mT @ features)[-1]) / 20
+    for _ in range(3):
+        loss = torch.nn.functional.cross_entropy(features @ probe.mT, labels)
+        (slope,) = torch.autograd.grad(loss, probe)
+        probe = (probe - slope / smooth).detach().requires_grad_()
+    wanted = torch.nn.functional.cross_entropy(features @ probe.mT, labels)
+    assert float(reached(features, labels, 4, 3)) == pytest.approx(float(wanted.detach()))
+
+
+def test_a_first_step_moves_the_tail_by_the_share_that_is_asked_for(prepared):
+    own = problem(prepared)
+    before = [p.detach().clone() for p in own.tail.parameters()]
+    load("networks/methods", "r_ill_only").immunize(own, quick("r_ill_only", steps=1, move=0.01))
+    moved = torch.cat([(a.detach() - b).flatten() for a, b in zip(own.tail.parameters(), before, strict=True)])
+    size = torch.cat([b.flatten() for b in before]).norm()
+    # Nesterov's first step is 1 + 0.9 gradients long.
+    assert float(moved.norm() / size) == pytest.approx(0.019, rel=1e-2)
+
+
+@pytest.mark.parametrize("name", ["alg1", "opt_kappa"])
+def test_an_interrupted_method_goes_on_to_the_same_bits(prepared, tmp_path, name, monkeypatch):
+    from immunization.networks.methods import _descent
+
+    parameters = quick(name)
+    whole = problem(prepared)
+    rows = load("networks/methods", name).immunize(whole, parameters)
+
+    class Stop(Exception):
+        pass
+
+    calls = 0
+    due = Checkpoint.due
+
+    def stop(self):
+        nonlocal calls
+        calls += 1
+        if calls == 6:
+            raise Stop
+        return due(self)
+
+    path = tmp_path / "c.safetensors"
+    monkeypatch.setattr(Checkpoint, "due", stop)
+    with pytest.raises(Stop):
+        load("networks/methods", name).immunize(
+            problem(prepared, checkpoint=Checkpoint(path, 0, 0.0)), parameters
+        )
+    monkeypatch.setattr(Checkpoint, "due", due)
+    assert path.is_file()
+    again = problem(prepared, checkpoint=Checkpoint(path, 0, 1e9))
+    resumed = load("networks/methods", name).immunize(again, parameters)
+    assert resumed == rows
+    for a, b in zip(whole.tail.parameters(), again.tail.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert _descent.RECORD_EVERY == 10
+
+
+def test_divergence_is_told_with_a_remedy(prepared):
+    own = problem(prepared)
+    with pytest.raises(UserError, match="n on harm diverged at step .*smaller `eta` or `move`"):
+        load("networks/methods", "alg1").immunize(
+            own, quick("alg1", profile="paper", eta=1e6, steps=30)
+        )

@@ -1,0 +1,117 @@
+"""Steps to a goal, best attacker against best, and the tables and claims that rest on them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from immunization.networks.claims import claims_table
+from immunization.networks.resistance import (
+    attacks_table,
+    plain_sgd,
+    resistance_table,
+    steps_to,
+)
+
+USES = {"probe": "linear_probe", "tail": "last_stage", "scratch": "scratch"}
+
+
+def curve(method, attack, member, accuracies, role="H", seed=0, **more):
+    task = "harm" if role == "H" else "third"
+    return [
+        {
+            "network": "n", "harmful": "harm", "task": task, "role": role, "method": method,
+            "seed": seed, "attack": attack, "member": member, "fraction": 1.0, "tuned": True,
+            "step": 10**i, "accuracy": a,
+        } | more
+        for i, a in enumerate(accuracies)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def curves():
+    rows = []
+    for seed in (0, 1):
+        rows += curve("identity", "probe", "sgd 1, none", [0.1, 0.5, 0.6], seed=seed)
+        rows += curve("identity", "probe", "adam 1, whiten", [0.4, 0.8, 0.8], seed=seed)
+        rows += curve("identity", "tail", "adamw 1", [0.1, 0.9, 0.9], seed=seed)
+        rows += curve("identity", "probe", "adam 1, whiten", [0.4, 0.8, 0.8], "T", seed)
+        rows += curve("made", "probe", "sgd 1, none", [0.1, 0.1, 0.2], seed=seed)
+        rows += curve("made", "probe", "adam 1, whiten", [0.1, 0.2, 0.75], seed=seed)
+        rows += curve("made", "tail", "adamw 1", [0.1, 0.9, 0.9], seed=seed)
+        rows += curve("made", "tail", "adamw 9", [0.9, 0.9, 0.9], seed=seed, tuned=False)
+        rows += curve("made", "probe", "adam 1, whiten", [0.4, 0.8, 0.8], "T", seed)
+        rows += curve("made", "probe", "adam 1, whiten", [0.1, 0.2, 0.3], seed=seed, fraction=0.1)
+        rows += curve("identity", "scratch", "adamw 1", [0.0, 0.1, 0.2], seed=seed)
+    return pd.DataFrame(rows)
+
+
+def test_a_crossing_lies_between_records_on_a_logarithmic_scale():
+    steps, accuracies = np.array([1, 10, 100]), np.array([0.0, 0.2, 0.6])
+    assert steps_to(steps, accuracies, 0.4) == (pytest.approx(10**1.5), False)
+    assert steps_to(steps, accuracies, 0.0) == (1.0, False)
+    assert steps_to(steps, accuracies, 0.7) == (100.0, True)
+
+
+def test_the_best_attacker_counts_on_each_side(curves):
+    table = resistance_table(curves, USES, 0.9).set_index(["kind", "method"])
+    probe = table.loc[("linear probe", "made")]
+    # Goal 0.72: at 10^(0.8) of the reference's best, at 10^(1 + 0.52/0.55) of the other's.
+    wanted = 10 ** (1 + 0.52 / 0.55) / 10**0.8
+    assert probe["slowdown"] == pytest.approx(wanted)
+    assert probe["verdict"] == "slowed"
+    assert not probe["bound"]
+    assert probe["fastest"].startswith("probe: adam")
+    assert probe["selectivity"] == pytest.approx(np.log(wanted))
+    assert probe["accuracy_few"] == pytest.approx(0.3)
+    assert table.loc[("fine-tuning", "made"), "verdict"] == "broken"
+    assert table.loc[("fine-tuning", "identity"), "verdict"] == "reference"
+    assert "from scratch" not in set(table.index.get_level_values("kind"))
+
+
+def test_a_goal_that_is_never_reached_is_a_lower_bound(curves):
+    naive = plain_sgd(curves, USES, 1.0).set_index("method")
+    assert naive.loc["identity", "verdict"] == "reference"
+    # SGD on plain features never reaches what the best of the kind does, before or after.
+    assert naive.loc["made", "slowdown"] != naive.loc["made", "slowdown"]
+    low = plain_sgd(curves, USES, 0.6).set_index("method")
+    assert bool(low.loc["made", "bound"])
+    assert low.loc["made", "verdict"] == "withstood"
+
+
+def test_every_attacker_has_a_goal_of_its_own_and_signed_deviations(curves):
+    table = attacks_table(curves, USES, 0.9)
+    own = table[(table["role"] == "H") & (table["method"] == "made")].set_index("attack")
+    assert own.loc["tail", "slowdown"] == pytest.approx(1)
+    assert own.loc["tail", "rfd_signed"] == pytest.approx(0)
+    best = np.array([0.4, 0.8, 0.8]), np.array([0.1, 0.2, 0.75])
+    wanted = 100 * np.mean((best[0] - best[1]) / best[0])
+    assert own.loc["probe", "rfd_signed"] == pytest.approx(wanted)
+    assert set(table["kind"]) == {"linear probe", "fine-tuning", "from scratch"}
+
+
+def test_claims_are_held_to_both_measures(curves):
+    table3 = pd.DataFrame(
+        [
+            {
+                "network": "n", "harmful": "harm", "method": m, "groups_released_i_mean": 2.0,
+                "groups_released_ii_mean": 0.5, "groups_released_rir_mean": 40.0,
+                "full_i_mean": 0.5, "full_ii_mean": 0.5, "full_rir_mean": 1.0,
+                "accuracy_p_lost": 0.02, "rank_kept_share": 1.0,
+            }
+            for m in ("identity", "made")
+        ]
+    )  # fmt: skip
+    order = {"methods": {"identity": "identity", "made": "alg1"}}
+    table = claims_table(
+        table3, resistance_table(curves, USES, 0.9), plain_sgd(curves, USES, 0.6), order, 1.05
+    )
+    assert set(table["method"]) == {"made"}
+    verdicts = table.set_index(table["claim"].str.split(" ").str[:3].str.join(" "))
+    assert verdicts.loc["(i) > 1:", "holds_theirs"]
+    assert not verdicts.loc["(i) > 1:", "holds"]
+    assert verdicts.loc["(ii) ≤ 1:", "holds"]
+    assert verdicts.loc["RIR much larger", ["holds_theirs", "holds"]].tolist() == [True, False]
+    assert not verdicts.loc["accuracy on D_P", "holds"]
+    assert verdicts.loc["a linear probe", ["holds_theirs", "holds"]].tolist() == [True, True]
+    assert not verdicts.loc["fine-tuning of more", "holds"]
+    assert verdicts.loc["it slows D_H", "holds"]
