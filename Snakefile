@@ -13,6 +13,7 @@ report: "workflow/report/workflow.rst"
 
 include: "workflow/rules/common.smk"
 
+
 # A study of networks has a key `networks`; the other shape is linear.
 if "networks" in config:
 

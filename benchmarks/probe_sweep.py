@@ -2,11 +2,11 @@
 
     python benchmarks/probe_sweep.py [--rows 6114 --width 512 --classes 196 --device cuda]
 
-The alternative is what a script does for one learning rate: `torch.nn.Linear`, an optimiser of torch,
-and a shuffled DataLoader over the same features, a loop over its batches, and accuracies after the
-same steps. A few of the members are run that way, on the same features, and their time is multiplied
-up to all of them (they cost alike; the spread is printed). Features are made up: cost does not depend
-on what they hold.
+The alternative is what a script does for one learning rate: `torch.nn.Linear`, an optimiser of
+torch, a shuffled DataLoader over the same features, a loop over its batches, and accuracies after
+the same steps. A few of the members are run that way, on the same features, and their time is
+multiplied up to all of them (they cost alike; the spread is printed). Features are made up: cost
+does not depend on what they hold.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Needs no torch: the Snakefile imports it. There are two shapes of study, linear ones and studies of
 networks, which have a key `networks`. The top level of each is described by a file in
-``workflow/schemas/``; what a data set, method, attacker or figure may be told stands in its own file
-(see `immunization.registry`).
+``workflow/schemas/``; what a data set, method, attacker or figure may be told stands in its own
+file (see `immunization.registry`).
 """
 
 from __future__ import annotations
@@ -291,9 +291,7 @@ def _members(study: dict[str, Any], kind: str, label: str) -> list[str]:
     return list(sweep["members"]) if sweep and sweep["kind"] == kind else [label]
 
 
-def _components(
-    kind: str, study: dict[str, Any], dropped: set[str], shape: Shape
-) -> Iterator[str]:
+def _components(kind: str, study: dict[str, Any], dropped: set[str], shape: Shape) -> Iterator[str]:
     """Check and complete every entry of one kind; yields what is wrong."""
     rules = shape.kinds[kind]
     available = components(rules.folder)
@@ -369,8 +367,7 @@ def _overrides(
     yield from wrong
     if not wrong:
         method["parameters"] = {
-            dataset: method["parameters"] | overrides.get(dataset, {})
-            for dataset in study[over]
+            dataset: method["parameters"] | overrides.get(dataset, {}) for dataset in study[over]
         }
 
 

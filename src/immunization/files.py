@@ -95,7 +95,17 @@ def read_csv(path: Path | str) -> pd.DataFrame:
     import pandas as pd
 
     text = dict.fromkeys(
-        ("dataset", "method", "attack", "quantity", "where", "verdict", "network", "harmful", "task"),
+        (
+            "dataset",
+            "method",
+            "attack",
+            "quantity",
+            "where",
+            "verdict",
+            "network",
+            "harmful",
+            "task",
+        ),
         str,
     )
     try:

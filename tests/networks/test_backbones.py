@@ -74,9 +74,7 @@ def test_timm_imports_beside_a_cpu_build_of_torch_in_a_fresh_process():
         "from immunization.networks.requirements import require; "
         "import warnings; warnings.simplefilter('error'); print(require('timm').__name__)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "timm", done.stderr
 
 

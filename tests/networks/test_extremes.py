@@ -21,9 +21,7 @@ from immunization.networks.extremes import (
 
 
 @pytest.mark.parametrize(("rows", "width"), [(12, 5), (5, 12), (8, 8)])
-def test_the_smaller_gram_matrix_has_the_non_zero_eigenvalues_of_the_larger(
-    rows, width, generator
-):
+def test_the_smaller_gram_matrix_has_the_non_zero_eigenvalues_of_the_larger(rows, width, generator):
     features = torch.randn(rows, width, generator=generator, dtype=torch.float64)
     rank = min(rows, width)
     dense = torch.linalg.eigvalsh(features.mT @ features)[-rank:]
@@ -35,6 +33,7 @@ def test_the_smaller_gram_matrix_has_the_non_zero_eigenvalues_of_the_larger(
 def test_regularizers_and_their_gradients_are_those_of_the_dense_matrix(rows, width, generator):
     features = torch.randn(rows, width, generator=generator, dtype=torch.float64)
     rank = min(rows, width)
+
     def well(s):
         return hessian_spectrum.r_well(s, torch.linalg.eigvalsh(s)[-1])
 

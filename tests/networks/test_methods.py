@@ -51,7 +51,9 @@ def test_every_method_moves_the_tail_alone_and_leaves_running_statistics(prepare
     assert rows[0]["step"] == 0
     assert all(v == v for row in rows for v in row.values())
     changed = [
-        n for n, p in own.tail.named_parameters() if not torch.equal(p, dict(before.named_parameters())[n])
+        name
+        for (name, now), old in zip(own.tail.named_parameters(), before.parameters(), strict=True)
+        if not torch.equal(now, old)
     ]  # fmt: skip
     assert changed
     assert all(torch.equal(a, b) for a, b in zip(own.tail.buffers(), before.buffers(), strict=True))
@@ -129,7 +131,9 @@ def test_a_first_step_moves_the_tail_by_the_share_that_is_asked_for(prepared):
     own = problem(prepared)
     before = [p.detach().clone() for p in own.tail.parameters()]
     load("networks/methods", "r_ill_only").immunize(own, quick("r_ill_only", steps=1, move=0.01))
-    moved = torch.cat([(a.detach() - b).flatten() for a, b in zip(own.tail.parameters(), before, strict=True)])
+    moved = torch.cat(
+        [(a.detach() - b).flatten() for a, b in zip(own.tail.parameters(), before, strict=True)]
+    )
     size = torch.cat([b.flatten() for b in before]).norm()
     # Nesterov's first step is 1 + 0.9 gradients long.
     assert float(moved.norm() / size) == pytest.approx(0.019, rel=1e-2)
@@ -174,7 +178,7 @@ def test_an_interrupted_method_goes_on_to_the_same_bits(prepared, tmp_path, name
 
 def test_divergence_is_told_with_a_remedy(prepared):
     own = problem(prepared)
-    with pytest.raises(UserError, match="n on harm diverged at step .*smaller `eta` or `move`"):
+    with pytest.raises(UserError, match=r"n on harm diverged at step .*smaller `eta` or `move`"):
         load("networks/methods", "alg1").immunize(
             own, quick("alg1", profile="paper", eta=1e6, steps=30)
         )

@@ -36,7 +36,7 @@ def alone(features, labels, test, answers, classes, grid, member, key):
         optimiser.step()
         if step + 1 in grid.records:
             found.append(float((probe(test).argmax(1) == answers).double().mean()))
-    return found, float(loss)
+    return found, float(loss.detach())
 
 
 def test_every_member_is_what_torchs_own_optimiser_makes_it(generator):
@@ -44,9 +44,7 @@ def test_every_member_is_what_torchs_own_optimiser_makes_it(generator):
     test, answers = data(generator, 40)
     groups = [features, features[:50]]
     grid = Grid([0.3, 1.0], [0.01, 0.1], [], 25, 16, [1, 5, 25])
-    found, losses = sweep(
-        groups, [labels, labels[:50]], [test, test], answers, 4, grid, ("k",)
-    )
+    found, losses = sweep(groups, [labels, labels[:50]], [test, test], answers, 4, grid, ("k",))
     assert found.shape == (3, 2, 4)
     for g, group in enumerate(groups):
         for m in range(4):

@@ -69,13 +69,11 @@ def test_the_best_attacker_counts_on_each_side(curves):
 
 
 def test_a_goal_that_is_never_reached_is_a_lower_bound(curves):
-    naive = plain_sgd(curves, USES, 1.0).set_index("method")
+    naive = plain_sgd(curves, USES, 0.9).set_index("method")
     assert naive.loc["identity", "verdict"] == "reference"
-    # SGD on plain features never reaches what the best of the kind does, before or after.
-    assert naive.loc["made", "slowdown"] != naive.loc["made", "slowdown"]
-    low = plain_sgd(curves, USES, 0.6).set_index("method")
-    assert bool(low.loc["made", "bound"])
-    assert low.loc["made", "verdict"] == "withstood"
+    assert naive.loc["identity", "goal"] == pytest.approx(0.54)  # its own, not the best one's
+    assert bool(naive.loc["made", "bound"])
+    assert naive.loc["made", "verdict"] == "withstood"
 
 
 def test_every_attacker_has_a_goal_of_its_own_and_signed_deviations(curves):
@@ -103,7 +101,7 @@ def test_claims_are_held_to_both_measures(curves):
     )  # fmt: skip
     order = {"methods": {"identity": "identity", "made": "alg1"}}
     table = claims_table(
-        table3, resistance_table(curves, USES, 0.9), plain_sgd(curves, USES, 0.6), order, 1.05
+        table3, resistance_table(curves, USES, 0.9), plain_sgd(curves, USES, 0.9), order, 1.05
     )
     assert set(table["method"]) == {"made"}
     verdicts = table.set_index(table["claim"].str.split(" ").str[:3].str.join(" "))

@@ -211,10 +211,10 @@ def test_every_key_and_parameter_of_networks_is_documented():
     from immunization.config import NETWORKS, schema
     from tests.immunization.test_config import keys
 
-    text = (ROOT / "config" / "README.md").read_text()
+    text = (ROOT / "config" / "networks.md").read_text()
     for name, rule in keys(schema(NETWORKS)):
         assert rule.get("description"), name
-        assert f"`{name}`" in text, f"config/README.md does not explain {name}"
+        assert f"`{name}`" in text, f"config/networks.md does not explain {name}"
     for kind in NETWORKS.kinds.values():
         for component in components(kind.folder).values():
             assert f"`{component.name}`" in text, component.path

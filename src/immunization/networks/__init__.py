@@ -1,1 +1,1 @@
-"""Deep networks: pre-train, immunize, measure and attack. Needs timm (`pip install '.[networks]'`)."""
+"""Deep networks: pre-train, immunize, measure and attack. Needs the extra `networks`."""

@@ -28,7 +28,8 @@ class Activations:
         size: side of a network's input.
         flip: keep the mirrored images' answers too.
         rows: use these images only.
-        limit: bytes up to which answers are kept; beyond, they are computed each time.
+        limit: bytes up to which answers are kept; beyond, they are computed each time; default
+            `LIMIT`.
     """
 
     def __init__(
@@ -39,14 +40,14 @@ class Activations:
         *,
         flip: bool = False,
         rows: Tensor | None = None,
-        limit: int = LIMIT,
+        limit: int | None = None,
     ) -> None:
         self.backbone, self.store, self.size = backbone, store, size
         device = store.labels.device
         self.rows = torch.arange(len(store), device=device) if rows is None else rows.to(device)
         self.labels = store.labels[self.rows]
         self.views = 2 if flip else 1
-        self.limit = limit
+        self.limit = LIMIT if limit is None else limit
         self._kept: Tensor | None = None
         self._asked = False
 

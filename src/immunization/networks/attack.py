@@ -1,11 +1,11 @@
-"""Stage 5 of a study of networks: one attacker against every method, network, D_H, third task, seed.
+"""Stage 5 of a study of networks: one attacker against every method, network, task and seed.
 
     python -m immunization.networks.attack --label lora_4 --attack lora --parameters '{…}' \\
         --images images/*.safetensors --harmful cars --third mnist --pretrained … \\
         --immunized immunized/*/*.safetensors --progress FOLDER --runs … --curves …
 
-Finished pieces (a method's networks of one kind, on one task) are kept in the progress folder; a job
-that was killed goes on from there.
+Finished pieces (a method's networks of one kind, on one task) are kept in the progress folder; a
+job that was killed goes on from there.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def units_of(
                     stage.LOG.info("%s on %s of %s: done", label, task, file.method)
                     return tuple(frame.assign(**keys) for frame in found)
 
-                key = [network, file.harmful, task, file.method, file.seeds]
+                key: list[Any] = [network, file.harmful, task, file.method, file.seeds]
                 # A control depends on nothing that was immunized.
                 key.append(None if control else identity_of(file.path))
                 units.append(Unit({"victim": key}, run))

@@ -41,7 +41,15 @@ def claims_table(
             continue
         place = {"network": network, "harmful": harmful, "method": method}
 
-        def add(claim: str, theirs: float, ours: float, good: Any, note: str = "", place: Any = place, strict: Any = None) -> None:
+        def add(
+            claim: str,
+            theirs: float,
+            ours: float,
+            good: Any,
+            note: str = "",
+            place: Any = place,
+            strict: Any = None,
+        ) -> None:
             rows.append(
                 place
                 | {
@@ -53,7 +61,8 @@ def claims_table(
             )  # fmt: skip
 
         paper, full = "groups_released", "full"
-        lost_rank = "" if row["rank_kept_share"] == 1 else "features lost rank"
+        share = 1 - float(row["rank_kept_share"])
+        lost_rank = f"features lost rank with {share:.0%} of the seeds" if share else ""
         add("(i) > 1: the harmful κ grows", row[f"{paper}_i_mean"], row[f"{full}_i_mean"],
             lambda v: v > 1, lost_rank)  # fmt: skip
         add("(ii) ≤ 1: the benign κ does not", row[f"{paper}_ii_mean"], row[f"{full}_ii_mean"],

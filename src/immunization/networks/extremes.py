@@ -10,7 +10,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-
 ROUND_OFF = 1e-14
 """Share of the largest eigenvalue under which a Gram matrix in float64 knows nothing."""
 

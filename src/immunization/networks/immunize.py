@@ -80,7 +80,8 @@ def main(arguments: list[str] | None = None) -> None:
         primary = Activations(pretrained.backbone, first.train, first.size)
         for name in options.harmful:
             harmful = Activations(pretrained.backbone, used[name].train, first.size)
-            tensors, frames = {}, []
+            tensors: dict[str, torch.Tensor] = {}
+            frames = []
             for seed in options.seeds:
                 place = f"{options.label}.{pretrained.name}.{name}.{seed}"
                 key = [
@@ -101,7 +102,9 @@ def main(arguments: list[str] | None = None) -> None:
                     unfinished.remove()
                 else:
                     own, rows = kept[0], kept[1]["rows"]
-                stage.LOG.info("%s: %s against %s, seed %d", options.label, pretrained.name, name, seed)
+                stage.LOG.info(
+                    "%s: %s against %s, seed %d", options.label, pretrained.name, name, seed
+                )
                 tensors |= {f"seed{seed}.{n}": v for n, v in own.items()}
                 frames.append(
                     pd.DataFrame(rows if rows else {"step": [0]}).assign(

@@ -1,7 +1,7 @@
 """Stage 1 of a study of networks: images of one data set, checked and at one size.
 
     python -m immunization.networks.prepare --name cars --source stanford_cars \\
-        --parameters '{…}' --size 32 --mirror FOLDER --cache .cache/data --out images/cars.safetensors
+        --parameters '{…}' --size 32 --mirror FOLDER --cache FOLDER --out images/cars.safetensors
 """
 
 from __future__ import annotations

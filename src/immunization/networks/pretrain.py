@@ -1,4 +1,4 @@
-"""Stage 2 of a study of networks: θ₀ of one network, trained on D_P or taken from published weights.
+"""Stage 2 of a study of networks: θ₀ of one network, trained on D_P or published weights.
 
     python -m immunization.networks.pretrain --name resnet18 --use resnet --parameters '{…}' \\
         --images images/cifar10.safetensors --seed 0 --progress FOLDER --out pretrained/…
@@ -37,8 +37,8 @@ from immunization.registry import load
 from immunization.seeding import seed_of
 
 
-def test_batches(
-    backbone: Backbone, store: Store, size: int, channels_last: bool = False
+def held_out(
+    backbone: Backbone, store: Store, size: int, channels_last: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Normalised held-out images and labels."""
     numbers = in_order(len(store), store.labels.device)
@@ -122,7 +122,7 @@ def train(
                 tensors = stepper.tensors() | {"losses": torch.stack(losses)}
                 checkpoint.write(tensors, {"step": step, "curve": curve})
         model.eval()
-        found = accuracy(model, test_batches(backbone, images.test, images.size, half), half=half)
+        found = accuracy(model, held_out(backbone, images.test, images.size, half), half=half)
         loss, losses = float(torch.stack(losses).mean()), []
         if loss != loss:
             raise UserError(
@@ -164,7 +164,8 @@ def main(arguments: list[str] | None = None) -> None:
     elif head.out_features != classes:
         raise UserError(
             f"network '{options.name}': its weights tell {head.out_features} classes apart, and "
-            f"D_P '{images.name}' has {classes}. Take `weights: pretrain`, or weights for this data."
+            f"D_P '{images.name}' has {classes}. Take `weights: pretrain`, or "
+            "weights for this data."
         )
     model = Classifier(Body(backbone), head).to(device)
     record = provenance(
@@ -183,7 +184,7 @@ def main(arguments: list[str] | None = None) -> None:
         curve = train(model, backbone, images, options.parameters, options.seed, checkpoint)
     model.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     torch.backends.cudnn.benchmark = False
-    found = accuracy(model, test_batches(backbone, images.test, images.size), half=False)
+    found = accuracy(model, held_out(backbone, images.test, images.size, False), half=False)
     tensors = {f"backbone.{name}": value for name, value in backbone.state_dict().items()}
     tensors |= {f"head.{name}": value for name, value in head.state_dict().items()}
     write_tensors(

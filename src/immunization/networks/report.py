@@ -51,9 +51,7 @@ def findings(tables: dict[str, pd.DataFrame]) -> list[str]:
     )
     good = kept[(kept["full_i_mean"] > 1) & (kept["full_ii_mean"] <= 1)]
     if len(good):
-        words = [
-            f"{spoken(r.method)} (RIR {number(r.full_rir_mean)})" for r in good.itertuples()
-        ]
+        words = [f"{spoken(r.method)} (RIR {number(r.full_rir_mean)})" for r in good.itertuples()]
         told.append(f"Of these, κ grows on D_H and not on D_P with {', '.join(words)}.")
     resistance = tables["resistance"]
     for kind, part in resistance[resistance["method"] != "identity"].groupby("kind", sort=False):
@@ -64,8 +62,8 @@ def findings(tables: dict[str, pd.DataFrame]) -> list[str]:
             for r in slowed.itertuples()
         ]
         told.append(
-            f"Best {kind} against best {kind}: broken are {', '.join(broken) or 'none'}; slower with "
-            f"{', '.join(words) or 'none'}."
+            f"Best {kind} against best {kind}: broken are {', '.join(broken) or 'none'}; slower "
+            f"with {', '.join(words) or 'none'}."
         )
     return told
 
@@ -113,7 +111,9 @@ def page(
                         {
                             "name": spoken(label),
                             "says": path.with_suffix(".txt").read_text(encoding="utf-8").strip(),
-                            "caption": components("networks/figures")[use].traits.get("CAPTION", ""),
+                            "caption": components("networks/figures")[use].traits.get(
+                                "CAPTION", ""
+                            ),
                             "data": embed(path),
                         }
                     )

@@ -204,9 +204,10 @@ def resistance_table(curves: pd.DataFrame, uses: dict[str, str], target: float) 
 
 
 def plain_sgd(curves: pd.DataFrame, uses: dict[str, str], target: float) -> pd.DataFrame:
-    """Slowdown of SGD on unrepaired features alone, the attacker that the paper has in mind."""
-    own = with_goal(whole(curves), uses, target, "attack")
+    """Slowdown on D_H of SGD on unrepaired features, the attacker that the paper has in mind, with
+    a goal of its own."""
+    own = whole(curves)
     probe = own["attack"].map(uses) == "linear_probe"
     naive = own["member"].str.startswith("sgd") & own["member"].str.endswith(", none")
     own = own[probe & naive & (own["role"] == "H")]
-    return slowdowns(times(own, "kind"), "kind") if len(own) else pd.DataFrame()
+    return slowdowns(times(with_goal(own, uses, target, "kind"), "kind"), "kind")

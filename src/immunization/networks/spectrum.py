@@ -94,7 +94,9 @@ def feature_spectrum(features: Tensor, ridge: float) -> dict[str, Any]:
     }
 
 
-def group_condition(features: Tensor, groups: int, rows: int, key: tuple[Any, ...]) -> dict[str, float]:
+def group_condition(
+    features: Tensor, groups: int, rows: int, key: tuple[Any, ...]
+) -> dict[str, float]:
     """The paper's protocol: κ of FᵀF on groups of so many samples, averaged over groups.
 
     A group of 100 samples has rank at most 100: over the whole space FᵀF is singular, and the
@@ -121,9 +123,11 @@ def group_condition(features: Tensor, groups: int, rows: int, key: tuple[Any, ..
     }
 
 
-def probe_hessian(features: Tensor, head: nn.Linear, parameters: dict[str, Any], key: tuple[Any, ...]) -> dict[str, float]:
-    """Largest eigenvalue, trace and κ of the softmax probe's Hessian at D_P's own head, for features
-    of unit scale.
+def probe_hessian(
+    features: Tensor, head: nn.Linear, parameters: dict[str, Any], key: tuple[Any, ...]
+) -> dict[str, float]:
+    """Largest eigenvalue, trace and κ of the softmax probe's Hessian at D_P's own head, for
+    features of unit scale.
 
     κ is NaN where its smallest eigenvalue does not converge, or is round-off: a sure head has
     classes that it hardly ever confuses. (At a probe of zero, where training on D_H begins, the
@@ -245,13 +249,13 @@ def main(arguments: list[str] | None = None) -> None:
         pretrained = read_pretrained(path, device)
         known: dict[str, Activations] = {}
 
-        def part(name: str, split: str = "train", pretrained: Any = pretrained, known: Any = known) -> Activations:
+        def part(
+            name: str, split: str = "train", pretrained: Any = pretrained, known: Any = known
+        ) -> Activations:
             if (key := f"{name}.{split}") not in known:
                 store = sets[name].part(split)
                 rows = spread_rows(store.labels, parameters["rows"] if split == "train" else None)
-                known[key] = Activations(
-                    pretrained.backbone, store, sets[name].size, rows=rows
-                )
+                known[key] = Activations(pretrained.backbone, store, sets[name].size, rows=rows)
             return known[key]
 
         for file in files:
@@ -259,7 +263,12 @@ def main(arguments: list[str] | None = None) -> None:
                 continue
             for seed in file.seeds:
 
-                def run(file: Any = file, seed: int = seed, pretrained: Any = pretrained, part: Any = part) -> Any:
+                def run(
+                    file: Any = file,
+                    seed: int = seed,
+                    pretrained: Any = pretrained,
+                    part: Any = part,
+                ) -> Any:
                     tail, head = file.of_seed(seed, pretrained, device)
                     roles = {"P": options.primary, "H": file.harmful}
                     roles |= {name: name for name in options.third}

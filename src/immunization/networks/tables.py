@@ -42,7 +42,9 @@ def ratios(spectra: pd.DataFrame) -> pd.DataFrame:
             "network": network, "harmful": harmful, "method": method, "seed": seed,
         }  # fmt: skip
 
-        def of(role: str, column: str, method: str = method, at: Any = (network, harmful, seed)) -> float:
+        def of(
+            role: str, column: str, method: str = method, at: Any = (network, harmful, seed)
+        ) -> float:
             return float(wide.loc[(at[0], at[1], method, at[2], role), column])
 
         for column, name in DEFINITIONS.items():
@@ -151,7 +153,8 @@ def show_spectra(table: pd.DataFrame) -> pd.DataFrame:
         ("kappa_groups_released", "released κ, 20 × 100"),
         ("kappa_released_unit", "released κ, unit scale"), ("effective_rank", "effective rank"),
         ("sigma_max", "σ_max/N"), ("feature_rms", "feature r.m.s."),
-        ("probe_kappa", "κ of the softmax probe"),
+        ("probe_largest", "softmax probe: λ_max"), ("probe_trace", "trace"),
+        ("probe_kappa", "κ"),
     ):  # fmt: skip
         shown[title] = table[column].map(number)
     return shown

@@ -103,7 +103,7 @@ class Stepper:
         loss = nn.functional.cross_entropy(
             logits.float(), labels, label_smoothing=self.recipe.label_smoothing
         )
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimiser.step()
         return loss.detach()
 
@@ -157,7 +157,10 @@ class Stepper:
         for name, value in tensors.items():
             if name.startswith("optimiser."):
                 _, key, owner = name.split(".", 2)
-                self.optimiser.state[parameters[owner]][key] = value.clone()
+                like = parameters[owner]
+                if value.shape == like.shape:  # laid out in memory as the weights are
+                    value = torch.empty_like(like, requires_grad=False).copy_(value)
+                self.optimiser.state[like][key] = value.clone()
 
 
 class Checkpoint:

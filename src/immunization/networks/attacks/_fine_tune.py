@@ -21,8 +21,8 @@ PARAMETERS = {
         "items": {"type": "number", "exclusiveMinimum": 0},
         "minItems": 1,
         "default": [0.0003, 0.001, 0.003],
-        "description": "largest rates of a one-cycle schedule; all are tried on the first seed, the "
-        "one with the highest mean accuracy over the recorded steps on every other.",
+        "description": "largest rates of a one-cycle schedule; all are tried on the first seed, "
+        "the one with the highest mean accuracy over the recorded steps on every other.",
     },
     "optimiser": {
         "enum": ["adamw", "sgd"],
@@ -172,8 +172,11 @@ def tuned(
     stage.LOG.info(
         "%s: rate %g, accuracy %.1f %%", victim.name, chosen or 0.0, 100 * runs[-1]["accuracy"]
     )
-    mark = pd.DataFrame(runs), pd.DataFrame(curves)
-    return tuple(f.assign(tuned=f["learning_rate"] == chosen) for f in mark)  # type: ignore[return-value]
+    first, second = (
+        frame.assign(tuned=frame["learning_rate"] == chosen)
+        for frame in (pd.DataFrame(runs), pd.DataFrame(curves))
+    )
+    return first, second
 
 
 def _head(victim: Victim, seed: int) -> nn.Linear:

@@ -57,6 +57,6 @@ def attack_whole(
             yield inputs, images.test.labels[rows]
 
     def body(seed: int) -> nn.Module:
-        return Whole(network(seed)).requires_grad_(True).to(memory_format=form)
+        return Whole(network(seed)).requires_grad_(True).to(memory_format=form)  # type: ignore[call-overload]
 
     return tuned(victim, parameters, body, feed, test, structure=structure, half=half)

@@ -29,7 +29,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "items": {"type": "number", "exclusiveMinimum": 0},
         "default": [1e-8, 1e-6, 1e-4, 0.01],
         "description": "of closed-form least squares, relative to the largest eigenvalue; counted "
-        "as one step.",
+        "as the steps of one pass over the attacker's images, which FᵀF takes.",
     },
     "fractions": {
         "type": "array",
@@ -85,9 +85,7 @@ def attack(victim: Victim, parameters: dict[str, Any]) -> Frames:
                 labels.append(victim.train.labels[rows])
                 keys.append({"seed": seed, "fraction": fraction, "repair": kind})
     answer = victim.test.labels
-    found, losses = sweep(
-        groups, labels, tests, answer, victim.classes, grid, (victim.name,)
-    )
+    found, losses = sweep(groups, labels, tests, answer, victim.classes, grid, (victim.name,))
     found, losses = found.cpu(), losses.cpu()
     runs: list[dict[str, Any]] = []
     curves: list[dict[str, Any]] = []
@@ -109,7 +107,7 @@ def attack(victim: Victim, parameters: dict[str, Any]) -> Frames:
             row = keys[g] | {"learning_rate": ridge, "member": f"least squares, ridge {ridge:g}"}
             value = float(solved[place, r])
             runs.append(row | {"loss": float("nan"), "accuracy": value})
-            curves.append(row | {"step": 1, "accuracy": value})
+            curves.append(row | {"step": -(-len(groups[g]) // grid.batch), "accuracy": value})
     best = max(run["accuracy"] for run in runs)
     stage.LOG.info("%s: %d probes, best %.1f %%", victim.name, len(runs), 100 * best)
     return pd.DataFrame(runs).assign(tuned=True), pd.DataFrame(curves).assign(tuned=True)

@@ -15,8 +15,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "weights": {
         "type": "string",
         "default": "pretrain",
-        "description": "pretrain: trained on D_P here. timm: the published weights, from timm's hub "
-        "and with its head. Otherwise the path of a .safetensors file with timm's names.",
+        "description": "pretrain: trained on D_P here. timm: the published weights, from timm's "
+        "hub and with its head. Otherwise the path of a .safetensors file with timm's names.",
     },
     "arguments": {
         "type": "object",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import SymmetricalLogLocator
 
 from immunization.figures._style import look, panels
 from immunization.formats import number
@@ -12,10 +13,10 @@ from immunization.networks.figures.fine_tuning import named
 
 PARAMETERS: dict[str, dict[str, object]] = {}
 CAPTION = (
-    "Eigenvalues of the Hessian of D_P's loss on the trainable part (stochastic Lanczos quadrature, "
-    "one start vector, first seed): each stem is a node, its height the share of eigenvalues that it "
-    "stands for. Grey: without immunization. Axes are logarithmic in the size of an eigenvalue, with "
-    "negative ones to the left."
+    "Eigenvalues of the Hessian of D_P's loss on the trainable part (stochastic Lanczos "
+    "quadrature, one start vector, first seed): each stem is a node, its height the share of "
+    "eigenvalues that it stands for. Grey: without immunization. Axes are logarithmic in the size "
+    "of an eigenvalue, with negative ones to the left."
 )
 SMALL = 1e-3
 
@@ -37,6 +38,9 @@ def draw(results: Results, setting: str) -> Figure:
         axis.set(yscale="log", ylim=(1e-9, 2))
         largest = float(part.loc[method, "hessian_largest"])
         axis.set_title(f"{named(method)}: λ_max {number(largest)}", fontsize=7)
+        ticks = SymmetricalLogLocator(base=10, linthresh=SMALL)
+        ticks.set_params(numticks=6)
+        axis.xaxis.set_major_locator(ticks)
         axis.tick_params(labelsize=6)
     for row in rows:
         row[0].set_ylabel("share")

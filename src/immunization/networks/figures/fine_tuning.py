@@ -12,9 +12,10 @@ from immunization.networks.resistance import KINDS, kind, whole
 
 PARAMETERS: dict[str, dict[str, object]] = {}
 CAPTION = (
-    "Held-out accuracy on D_H while an attacker trains on it, one panel an attack, one line a method "
-    "(the paper's Fig. 3). Each line is the best attacker of its kind at that step (learning rates, "
-    "optimisers, repairs), the mean over seeds; dotted: the same network trained from scratch."
+    "Held-out accuracy on D_H while an attacker trains on it, one panel an attack, one line a "
+    "method (the paper's Fig. 3). Each line is the best attacker of its kind at that step "
+    "(learning rates, optimisers, repairs), the mean over seeds; dotted: the same "
+    "network trained from scratch."
 )
 
 
@@ -79,7 +80,7 @@ def says(results: Results, setting: str) -> str:
         top = reference.reindex(part["attack"].unique()).max()
         worst = best.idxmin()
         found += (
-            f" The best {group} is lowest with {named(str(worst))}, {100 * best.min():.1f} % against "
-            f"{100 * top:.1f} %."
+            f" The best {group} is lowest with {named(str(worst))}, {100 * best.min():.1f} % "
+            f"against {100 * top:.1f} %."
         )
     return found

@@ -13,10 +13,11 @@ from immunization.networks.resistance import KINDS
 
 PARAMETERS: dict[str, dict[str, object]] = {}
 CAPTION = (
-    "How many times as many steps an attacker needs, after each method (column), until its held-out "
-    "accuracy is the share `attack.target` of the best that its kind reaches without immunization; "
-    "geometric mean over seeds. Blue slows, red speeds up. ≥: it never got there within its budget. "
-    "Rows under the line: best attacker against best attacker. Benign third tasks should stay at 1."
+    "How many times as many steps an attacker needs, after each method (column), until its "
+    "held-out accuracy is the share `attack.target` of the best that its kind reaches without "
+    "immunization; geometric mean over seeds. Blue slows, red speeds up. ≥: it never got there "
+    "within its budget. Rows under the line: best attacker against best attacker. "
+    "Benign third tasks should stay at 1."
 )
 LIMIT = 1.5
 
@@ -30,7 +31,10 @@ def draw(results: Results, setting: str) -> Figure:
         return nothing("This study has no method to show.")
     best = results.of(results.resisted, setting).assign(task=lambda t: t["harmful"])
     rows = [
-        (f"{spoken(attack)}, {spoken(task)}", own[(own["attack"] == attack) & (own["task"] == task)])
+        (
+            f"{spoken(attack)}, {spoken(task)}",
+            own[(own["attack"] == attack) & (own["task"] == task)],
+        )
         for task in own["task"].unique()
         for attack in results.attacks
         if attack in set(own["attack"])

@@ -44,7 +44,9 @@ def draw(results: Results, setting: str) -> Figure:
 
 def says(results: Results, setting: str) -> str:
     """The largest change of κ on D_H that D_P does not pay for."""
-    mean = results.of(results.spectra, setting).groupby(["method", "role"])["kappa"].mean().unstack()
+    mean = (
+        results.of(results.spectra, setting).groupby(["method", "role"])["kappa"].mean().unstack()
+    )
     i, ii = mean["H"] / mean.loc["identity", "H"], mean["P"] / mean.loc["identity", "P"]
     good = i[(ii <= 1) & (i.index != "identity")]
     if good.empty:

@@ -14,9 +14,7 @@ from immunization.networks.images._folders import SUFFIXES
 from immunization.networks.images._images import decode
 
 
-def read_archive(
-    path: Path, size: int
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str]]:
+def read_archive(path: Path, size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str]]:
     """Pixels (N, 3, size, size), labels and class names, in alphabetical order of paths.
 
     Raises:

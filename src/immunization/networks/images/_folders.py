@@ -9,7 +9,9 @@ from immunization.errors import UserError
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
 
 
-def list_folder(root: Path, classes: list[str] | None = None) -> tuple[list[tuple[str, int]], list[str]]:
+def list_folder(
+    root: Path, classes: list[str] | None = None
+) -> tuple[list[tuple[str, int]], list[str]]:
     """Every image under a folder with its class, the classes in alphabetical order.
 
     Args:
@@ -30,13 +32,16 @@ def list_folder(root: Path, classes: list[str] | None = None) -> tuple[list[tupl
         paths = sorted(p for p in (root / name).iterdir() if p.suffix.lower() in SUFFIXES)
         if not paths:
             raise UserError(
-                f"{root / name}: no images in this class. Allowed are {', '.join(sorted(SUFFIXES))}."
+                f"{root / name}: no images in this class. Allowed are "
+                f"{', '.join(sorted(SUFFIXES))}."
             )
         rows += [(str(path), number) for path in paths]
     return rows, found
 
 
-def public_folder(place_mirror: Path | None, cache: Path, name: str, needed: list[str], told: str) -> Path:
+def public_folder(
+    place_mirror: Path | None, cache: Path, name: str, needed: list[str], told: str
+) -> Path:
     """A data set's folder in the mirror or the cache, with all that it needs.
 
     Raises:

@@ -197,7 +197,7 @@ def of_arrays(
         (test, test_labels, parameters["test_rows_per_class"]),
     ):
         kept = limited(labels, most)
-        parts.append((torch.from_numpy(resized(pixels[kept], size)), torch.from_numpy(labels[kept])))
+        parts.append(
+            (torch.from_numpy(resized(pixels[kept], size)), torch.from_numpy(labels[kept]))
+        )
     return Images(*parts[0], *parts[1], classes)
-
-

@@ -103,11 +103,12 @@ def _check(name: str, data: bytes, path: Path) -> None:
 def load(parameters: dict[str, Any], place: Place, size: int) -> Images:
     """Images of the five training batches, and of the test batch."""
     batches = read_batches(place)
-    parts = [np.concatenate([batches[n] for n in BATCHES if n.startswith(start)])
-             for start in ("data", "test")]  # fmt: skip
-    arrays = [
-        array
-        for part in parts
-        for array in (part[:, 1:].reshape(-1, 3, 32, 32), part[:, 0].astype(np.int64))
-    ]
-    return of_arrays(*arrays, CLASSES, parameters, size)
+    train, test = (
+        np.concatenate([batches[name] for name in BATCHES if name.startswith(start)])
+        for start in ("data", "test")
+    )
+    return of_arrays(
+        train[:, 1:].reshape(-1, 3, 32, 32), train[:, 0].astype(np.int64),
+        test[:, 1:].reshape(-1, 3, 32, 32), test[:, 0].astype(np.int64),
+        CLASSES, parameters, size,
+    )  # fmt: skip

@@ -11,9 +11,10 @@ from immunization.networks.images._images import Images, Listing, in_memory
 EXTENDS = "_images"
 PARAMETERS: dict[str, dict[str, Any]] = {}
 TOLD = (
-    "Fetch country211.tgz (11 GB), to which the CLIP repository of OpenAI links (data/country211.md) "
-    "and which torchvision.datasets.Country211(download=True) also gets, and unpack it so that there "
-    "are country211/train/XX/*.jpg and country211/test/XX/*.jpg, XX being country codes."
+    "Fetch country211.tgz (11 GB), to which the CLIP repository of OpenAI links "
+    "(data/country211.md) and which torchvision.datasets.Country211(download=True) also gets, and "
+    "unpack it so that there are country211/train/XX/*.jpg and "
+    "country211/test/XX/*.jpg, XX being country codes."
 )
 
 

@@ -1,4 +1,4 @@
-"""Your own images: a folder, or a .tar archive, with one folder a class, and a hold-out drawn here."""
+"""Your own images: a folder or a .tar archive, with one folder a class, and a hold-out."""
 
 from __future__ import annotations
 

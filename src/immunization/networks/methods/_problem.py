@@ -17,7 +17,6 @@ from immunization.networks.store import BATCH
 from immunization.networks.training import Checkpoint
 from immunization.seeding import seeded
 
-
 RANK_ROWS = 16384
 
 
@@ -47,7 +46,9 @@ class Problem:
         """Where all of it is."""
         return self.primary.labels.device
 
-    def draws(self, begin: int, end: int, batch: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    def draws(
+        self, begin: int, end: int, batch: int
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Batches of steps begin … end−1: activations and labels of D_P and D_H, drawn with
         replacement."""
         parts = (self.primary, self.harmful)

@@ -35,8 +35,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 0.00002,
-        "description": "profile corrected only: learning rate of AdamW (one cycle). At ten times this "
-        "rate units of a ReLU network die, and no gradient brings them back.",
+        "description": "profile corrected only: learning rate of AdamW (one cycle). At ten times "
+        "this rate units of a ReLU network die, and no gradient brings them back.",
     },
     "rows": {
         "type": "integer",
@@ -69,15 +69,15 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "type": "number",
         "exclusiveMinimum": 1,
         "default": 300,
-        "description": "profile corrected only: κ(H_H) that is aimed at, as a multiple of its value "
-        "at θ₀; without an aim, units of a ReLU network die and the features lose rank.",
+        "description": "profile corrected only: κ(H_H) that is aimed at, as a multiple of its "
+        "value at θ₀; without an aim, units of a ReLU network die and the features lose rank.",
     },
     "allow": {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 0.7,
-        "description": "profile corrected only: κ(H_P) that is aimed at, as a share of its value at "
-        "θ₀; under 1, for what holds on minibatches should hold on held-out images.",
+        "description": "profile corrected only: κ(H_P) that is aimed at, as a share of its value "
+        "at θ₀; under 1, for what holds on minibatches should hold on held-out images.",
     },
     "weight_h": {
         "type": "number",

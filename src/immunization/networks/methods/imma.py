@@ -23,6 +23,10 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 }
 
 
+VANISHED = 1e-12
+"""Smoothness under which features are gone, in squared units of features."""
+
+
 def reached(features: Tensor, labels: Tensor, classes: int, steps: int) -> Tensor:
     """Cross-entropy of a probe on D_H after some steps of gradient descent, with gradients through
     all of them.
@@ -34,7 +38,9 @@ def reached(features: Tensor, labels: Tensor, classes: int, steps: int) -> Tenso
         steps: of length 1/L, L = ½·σ_max(FᵀF)/n, the smoothness of the softmax loss.
     """
     with torch.no_grad():
-        smoothness = 0.5 * float(torch.linalg.eigvalsh(gram(features.detach()))[-1]) / len(features)
+        largest = float(torch.linalg.eigvalsh(gram(features.detach()))[-1])
+        # Features that have vanished teach a probe nothing; its loss stays log C.
+        smoothness = max(0.5 * largest / len(features), VANISHED)
     probe = features.new_zeros(classes, features.shape[1])
     target = nn.functional.one_hot(labels, classes).to(features.dtype)
     for _ in range(steps):

@@ -28,7 +28,9 @@ def immunize(problem: Problem, parameters: dict[str, Any]) -> list[dict[str, Any
     def terms(batch: Batch) -> dict[str, Tensor]:
         logs = [
             eigenvalues(features, rank).log()
-            for features, rank in zip((batch.features_p, batch.features_h), problem.ranks, strict=True)
+            for features, rank in zip(
+                (batch.features_p, batch.features_h), problem.ranks, strict=True
+            )
         ]
         return {
             "loss": benign_loss(batch),
