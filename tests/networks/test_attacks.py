@@ -28,7 +28,7 @@ def victim(request, prepared):
     train = activations(network, images, flip=images.flip)
     test = activations(network, images, "test")
     return Victim(
-        Pretrained("n", network, head, 0.5, "c", metadata),
+        Pretrained("n", network, head, metadata),
         {0: Tail(network).eval(), 1: Tail(network).eval()},
         images, train.rows, test.rows, train, test, "a.n.harm",
     )  # fmt: skip

@@ -36,7 +36,7 @@ def kappa(found, part):
 
 
 def quick(name, **changes):
-    few = {"steps": 8, "corrected_steps": 12, "rows": 64, "batch": 32}
+    few = {"steps": 12, "batch": 32}
     known = components("networks/methods")[name].parameters
     return complete("methods", name, **{k: v for k, v in few.items() if k in known} | changes)
 
@@ -87,7 +87,7 @@ def test_the_closed_form_keeps_answers_on_d_p_and_reaches_its_limit(prepared, us
 def test_the_corrected_profile_raises_kappa_on_d_h_and_not_on_d_p(prepared):
     own = problem(prepared, "vit")
     before_p, before_h = kappa(own, own.primary), kappa(own, own.harmful)
-    parameters = quick("alg1", rate=0.001, corrected_steps=40)
+    parameters = quick("alg1", eta=0.001, steps=40, batch=64)
     load("networks/methods", "alg1").immunize(own, parameters)
     after_p, after_h = kappa(own, own.primary), kappa(own, own.harmful)
     assert after_h[0] > 1.2 * before_h[0]
@@ -139,6 +139,31 @@ def test_a_first_step_moves_the_tail_by_the_share_that_is_asked_for(prepared):
     assert float(moved.norm() / size) == pytest.approx(0.019, rel=1e-2)
 
 
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("alg1", {}),
+        ("alg1", {"profile": "paper"}),
+        ("opt_kappa", {}),
+        ("r_ill_only", {}),
+        ("imma", {}),
+    ],
+)
+def test_the_rank_is_that_of_theta_0_also_after_a_checkpoint(prepared, monkeypatch, name, changes):
+    """Features of a half-immunized network may have lost some."""
+    events = []
+    read = Checkpoint.read
+    monkeypatch.setattr(
+        Checkpoint, "read", lambda self, device: events.append("read") or read(self, device)
+    )
+    ranks = Problem.ranks.func
+    monkeypatch.setattr(
+        Problem, "ranks", property(lambda self: events.append("ranks") or ranks(self))
+    )
+    load("networks/methods", name).immunize(problem(prepared), quick(name, **changes))
+    assert events == (["read"] if name == "imma" else ["ranks", "read"])
+
+
 @pytest.mark.parametrize("name", ["alg1", "opt_kappa"])
 def test_an_interrupted_method_goes_on_to_the_same_bits(prepared, tmp_path, name, monkeypatch):
     from immunization.networks.methods import _descent
@@ -176,9 +201,26 @@ def test_an_interrupted_method_goes_on_to_the_same_bits(prepared, tmp_path, name
     assert _descent.RECORD_EVERY == 10
 
 
-def test_divergence_is_told_with_a_remedy(prepared):
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("alg1", {"profile": "paper", "eta": 1e6}),
+        ("alg1", {"profile": "paper", "move": 1e9}),
+        ("alg1", {"eta": 1e9}),
+        ("r_ill_only", {"move": 1e20}),
+        ("opt_kappa", {"move": 1e20}),
+        ("imma", {"move": 1e20}),
+    ],
+)
+def test_divergence_is_told_with_a_remedy(prepared, name, changes):
     own = problem(prepared)
     with pytest.raises(UserError, match=r"n on harm diverged at step .*smaller `eta` or `move`"):
-        load("networks/methods", "alg1").immunize(
-            own, quick("alg1", profile="paper", eta=1e6, steps=30)
-        )
+        load("networks/methods", name).immunize(own, quick(name, steps=30, **changes))
+
+
+def test_features_that_do_not_vary_cannot_be_weighed(prepared):
+    own = problem(prepared)
+    for parameter in own.tail.parameters():
+        torch.nn.init.zeros_(parameter)
+    with pytest.raises(UserError, match=r"no gradient at the start|diverged at step 0"):
+        load("networks/methods", "imma").immunize(own, quick("imma"))

@@ -17,7 +17,7 @@ from immunization.networks.images import _images
 from .conftest import SMALL, complete, write_folder
 
 SPECTRUM = {
-    "rows": 60, "groups": 2, "group_rows": 10, "ridge": 1e-6, "density_rows": 8,
+    "rows": 60, "test_rows": None, "groups": 2, "group_rows": 10, "ridge": 1e-6, "density_rows": 8,
     "density_steps": 3, "probe_rows": 30, "probe_products": 20,
 }  # fmt: skip
 
@@ -43,7 +43,7 @@ def study(folder, weights):
          "--device", "cpu", "--out", pretrained]
     )  # fmt: skip
     common = ["--images", *images.values(), "--pretrained", pretrained, "--device", "cpu"]
-    for label, changes in (("identity", {}), ("alg1", {"rows": 16, "corrected_steps": 3})):
+    for label, changes in (("identity", {}), ("alg1", {"batch": 16, "steps": 3})):
         immunize.main(
             ["--label", label, "--method", label, *common, "--primary", "imagenet",
              "--parameters", json.dumps({"r": complete("methods", label, **changes)}),
@@ -153,7 +153,7 @@ def test_an_immunization_that_was_done_is_not_done_again(tmp_path, weights, monk
     arguments = [
         "--label", "alg1", "--method", "alg1", *common[: common.index("--immunized")],
         "--parameters",
-        json.dumps({"r": complete("methods", "alg1", rows=16, corrected_steps=2)}),
+        json.dumps({"r": complete("methods", "alg1", batch=16, steps=2)}),
         "--primary", "imagenet", "--harmful", "country211", "--seeds", "[3, 4]",
         "--progress", str(tmp_path / "p" / "again"), "--out", str(tmp_path / "again"),
     ]  # fmt: skip

@@ -40,7 +40,7 @@ MINIATURE = {
         "opt_kappa": {"steps": 3},
         "alg1_paper": {"use": "alg1", "profile": "paper", "steps": 3},
         "alg1_corrected": {
-            "use": "alg1", "rows": 64, "corrected_steps": 3, "overrides": {"vit": {"rate": 0.001}},
+            "use": "alg1", "batch": 64, "steps": 3, "overrides": {"vit": {"eta": 0.001}},
         },
         "optimum": {},
     },
@@ -128,7 +128,7 @@ def test_immunized_networks_share_the_trunk_and_hold_their_seeds(done):
     base = done.folder / "results" / "mini"
     tensors, metadata = read_tensors(base / "immunized" / "alg1_corrected" / "vit.harm.safetensors")
     assert metadata["seeds"] == [0, 1]
-    assert metadata["provenance"]["parameters"]["rate"] == 0.001
+    assert metadata["provenance"]["parameters"]["eta"] == 0.001
     assert all(n.startswith(("seed0.tail", "seed0.head", "seed1.")) for n in tensors)
 
 
@@ -189,7 +189,7 @@ def test_missing_data_stop_the_papers_study_with_what_to_fetch(tmp_path):
         ({"networks": {"r": {"use": "resnt"}}}, ["networks.r: no family of networks", "'resnet'"]),
         ({"methods": {"alg1": {}}}, ["`identity: {}` is missing"]),
         (
-            {"methods": {"identity": {}, "alg1": {"overrides": {"cnn": {"rate": 1}}}}},
+            {"methods": {"identity": {}, "alg1": {"overrides": {"cnn": {"eta": 1}}}}},
             ["methods.alg1.overrides: no network 'cnn'"],
         ),
         ({"attacks": {"lora": {"rank": 0}}}, ["attacks.lora.rank: 0 must be at least 1"]),
@@ -213,13 +213,13 @@ def test_every_key_and_parameter_of_networks_is_documented():
 
     text = (ROOT / "config" / "networks.md").read_text()
     for name, rule in keys(schema(NETWORKS)):
-        assert rule.get("description"), name
         assert f"`{name}`" in text, f"config/networks.md does not explain {name}"
+        assert rule["description"] in text, name
     for kind in NETWORKS.kinds.values():
         for component in components(kind.folder).values():
             assert f"`{component.name}`" in text, component.path
             for parameter, rule in component.parameters.items():
-                assert rule.get("description"), (component.path, parameter)
+                assert rule["description"] in text, (component.path, parameter)
                 assert f"`{parameter}`" in text, (component.path, parameter)
 
 

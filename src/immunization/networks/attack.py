@@ -38,10 +38,14 @@ class Field:
         paths: of prepared images, by label.
         settings: of the study's `attack`.
         device: where to compute.
+        mirrors: keep the answers to mirrored images too, where images may be mirrored.
     """
 
-    def __init__(self, paths: dict[str, str], settings: dict[str, Any], device: str) -> None:
+    def __init__(
+        self, paths: dict[str, str], settings: dict[str, Any], device: str, *, mirrors: bool
+    ) -> None:
         self.paths, self.settings, self.device = paths, settings, device
+        self.mirrors = mirrors
         self._sets: dict[str, ImageSet] = {}
         self._parts: dict[tuple[str, str], tuple[Any, ...]] = {}
         self._pretrained: dict[str, Pretrained] = {}
@@ -68,7 +72,7 @@ class Field:
             images = self.images(name)
             found = []
             for part, most, flip in (
-                (images.train, self.settings["rows"], images.flip),
+                (images.train, self.settings["rows"], images.flip and self.mirrors),
                 (images.test, self.settings["test_rows"], False),
             ):
                 rows = spread_rows(part.labels, most)
@@ -151,14 +155,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--curves", required=True, help="Parquet file to write")
     options = parser.parse_args(arguments)
     device = stage.choose_device(options.device)
-    images_too = components("networks/attacks")[options.attack].traits.get("IMAGES", False)
+    traits = components("networks/attacks")[options.attack].traits
     prepare_device(
-        device, options.threads, deterministic=options.deterministic, try_kernels=bool(images_too)
+        device,
+        options.threads,
+        deterministic=options.deterministic,
+        try_kernels=bool(traits.get("IMAGES")),
     )
     paths = {Path(path).stem: path for path in options.images}
     networks = {Path(path).stem: path for path in options.pretrained}
     files = [Immunized.open(path) for path in options.immunized]
-    field = Field(paths, options.settings, device)
+    field = Field(paths, options.settings, device, mirrors=bool(traits.get("MIRRORS")))
     units = units_of(
         field, files, networks, options.third, options.label, options.attack, options.parameters
     )

@@ -28,7 +28,7 @@ TABLES = {
         "benign third tasks."
     ),
     "attacks": (
-        "Every attacker, each with a goal of its own kind, on D_H and on third tasks: best "
+        "Every attacker, each with a goal of its own, on D_H and on third tasks: best "
         "held-out accuracy, steps to the goal, slowdown over θ₀ with its 95 % interval over seeds, "
         "RFD (100 · mean |b − i|/b over recorded accuracies) and signed, negative where the "
         "network became easier to fine-tune."

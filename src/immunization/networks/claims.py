@@ -19,7 +19,6 @@ def claims_table(
     resistance: pd.DataFrame,
     plain: pd.DataFrame,
     order: dict[str, Any],
-    same: float,
 ) -> pd.DataFrame:
     """One row a (network, D_H, method, claim), for every profile of Algorithm 1.
 
@@ -27,7 +26,6 @@ def claims_table(
         table3, resistance: tables of the same names.
         plain: slowdowns of SGD on unrepaired features.
         order: what labels stand for.
-        same: a slowdown up to this is none.
 
     Returns:
         Columns network, harmful, method, claim, theirs (by the paper's measure), ours (by the

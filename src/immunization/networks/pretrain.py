@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from immunization import stage
 from immunization.errors import UserError
 from immunization.files import write_tensors
+from immunization.networks.activations import spread_rows
 from immunization.networks.augment import augmented, centred
 from immunization.networks.backbones._backbone import Backbone, Classifier
 from immunization.networks.store import ImageSet, Store, in_order
@@ -32,6 +33,7 @@ from immunization.networks.training import (
     step_generator,
     steps_per_epoch,
 )
+from immunization.progress import identity_of
 from immunization.provenance import provenance
 from immunization.registry import load
 from immunization.seeding import seed_of
@@ -63,12 +65,17 @@ class Body(nn.Module):
 
 def pixel_statistics(store: Store) -> tuple[Tensor, Tensor]:
     """Mean and deviation of pixels over 255 by channel, from at most 10,000 images."""
-    numbers = in_order(min(len(store), 10_000), store.labels.device)
-    images = torch.cat([batch.float().flatten(2) / 255 for batch in store.batches(numbers)])
-    return (
-        images.mean(dim=(0, 2))[:, None, None],
-        images.std(dim=(0, 2)).clamp_min(1e-3)[:, None, None],
-    )
+    rows = spread_rows(store.labels, 10_000)
+    total, squares, count = torch.zeros(3), torch.zeros(3), 0
+    for batch in store.batches(list(rows.split(1000))):
+        pixels = batch.double().transpose(0, 1).flatten(1) / 255
+        total = total + pixels.sum(dim=1).cpu()
+        squares = squares + pixels.square().sum(dim=1).cpu()
+        count += pixels.shape[1]
+    mean = total / count
+    deviation = (squares / count - mean.square()).clamp_min(1e-6).sqrt()
+    found = [t.float()[:, None, None].to(store.labels.device) for t in (mean, deviation)]
+    return found[0], found[1]
 
 
 def train(
@@ -176,7 +183,7 @@ def main(arguments: list[str] | None = None) -> None:
     curve: list[dict[str, float]] = []
     checkpoint = Checkpoint(
         options.progress / f"{options.name}.safetensors",
-        [record, device, options.deterministic],
+        [record, device, options.deterministic, identity_of(options.images)],
         options.checkpoint_seconds,
     )
     if pretrain:

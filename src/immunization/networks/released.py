@@ -23,16 +23,12 @@ class Pretrained:
         name: label of the network.
         backbone: in eval mode.
         head: of D_P.
-        accuracy: on held-out images of D_P.
-        code: fingerprint of what made it.
         metadata: of the file.
     """
 
     name: str
     backbone: Backbone
     head: nn.Linear
-    accuracy: float
-    code: str
     metadata: dict[str, Any]
 
 
@@ -59,14 +55,7 @@ def read_pretrained(path: Path | str, device: torch.device | str) -> Pretrained:
             {n.removeprefix(start): v for n, v in tensors.items() if n.startswith(start)}
         )
     backbone.to(device).eval().requires_grad_(False)
-    return Pretrained(
-        metadata["network"],
-        backbone,
-        head.to(device),
-        metadata["accuracy"],
-        metadata["provenance"]["code"],
-        metadata,
-    )
+    return Pretrained(metadata["network"], backbone, head.to(device), metadata)
 
 
 def release(tail: Tail, head: nn.Linear) -> dict[str, Tensor]:

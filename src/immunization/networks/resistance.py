@@ -15,6 +15,11 @@ from immunization.measures import interval, rfd, verdict
 PLACE = ["network", "harmful", "task", "role"]
 KINDS = {"linear_probe": "linear probe", "scratch": "from scratch"}
 FINE = "fine-tuning"
+TIMES = ["steps", "censored", "fastest", "accuracy", "goal"]
+SLOWDOWNS = [
+    "steps", "reference_steps", "accuracy", "accuracy_std", "reference_accuracy", "goal",
+    "slowdown", "low", "high", "bound", "verdict", "fastest", "seeds",
+]  # fmt: skip
 
 
 def kind(use: str) -> str:
@@ -49,6 +54,12 @@ def steps_to(steps: np.ndarray, accuracies: np.ndarray, goal: float) -> tuple[fl
     return float(np.exp(logs[0] + share * (logs[1] - logs[0]))), False
 
 
+def fullest(curves: pd.DataFrame) -> pd.DataFrame:
+    """Tuned attackers, each with the largest share of the images that it has anywhere."""
+    most = curves.groupby("attack")["fraction"].transform("max")
+    return curves[(curves["fraction"] == most) & curves["tuned"].astype(bool)]
+
+
 def best_accuracy(curves: pd.DataFrame, keys: list[str]) -> pd.Series:
     """Highest accuracy at any record and by any member, by the keys and seed, then the mean."""
     top = curves.groupby([*keys, "seed"])["accuracy"].max()
@@ -77,7 +88,7 @@ def times(curves: pd.DataFrame, by: str) -> pd.DataFrame:
 
     A control runs once for all methods and stays with the reference.
     """
-    rows = []
+    rows: list[dict[str, object]] = []
     keys = [*PLACE, "method", "seed", by]
     for group, part in curves.groupby(keys, sort=False):
         found = []
@@ -96,7 +107,7 @@ def times(curves: pd.DataFrame, by: str) -> pd.DataFrame:
                 "accuracy": part["accuracy"].max(), "goal": part["goal"].iloc[0],
             }
         )  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*keys, *TIMES])
 
 
 def slowdowns(times_: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -145,12 +156,12 @@ def slowdowns(times_: pd.DataFrame, by: str) -> pd.DataFrame:
                 "seeds": len(part),
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*PLACE, "method", by, *SLOWDOWNS])
 
 
 def attacks_table(curves: pd.DataFrame, uses: dict[str, str], target: float) -> pd.DataFrame:
     """Every attacker against every method, each attacker with a goal of its own."""
-    own = with_goal(whole(curves), uses, target, "attack")
+    own = with_goal(fullest(curves), uses, target, "attack")
     table = slowdowns(times(own, "attack"), "attack")
     table["kind"] = table["attack"].map(uses).map(kind)
     return table.merge(deviations(own), how="left", on=[*PLACE, "method", "attack"])
@@ -176,7 +187,7 @@ def deviations(curves: pd.DataFrame) -> pd.DataFrame:
             dict(zip([*PLACE, "method", "attack"], group, strict=True))
             | {"rfd": found[0], "rfd_signed": found[1]}
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=[*PLACE, "method", "attack", "rfd", "rfd_signed"])
 
 
 def resistance_table(curves: pd.DataFrame, uses: dict[str, str], target: float) -> pd.DataFrame:

@@ -37,12 +37,15 @@ from immunization.engines._job import Unit
 from immunization.files import write_table
 from immunization.networks.activations import Activations, spread_rows
 from immunization.networks.backbones._backbone import Classifier, Tail
-from immunization.networks.released import Immunized, read_pretrained
+from immunization.networks.released import Immunized, Pretrained, read_pretrained
 from immunization.networks.store import ImageSet
 from immunization.networks.training import accuracy, prepare_device
 from immunization.progress import identity_of, run_units
 from immunization.provenance import provenance
 from immunization.seeding import seeded
+
+WIDE_BATCH = 512
+"""Images a batch in float64."""
 
 
 class Subject(NamedTuple):
@@ -60,7 +63,7 @@ class Subject(NamedTuple):
 @torch.no_grad()
 def features_of(tail: nn.Module, part: Activations) -> Tensor:
     """Features of every image of a part by a tail in float64, (N, D)."""
-    return torch.cat([tail(activations.double()) for activations, _ in part.in_order(1024)])
+    return torch.cat([tail(activations.double()) for activations, _ in part.in_order(WIDE_BATCH)])
 
 
 def feature_spectrum(features: Tensor, ridge: float) -> dict[str, Any]:
@@ -124,7 +127,11 @@ def group_condition(
 
 
 def probe_hessian(
-    features: Tensor, head: nn.Linear, parameters: dict[str, Any], key: tuple[Any, ...]
+    features: Tensor,
+    labels: Tensor,
+    head: nn.Linear,
+    parameters: dict[str, Any],
+    key: tuple[Any, ...],
 ) -> dict[str, float]:
     """Largest eigenvalue, trace and κ of the softmax probe's Hessian at D_P's own head, for
     features of unit scale.
@@ -134,7 +141,7 @@ def probe_hessian(
     Hessian is (I/C − 11ᵀ/C²) ⊗ FᵀF/N, and κ that of FᵀF.)
     """
     rms = features.square().mean().sqrt()
-    features = features[: parameters["probe_rows"]] / rms
+    features = features[spread_rows(labels, parameters["probe_rows"])] / rms
     with torch.no_grad():
         weight, bias = head.weight.double(), head.bias.double()
         logits = nn.functional.linear(features * rms, weight, bias)
@@ -206,7 +213,7 @@ def measure(
         found = feature_spectrum(features, parameters["ridge"])
         found |= group_condition(features, parameters["groups"], parameters["group_rows"], draw)
         if role == "P":
-            found |= probe_hessian(features, head, parameters, (*draw, "probe"))
+            found |= probe_hessian(features, part.labels, head, parameters, (*draw, "probe"))
         rows.append(keys | {"role": role} | found)
     answer = Classifier(tail, head)
     density = trainable_density(
@@ -214,6 +221,74 @@ def measure(
     )
     density["accuracy_p"] = accuracy(answer, subject.test.in_order(), half=False)
     return pd.DataFrame(rows), pd.DataFrame([keys | density])
+
+
+class Subjects:
+    """Networks and their activations, those of one network at a time.
+
+    Args:
+        networks: files of the stage pretrain, by label.
+        images: prepared images, by label.
+        primary: label of D_P.
+        third: labels of third tasks.
+        parameters: of the stage.
+        device: where to compute.
+    """
+
+    def __init__(
+        self,
+        networks: dict[str, str],
+        images: dict[str, str],
+        primary: str,
+        third: list[str],
+        parameters: dict[str, Any],
+        device: str,
+    ) -> None:
+        self.networks, self.images, self.device = networks, images, device
+        self.primary, self.third, self.parameters = primary, third, parameters
+        self._sets: dict[str, ImageSet] = {}
+        self._pretrained: Pretrained | None = None
+        self._known: dict[tuple[str, str], Activations] = {}
+
+    def pretrained(self, network: str) -> Pretrained:
+        """θ₀; what was kept of another network is let go."""
+        if self._pretrained is None or self._pretrained.name != network:
+            self._known.clear()
+            self._pretrained = read_pretrained(self.networks[network], self.device)
+        return self._pretrained
+
+    def part(self, network: str, name: str, split: str) -> Activations:
+        """The trunk's answers to images of a part, evenly over its classes."""
+        pretrained = self.pretrained(network)
+        if (name, split) not in self._known:
+            if name not in self._sets:
+                self._sets[name] = ImageSet(self.images[name], self.device)
+            store = self._sets[name].part(split)
+            rows = self.parameters["rows" if split == "train" else "test_rows"]
+            self._known[name, split] = Activations(
+                pretrained.backbone, store, self._sets[name].size,
+                rows=spread_rows(store.labels, rows),
+            )  # fmt: skip
+        return self._known[name, split]
+
+    def unit(self, file: Immunized, seed: int) -> Unit:
+        """The measurement of one released network."""
+
+        def run() -> tuple[pd.DataFrame, pd.DataFrame]:
+            tail, head = file.of_seed(seed, self.pretrained(file.network), self.device)
+            roles = {"P": self.primary, "H": file.harmful} | {name: name for name in self.third}
+            subject = Subject(
+                {role: self.part(file.network, name, "train") for role, name in roles.items()},
+                self.part(file.network, self.primary, "test"),
+            )
+            keys = {
+                "network": file.network, "harmful": file.harmful, "method": file.method,
+                "seed": seed, "code": file.code,
+            }  # fmt: skip
+            return measure(subject, tail, head, keys, self.parameters)
+
+        key = [file.network, file.harmful, file.method, seed, identity_of(file.path)]
+        return Unit({"subject": key}, run)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -237,55 +312,20 @@ def main(arguments: list[str] | None = None) -> None:
     prepare_device(device, options.threads, deterministic=options.deterministic)
     parameters = options.parameters
     paths = {Path(path).stem: path for path in options.images}
-    sets = {
-        name: ImageSet(paths[name], device)
-        for name in (options.primary, *options.harmful, *options.third)
-    }
     record = provenance(["immunization.networks.spectrum"], parameters)
     files = [Immunized.open(path) for path in options.immunized]
-    frames: list[tuple[pd.DataFrame, pd.DataFrame]] = []
-    units: list[Unit] = []
-    for path in options.pretrained:
-        pretrained = read_pretrained(path, device)
-        known: dict[str, Activations] = {}
-
-        def part(
-            name: str, split: str = "train", pretrained: Any = pretrained, known: Any = known
-        ) -> Activations:
-            if (key := f"{name}.{split}") not in known:
-                store = sets[name].part(split)
-                rows = spread_rows(store.labels, parameters["rows"] if split == "train" else None)
-                known[key] = Activations(pretrained.backbone, store, sets[name].size, rows=rows)
-            return known[key]
-
-        for file in files:
-            if file.network != pretrained.name:
-                continue
-            for seed in file.seeds:
-
-                def run(
-                    file: Any = file,
-                    seed: int = seed,
-                    pretrained: Any = pretrained,
-                    part: Any = part,
-                ) -> Any:
-                    tail, head = file.of_seed(seed, pretrained, device)
-                    roles = {"P": options.primary, "H": file.harmful}
-                    roles |= {name: name for name in options.third}
-                    subject = Subject(
-                        {role: part(name) for role, name in roles.items()},
-                        part(options.primary, "test"),
-                    )
-                    keys = {
-                        "network": file.network, "harmful": file.harmful, "method": file.method,
-                        "seed": seed, "code": file.code,
-                    }  # fmt: skip
-                    return measure(subject, tail, head, keys, parameters)
-
-                key = [file.network, file.harmful, file.method, seed, identity_of(file.path)]
-                units.append(Unit({"subject": key}, run))
+    networks = {Path(path).stem: path for path in options.pretrained}
+    subjects = Subjects(networks, paths, options.primary, options.third, parameters, device)
+    units = [
+        subjects.unit(file, seed)
+        for network in networks
+        for file in files
+        if file.network == network
+        for seed in file.seeds
+    ]
     base = [
-        record, device, [identity_of(p) for p in (*options.pretrained, *paths.values())],
+        record, device, options.deterministic, options.primary, options.third,
+        [identity_of(p) for p in (*options.pretrained, *paths.values())],
     ]  # fmt: skip
     frames = run_units(units, options.progress, base, 1, ("spectra", "densities"))
     for place, out in enumerate((options.spectra, options.densities)):

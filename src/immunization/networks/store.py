@@ -16,10 +16,14 @@ from torch import Tensor
 
 from immunization.errors import UserError
 from immunization.files import read_tensors, write_tensors
-from immunization.networks.images._images import Images, Listing, decode, stored_size
+from immunization.networks.images._images import Images, Listing, decode
 
 BATCH = 2048
 """Images a batch where nothing is trained."""
+
+
+PIECE = 128
+"""Images that a worker process decodes at a time."""
 
 
 class Store(Protocol):
@@ -81,14 +85,19 @@ class OnDisk:
 
     def batches(self, numbers: Sequence[Tensor]) -> Iterator[Tensor]:
         """See `Store`."""
-        loader = torch.utils.data.DataLoader(
-            self.files,
-            batch_sampler=[rows.tolist() for rows in numbers],
-            num_workers=self.workers if len(numbers) > 1 else 0,
-            pin_memory=self.device.type == "cuda",
+        # Decoded in pieces, so that batches that wait for their turn fit shared memory.
+        pieces = [list(rows.split(PIECE)) for rows in numbers]
+        loader = iter(
+            torch.utils.data.DataLoader(
+                self.files,
+                batch_sampler=[piece.tolist() for batch in pieces for piece in batch],
+                num_workers=self.workers if len(numbers) > 1 else 0,
+                pin_memory=self.device.type == "cuda",
+            )
         )
-        for images in loader:
-            yield images.to(self.device, non_blocking=True)
+        for batch in pieces:
+            found = [next(loader).to(self.device, non_blocking=True) for _ in batch]
+            yield torch.cat(found) if len(found) != 1 else found[0]
 
 
 class ImageSet:
@@ -122,7 +131,7 @@ class ImageSet:
                 paths = bytes(self._tensors[f"{name}_paths"].numpy()).decode().split("\n")
                 boxes = self._tensors.get(f"{name}_boxes")
                 files = _Decoded(
-                    paths, None if boxes is None else boxes.tolist(), stored_size(self.size)
+                    paths, None if boxes is None else boxes.tolist(), self._metadata["side"]
                 )
                 self._parts[name] = OnDisk(files, labels, self.device)
         return self._parts[name]
@@ -151,6 +160,7 @@ def write_images(
         "classes": found.classes,
         "size": size,
         "flip": flip,
+        "side": found.train.shape[-1] if isinstance(found, Images) else found.side,
         "form": "pixels" if isinstance(found, Images) else "files",
         "provenance": record,
     }

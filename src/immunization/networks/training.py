@@ -31,7 +31,7 @@ class Recipe:
     """How to step.
 
     Attributes:
-        optimiser: sgd (Nesterov momentum 0.9), adamw or adam.
+        optimiser: sgd (Nesterov momentum 0.9) or adamw.
         learning_rate: the largest.
         weight_decay: of weights with two axes or more.
         schedule: one_cycle (up over a fifth of the steps, then a cosine to nothing) or constant.
@@ -70,11 +70,11 @@ class Recipe:
         groups = [group for group in groups if group["params"]]
         if self.optimiser == "sgd":
             return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True, fused=on_gpu)
-        if self.optimiser in ("adam", "adamw"):
+        if self.optimiser == "adamw":
             return torch.optim.AdamW(
                 groups, lr=rate, fused=on_gpu, capturable=on_gpu, betas=(0.9, 0.999)
             )
-        raise ValueError(f"Optimisers are sgd, adam and adamw. Got {self.optimiser!r}.")
+        raise ValueError(f"Optimisers are sgd and adamw. Got {self.optimiser!r}.")
 
 
 class Stepper:

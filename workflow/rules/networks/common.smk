@@ -13,9 +13,10 @@ IMMUNIZED = expand(
 )
 _exports_networks = {
     "CHECKPOINT": f"--checkpoint-seconds {STUDY['checkpoint_seconds']:g}",
-    # Bitwise repeatable products need a workspace of their own.
-    "CUBLAS_WORKSPACE_CONFIG": ":4096:8" if STUDY["deterministic"] else "",
 }
+if STUDY["deterministic"]:
+    # Bitwise repeatable products need a workspace of their own.
+    _exports_networks["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
 shell.prefix(
     "set -euo pipefail; "
     + "".join(
@@ -32,6 +33,13 @@ wildcard_constraints:
     network="|".join(NETWORKS),
     method="|".join(METHODS),
     attack="|".join(ATTACKS),
+
+
+def own_file(entry, key):
+    """A user's own file behind an entry, so that a new one reruns it; the stage tells of an absent
+    one. (Of a folder only its path counts.)"""
+    path = entry["parameters"].get(key)
+    return [path] if path and os.path.isfile(path) else []
 
 
 def attack_files(kind):

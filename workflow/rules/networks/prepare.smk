@@ -4,6 +4,7 @@ rule prepare:
         lambda wildcards: source(
             f"networks/images/{STUDY['images'][wildcards.images]['source']}.py"
         ),
+        lambda wildcards: own_file(STUDY["images"][wildcards.images], "path"),
     output:
         f"{RESULTS}/images/{{images}}.safetensors",
     log:

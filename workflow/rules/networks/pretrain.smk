@@ -5,6 +5,7 @@ rule pretrain:
         component=lambda wildcards: source(
             f"networks/backbones/{STUDY['networks'][wildcards.network]['use']}.py"
         ),
+        weights=lambda wildcards: own_file(STUDY["networks"][wildcards.network], "weights"),
     output:
         f"{RESULTS}/pretrained/{{network}}.safetensors",
     log:

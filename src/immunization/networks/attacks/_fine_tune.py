@@ -62,8 +62,8 @@ PARAMETERS = {
     },
 }
 
-Feed = Callable[[Sequence[Tensor]], Iterator[Tensor]]
-"""Inputs of batches of places, augmented."""
+Feed = Callable[[Sequence[Tensor], int], Iterator[Tensor]]
+"""Inputs of batches of places, augmented as the seed says."""
 
 
 class Scaled(nn.Module):
@@ -140,7 +140,7 @@ def tuned(
         torch.manual_seed(seed_of("body", victim.name, seed))
         made = Attacked(body(seed), _head(victim, seed)).to(victim.device)
         made.eval()
-        first = next(feed([places[: min(len(places), 1024)]]))
+        first = next(feed([places[: min(len(places), 1024)]], seed))
         with torch.autocast(victim.device.type, torch.bfloat16, enabled=half):
             made.scaled.measure(first)
         start = {n: v.detach().clone() for n, v in made.state_dict().items()}
@@ -156,7 +156,7 @@ def tuned(
             found = []
             batches = _order(places, parameters["batch"], steps, (victim.name, seed))
             model.train(parameters["batch_norm"] == "batch")
-            for step, (rows, inputs) in enumerate(zip(batches, feed(batches), strict=True)):
+            for step, (rows, inputs) in enumerate(zip(batches, feed(batches, seed), strict=True)):
                 loss = stepper.step(inputs, victim.train.labels[rows], own.rate(step, steps))
                 if step + 1 in records:
                     model.eval()
@@ -198,10 +198,10 @@ def _order(places: Tensor, batch: int, steps: int, key: tuple[object, ...]) -> l
 def tail_feed(victim: Victim) -> Feed:
     """Activations, mirrored half the time where images may be."""
 
-    def feed(rows: Sequence[Tensor]) -> Iterator[Tensor]:
+    def feed(rows: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
         if victim.train.views == 1:
             return victim.train.batches(rows)
-        generator = seeded(victim.name, "mirror")
+        generator = seeded(victim.name, seed, "mirror")
         turn = torch.randint(2, (len(rows), len(rows[0])), generator=generator) == 1
         return victim.train.batches(rows, list(turn.to(rows[0].device)))
 

@@ -43,10 +43,10 @@ def attack_whole(
     form = torch.channels_last if half else torch.contiguous_format
     images, plain = victim.images, victim.pretrained.backbone
 
-    def feed(rows: Sequence[Tensor]) -> Iterator[Tensor]:
+    def feed(rows: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
         numbers = [victim.rows[r] for r in rows]
         for step, pixels in enumerate(images.train.batches(numbers)):
-            generator = step_generator(victim.device, victim.name, step)
+            generator = step_generator(victim.device, victim.name, seed, step)
             pixels = augmented(pixels, images.size, generator, flip=images.flip)
             yield plain.normalised(pixels).to(memory_format=form)
 

@@ -10,7 +10,7 @@ from immunization.networks.attacks._victim import Frames, Victim
 
 EXTENDS = "_fine_tune"
 PARAMETERS: dict[str, dict[str, Any]] = {}
-IMAGES = False
+MIRRORS = True
 
 
 def attack(victim: Victim, parameters: dict[str, Any]) -> Frames:

@@ -58,7 +58,6 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "images a step.",
     },
 }
-IMAGES = False
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "as for last_stage; adapters usually leave what the publisher released.",
     },
 }
-IMAGES = False
+MIRRORS = True
 
 
 def adapted(tail: Tail, rank: int) -> nn.Module:

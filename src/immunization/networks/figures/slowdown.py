@@ -14,10 +14,10 @@ from immunization.networks.resistance import KINDS
 PARAMETERS: dict[str, dict[str, object]] = {}
 CAPTION = (
     "How many times as many steps an attacker needs, after each method (column), until its "
-    "held-out accuracy is the share `attack.target` of the best that its kind reaches without "
-    "immunization; geometric mean over seeds. Blue slows, red speeds up. ≥: it never got there "
-    "within its budget. Rows under the line: best attacker against best attacker. "
-    "Benign third tasks should stay at 1."
+    "held-out accuracy is the share `attack.target` of the best that the same attacker reaches "
+    "without immunization; geometric mean over seeds. Blue slows, red speeds up. ≥: it never got "
+    "there within its budget. Rows under the line: best attacker against best attacker, with one "
+    "goal for all of a kind. Benign third tasks should stay at 1."
 )
 LIMIT = 1.5
 

@@ -65,12 +65,14 @@ class Listing:
         train, test: (path, class) of every image.
         classes: names of the classes.
         boxes: crop (left, upper, right, lower) of some paths, in pixels.
+        side: that images are decoded at.
     """
 
     train: list[tuple[str, int]]
     test: list[tuple[str, int]]
     classes: list[str]
     boxes: dict[str, tuple[int, int, int, int]] = field(default_factory=dict)
+    side: int = 0
 
 
 def stored_size(size: int) -> int:
@@ -154,8 +156,14 @@ def limited(labels: Sequence[int] | NDArray[np.int64], most: int | None) -> NDAr
     return np.flatnonzero(keep)
 
 
-def in_memory(listing: Listing, parameters: dict[str, Any], size: int) -> Images | Listing:
-    """Decode a listing where its pixels fit `MEMORY_LIMIT`; rows are limited either way."""
+def in_memory(listing: Listing, parameters: dict[str, Any], side: int) -> Images | Listing:
+    """Decode a listing where its pixels fit `MEMORY_LIMIT`; rows are limited either way.
+
+    Args:
+        listing: files.
+        parameters: of the data set.
+        side: of the stored images, in pixels.
+    """
     parts = []
     for rows, most in (
         (listing.train, parameters["rows_per_class"]),
@@ -163,9 +171,8 @@ def in_memory(listing: Listing, parameters: dict[str, Any], size: int) -> Images
     ):
         kept = limited([label for _, label in rows], most)
         parts.append([rows[int(i)] for i in kept])
-    side = stored_size(size)
     if sum(map(len, parts)) * 3 * side * side > MEMORY_LIMIT:
-        return Listing(parts[0], parts[1], listing.classes, listing.boxes)
+        return Listing(parts[0], parts[1], listing.classes, listing.boxes, side)
     pixels = [
         _stack([decode(Path(p), side, listing.boxes.get(p)) for p, _ in part], side)
         for part in parts

@@ -16,6 +16,7 @@ from immunization.networks.images._images import (
     Listing,
     in_memory,
     of_arrays,
+    stored_size,
     stratified,
 )
 
@@ -46,7 +47,7 @@ def load(parameters: dict[str, Any], place: Place, size: int) -> Images | Listin
     """The folder's own parts, or a stratified hold-out."""
     path = Path(parameters["path"])
     if path.is_file():
-        return split_archive(path, parameters, size)
+        return split_archive(path, parameters, stored_size(size))
     if not path.is_dir():
         raise UserError(
             f"data set key 'path': {path} is neither a folder nor an archive. Images are looked "
@@ -55,19 +56,19 @@ def load(parameters: dict[str, Any], place: Place, size: int) -> Images | Listin
     if (path / "train").is_dir() and (path / "test").is_dir():
         train, classes = list_folder(path / "train")
         test, _ = list_folder(path / "test", classes)
-        return in_memory(Listing(train, test, classes), parameters, size)
+        return in_memory(Listing(train, test, classes), parameters, stored_size(size))
     rows, classes = list_folder(path)
     labels = np.array([label for _, label in rows])
     held = stratified(labels, parameters["test_fraction"], parameters["split_seed"])
     train = [row for row, out in zip(rows, held, strict=True) if not out]
     test = [row for row, out in zip(rows, held, strict=True) if out]
-    return in_memory(Listing(train, test, classes), parameters, size)
+    return in_memory(Listing(train, test, classes), parameters, stored_size(size))
 
 
-def split_archive(path: Path, parameters: dict[str, Any], size: int) -> Images:
-    """An archive of small images, with a stratified hold-out."""
-    pixels, labels, classes = read_archive(path, size)
+def split_archive(path: Path, parameters: dict[str, Any], side: int) -> Images:
+    """An archive of small images, stored at a side, with a stratified hold-out."""
+    pixels, labels, classes = read_archive(path, side)
     held = stratified(labels, parameters["test_fraction"], parameters["split_seed"])
     return of_arrays(
-        pixels[~held], labels[~held], pixels[held], labels[held], classes, parameters, size
+        pixels[~held], labels[~held], pixels[held], labels[held], classes, parameters, side
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from immunization.download import Place
 from immunization.networks.images._folders import list_folder, public_folder
-from immunization.networks.images._images import Images, Listing, in_memory
+from immunization.networks.images._images import Images, Listing, in_memory, stored_size
 
 EXTENDS = "_images"
 PARAMETERS: dict[str, dict[str, Any]] = {}
@@ -24,4 +24,4 @@ def load(parameters: dict[str, Any], place: Place, size: int) -> Images | Listin
     folder = public_folder(place.mirror, place.cache, "imagenet", ["train", "val"], TOLD)
     train, classes = list_folder(folder / "train")
     test, _ = list_folder(folder / "val", classes)
-    return in_memory(Listing(train, test, classes), parameters, size)
+    return in_memory(Listing(train, test, classes), parameters, stored_size(size))

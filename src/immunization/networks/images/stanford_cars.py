@@ -10,7 +10,7 @@ import numpy as np
 from immunization.download import File, Place
 from immunization.errors import UserError
 from immunization.networks.images._folders import public_folder
-from immunization.networks.images._images import Images, Listing, in_memory, stratified
+from immunization.networks.images._images import Images, Listing, in_memory, stored_size, stratified
 from immunization.networks.images.image_folder import split_archive
 
 EXTENDS = "_images"
@@ -69,11 +69,12 @@ def load(parameters: dict[str, Any], place: Place, size: int) -> Images | Listin
         test, _ = annotated(
             folder / "cars_test_annos_withlabels.mat", folder / "cars_test", len(classes)
         )
-        return in_memory(Listing(train, test, classes), parameters, size)
+        return in_memory(Listing(train, test, classes), parameters, stored_size(size))
     labels = np.array([label for _, label in train])
     held = stratified(labels, parameters["test_fraction"], parameters["split_seed"])
     kept = [row for row, out in zip(train, held, strict=True) if not out]
     out = [row for row, out in zip(train, held, strict=True) if out]
+    # A crop ends at its box: nothing is left over for random crops, as in the archive of crops.
     return in_memory(Listing(kept, out, classes, boxes), parameters, size)
 
 

@@ -134,6 +134,8 @@ def descend(
         activations_p, labels_p, activations_h, labels_h = drawn
         # One pass for both: no sample's features depend on another.
         both = problem.tail(torch.cat([activations_p, activations_h]))
+        if not bool(torch.isfinite(both.detach()).all()):
+            raise _diverged(problem, step)
         features_p, features_h = both.split([len(labels_p), len(labels_h)])
         batch = Batch(
             activations_p,
@@ -146,7 +148,7 @@ def descend(
         )
         found = terms(batch)
         if weights is None or every_step:
-            weights = _balanced(found, trained, parameters, first=step == 0)
+            weights = _balanced(problem, found, trained, parameters, step)
         total = torch.stack([weights.get(name, 1.0) * v for name, v in found.items()]).sum()
         stepper.optimiser.zero_grad(set_to_none=True)
         total.backward()
@@ -160,11 +162,7 @@ def descend(
         if step % RECORD_EVERY == 0 or step == steps - 1:
             values = {f"term_{name}": float(value.detach()) for name, value in found.items()}
             if not all(abs(v) < float("inf") for v in values.values()):
-                raise UserError(
-                    f"immunization of {' on '.join(map(str, problem.key[:2]))} diverged at step "
-                    f"{step}: a term of the objective is not finite. Take a smaller `eta` or "
-                    "`move` for this method, or fewer `steps`."
-                )
+                raise _diverged(problem, step)
             rows.append({"step": step, **values})
         if problem.checkpoint.due():
             tensors = stepper.tensors() | {f"memory.{n}": v for n, v in memory.items()}
@@ -173,13 +171,26 @@ def descend(
     return rows
 
 
+def _diverged(problem: Problem, step: int) -> UserError:
+    return UserError(
+        f"immunization of {' on '.join(map(str, problem.key[:2]))} diverged at step {step}: "
+        "features or a term of the objective are not finite. Take a smaller `eta` or `move` for "
+        "this method, or fewer `steps`."
+    )
+
+
 def _balanced(
-    found: dict[str, Tensor], trained: list[Tensor], parameters: dict[str, Any], *, first: bool
+    problem: Problem,
+    found: dict[str, Tensor],
+    trained: list[Tensor],
+    parameters: dict[str, Any],
+    step: int,
 ) -> dict[str, float]:
     """Weights with which each regularizer's step has the length that `move` asks for.
 
     Raises:
-        UserError: for a term without a gradient at the first step; later on it weighs nothing.
+        UserError: for a term without a gradient at the first step (later on it weighs nothing), or
+            one that is not finite.
     """
     size = float(length([t.detach() for t in trained]))
     weights: dict[str, float] = {}
@@ -189,13 +200,15 @@ def _balanced(
             continue
         gradient = torch.autograd.grad(value, trained, retain_graph=True, materialize_grads=True)
         slope = float(length(list(gradient)))
-        if slope == 0 and not first:
+        if not slope < float("inf"):
+            raise _diverged(problem, step)
+        if slope == 0 and step > 0:
             weights[name] = 0.0
             continue
-        if slope == 0 or slope != slope:
+        if slope == 0:
             raise UserError(
-                f"the term '{name}' has no gradient at the start ({slope}), so it cannot be "
-                "weighed."
+                f"the term '{name}' has no gradient at the start, so it cannot be weighed: do the "
+                "features of D_P and D_H vary at all?"
             )
         factor = parameters["balance"] if name == "harmful" else 1.0
         weights[name] = factor * parameters["move"] * size / (parameters["eta"] * slope)

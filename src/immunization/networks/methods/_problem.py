@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from hessian_spectrum import range_factor
 from immunization.networks.activations import Activations, spread_rows
 from immunization.networks.backbones._backbone import Tail
-from immunization.networks.store import BATCH
 from immunization.networks.training import Checkpoint
 from immunization.seeding import seeded
 
 RANK_ROWS = 16384
+WIDE_BATCH = 512
+"""Images a batch in float64."""
 
 
 @dataclass
@@ -80,5 +81,5 @@ class Problem:
             most: of so many images, spread over the classes; all where None.
         """
         tail = copy.deepcopy(self.tail).double()
-        numbers = list(spread_rows(part.labels, most).split(BATCH))
+        numbers = list(spread_rows(part.labels, most).split(WIDE_BATCH))
         return torch.cat([tail(found.double()) for found in part.batches(numbers)])

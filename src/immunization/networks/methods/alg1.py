@@ -31,24 +31,39 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "smooth log condition numbers of running second moments, which no scaling of the features "
         "changes, AdamW, and D_P's answers held to those of θ₀.",
     },
-    "rate": {
+    "steps": {
+        "type": ["integer", "null"],
+        "minimum": 1,
+        "default": None,
+        "description": "minibatches; null for three times through D_H (paper) or 400 (corrected).",
+    },
+    "batch": {
+        "type": ["integer", "null"],
+        "minimum": 2,
+        "default": None,
+        "description": "images of D_P, and as many of D_H, in a minibatch; null for 64 (paper) or "
+        "512 (corrected).",
+    },
+    "eta": {
+        "type": ["number", "null"],
+        "exclusiveMinimum": 0,
+        "default": None,
+        "description": "learning rate; null for 0.0001 (paper, SGD, of the benign loss) or 0.00002 "
+        "(corrected, AdamW, one cycle). At ten times the latter units of a ReLU network die, and "
+        "no gradient brings them back.",
+    },
+    "move": {
         "type": "number",
         "exclusiveMinimum": 0,
-        "default": 0.00002,
-        "description": "profile corrected only: learning rate of AdamW (one cycle). At ten times "
-        "this rate units of a ReLU network die, and no gradient brings them back.",
+        "default": 0.00003,
+        "description": "profile paper only: each regularizer's weight is such that its first step "
+        "moves the trainable part by this share of its length.",
     },
-    "rows": {
-        "type": "integer",
-        "minimum": 8,
-        "default": 512,
-        "description": "profile corrected only: images of each task in a minibatch.",
-    },
-    "corrected_steps": {
-        "type": "integer",
-        "minimum": 1,
-        "default": 400,
-        "description": "profile corrected only: minibatches.",
+    "balance": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "default": 1,
+        "description": "profile paper only: factor on the weight of the harmful term.",
     },
     "decay": {
         "type": "number",
@@ -95,6 +110,10 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 
 
 START_ROWS = 16384
+DEFAULTS = {
+    "paper": {"batch": 64, "eta": 1e-4},
+    "corrected": {"batch": 512, "eta": 2e-5, "steps": 400},
+}
 
 
 class Corrected:
@@ -173,7 +192,11 @@ class Frozen:
 
 def immunize(problem: Problem, parameters: dict[str, Any]) -> list[dict[str, Any]]:
     """By the profile."""
+    chosen = DEFAULTS[parameters["profile"]] | {
+        key: value for key, value in parameters.items() if value is not None
+    }
     if parameters["profile"] == "paper":
+        chosen = {"steps": None} | chosen
         rank_p, rank_h = problem.ranks
 
         def terms(batch: Batch) -> dict[str, Tensor]:
@@ -184,17 +207,13 @@ def immunize(problem: Problem, parameters: dict[str, Any]) -> list[dict[str, Any
                 "harmful": r_ill(eigenvalues(batch.features_h, rank_h)),
             }
 
-        return descend(problem, parameters, terms, recipe=sgd(parameters))
-    objective = Corrected(problem, parameters)
-    settings = parameters | {
-        "batch": parameters["rows"],
-        "steps": parameters["corrected_steps"],
-    }
+        return descend(problem, chosen, terms, recipe=sgd(chosen))
+    objective = Corrected(problem, chosen)
     return descend(
         problem,
-        settings,
+        chosen,
         objective,
-        recipe=Recipe("adamw", parameters["rate"]),
+        recipe=Recipe("adamw", chosen["eta"]),
         weights={},
         memory=objective.memory,
     )

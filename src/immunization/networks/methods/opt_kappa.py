@@ -25,12 +25,12 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 def immunize(problem: Problem, parameters: dict[str, Any]) -> list[dict[str, Any]]:
     """Descend on it, with κ over the non-zero spectrum of the minibatch."""
 
+    ranks = problem.ranks  # of θ₀, so before a checkpoint is read
+
     def terms(batch: Batch) -> dict[str, Tensor]:
         logs = [
             eigenvalues(features, rank).log()
-            for features, rank in zip(
-                (batch.features_p, batch.features_h), problem.ranks, strict=True
-            )
+            for features, rank in zip((batch.features_p, batch.features_h), ranks, strict=True)
         ]
         return {
             "loss": benign_loss(batch),

@@ -9,14 +9,22 @@ from immunization.networks.methods._descent import descend, sgd
 from immunization.networks.methods._problem import Problem
 
 EXTENDS = "_descent"
-PARAMETERS: dict[str, dict[str, Any]] = {}
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "eta": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "default": 0.0001,
+        "description": "without effect, there being no benign loss: the step follows from `move`.",
+    },
+}
 
 
 def immunize(problem: Problem, parameters: dict[str, Any]) -> list[dict[str, Any]]:
     """Descend on R_ill(H_H)."""
+    rank = problem.ranks[1]  # of θ₀, so before a checkpoint is read
     return descend(
         problem,
         parameters,
-        lambda batch: {"harmful": r_ill(eigenvalues(batch.features_h, problem.ranks[1]))},
+        lambda batch: {"harmful": r_ill(eigenvalues(batch.features_h, rank))},
         recipe=sgd(parameters),
     )
