@@ -19,9 +19,16 @@ from immunization.errors import UserError
 from immunization.files import read_json, read_table, read_tables, write_text
 from immunization.formats import latex, markdown, number, plus_minus
 from immunization.networks.claims import claims_table, show_claims
-from immunization.networks.resistance import attacks_table, plain_sgd, resistance_table
+from immunization.networks.resistance import (
+    FINE,
+    KINDS,
+    attacks_table,
+    plain_sgd,
+    resistance_table,
+)
 
 KEYS = ["network", "harmful", "method"]
+ORDER_OF_KINDS = [KINDS["linear_probe"], FINE, KINDS["scratch"]]
 DEFINITIONS = {
     "kappa": "full",
     "kappa_groups": "groups",
@@ -257,7 +264,7 @@ def tables(
 def in_order(table: pd.DataFrame, order: dict[str, Any]) -> pd.DataFrame:
     """Rows in the order of the config."""
     for column, places in (
-        ("method", order["methods"]), ("attack", order["attacks"]), ("network", order["networks"]),
+        ("method", order["methods"]), ("attack", order["attacks"]), ("kind", ORDER_OF_KINDS), ("network", order["networks"]),
     ):  # fmt: skip
         if column in table:
             rank = {label: place for place, label in enumerate(places)}
