@@ -264,8 +264,11 @@ def tables(
 def in_order(table: pd.DataFrame, order: dict[str, Any]) -> pd.DataFrame:
     """Rows in the order of the config."""
     for column, places in (
-        ("method", order["methods"]), ("attack", order["attacks"]), ("kind", ORDER_OF_KINDS), ("network", order["networks"]),
-    ):  # fmt: skip
+        ("method", order["methods"]),
+        ("attack", order["attacks"]),
+        ("kind", ORDER_OF_KINDS),
+        ("network", order["networks"]),
+    ):
         if column in table:
             rank = {label: place for place, label in enumerate(places)}
             table = table.sort_values(column, key=lambda c, rank=rank: c.map(rank), kind="stable")
