@@ -98,7 +98,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 0.1,
-        "description": "profile corrected only: weight of what log κ(H_H) lacks.",
+        "description": "profile corrected only: weight of how far log κ(H_H) is from its aim.",
     },
     "weight_p": {
         "type": "number",
@@ -121,7 +121,7 @@ class Corrected:
 
     L = KL(answers of θ₀ ‖ answers of θ on D_P) + cross-entropy on D_P
     + w_P·max(0, log κ_τ(H_P) − log(allow·κ_τ(H_P at θ₀)))
-    + w_H·max(0, log(reach·κ_τ(H_H at θ₀)) − log κ_τ(H_H)),
+    + w_H·|log(reach·κ_τ(H_H at θ₀)) − log κ_τ(H_H)|,
     log κ_τ being the difference of the smooth extremes of a running second moment.
 
     Args:
@@ -171,7 +171,7 @@ class Corrected:
         return {
             "loss": benign_loss(batch) + self.before.divergence(batch),
             "benign": self.parameters["weight_p"] * (kappa["p"] - self.aims["p"]).clamp_min(0),
-            "harmful": self.parameters["weight_h"] * (self.aims["h"] - kappa["h"]).clamp_min(0),
+            "harmful": self.parameters["weight_h"] * (self.aims["h"] - kappa["h"]).abs(),
         }
 
 
