@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from immunization import stage
 from immunization.captions import TABLES
@@ -46,6 +46,41 @@ def embed(path: Path) -> str:
     """An SVG as a data URI, so that the page is one file."""
     data = base64.b64encode(path.read_bytes()).decode("ascii")
     return f"data:image/svg+xml;base64,{data}"
+
+
+def template(folder: Path) -> Template:
+    """The page of a shape of study; what both share lies beside this file.
+
+    Args:
+        folder: holds its ``report.html.jinja``.
+    """
+    environment = Environment(
+        loader=FileSystemLoader([folder, Path(__file__).parent]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.jinja")
+
+
+def origin_of(study: dict[str, Any], path: str) -> dict[str, str]:
+    """What to print under "Where the numbers come from".
+
+    Args:
+        study: study.json.
+        path: a table of the spectrum stage, which carries its provenance.
+    """
+    record = read_table(path).attrs.get("provenance", {})
+    return {
+        "config": json.dumps(study["config"]),
+        "versions": ", ".join(
+            f"{name} {record.get(name, 'unknown')}"
+            for name in ("immunization", "python", "torch", "numpy")
+        ),
+        "code": record.get("code", "unknown"),
+        "condition number": KAPPA_DEFINITION,
+    }
 
 
 def shown(table: pd.DataFrame, name: str) -> dict[str, Any]:
@@ -120,14 +155,7 @@ def page(
             "columns": list(people.columns),
             "rows": people.values.tolist(),
         }
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.jinja").render(
+    return template(Path(__file__).parent).render(
         study=config["study"],
         seeds=config["seeds"],
         much_larger=config["spectrum"]["much_larger"],
@@ -151,16 +179,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     study = read_json(options.study)
     tables = {name: read_csv(Path(options.tables) / f"{name}.csv") for name in TABLES}
-    record = read_table(options.ratios).attrs.get("provenance", {})
-    origin = {
-        "config": json.dumps(study["config"]),
-        "versions": ", ".join(
-            f"{name} {record.get(name, 'unknown')}"
-            for name in ("immunization", "python", "torch", "numpy")
-        ),
-        "code": record.get("code", "unknown"),
-        "condition number": KAPPA_DEFINITION,
-    }
+    origin = origin_of(study, options.ratios)
     figures = [Path(path) for path in options.figures if path.endswith(".svg")]
     write_text(options.out, page(study, tables, figures, origin))
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from immunization.config import figure_datasets, has_pairs, resolve, schema
+from immunization.config import figure_datasets, has_pairs, resolve
 from immunization.errors import UserError
 from immunization.registry import components
+from immunization.shapes import schema
 
 CONFIG = Path(__file__).parents[2] / "config"
 SMALL = {

@@ -208,7 +208,7 @@ def test_a_wrong_key_is_named_with_its_remedy(change, words):
 
 
 def test_every_key_and_parameter_of_networks_is_documented():
-    from immunization.config import NETWORKS, schema
+    from immunization.shapes import NETWORKS, schema
     from tests.immunization.test_config import keys
 
     text = (ROOT / "config" / "networks.md").read_text()

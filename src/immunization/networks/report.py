@@ -7,21 +7,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from immunization import stage
-from immunization.files import read_csv, read_json, read_table, write_text
+from immunization.files import read_csv, read_json, write_text
 from immunization.formats import number, spoken
 from immunization.networks.captions import TABLES
 from immunization.networks.tables import SHOW
 from immunization.provenance import KAPPA_DEFINITION
 from immunization.registry import components
-from immunization.report import embed
+from immunization.report import embed, origin_of, template
 
 TEXT = [
     "method", "attack", "task", "kind", "verdict", "claim", "note", "fastest", "holds there",
@@ -126,14 +124,7 @@ def page(
                     "figures": drawings,
                 }
             )
-    environment = Environment(
-        loader=FileSystemLoader([Path(__file__).parent, Path(__file__).parent.parent]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.jinja").render(
+    return template(Path(__file__).parent).render(
         study=config["study"],
         seeds=config["seeds"],
         networks=list(order["networks"]),
@@ -158,16 +149,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     study = read_json(options.study)
     tables = {name: read_csv(Path(options.tables) / f"{name}.csv") for name in TABLES}
-    record = read_table(options.spectra).attrs.get("provenance", {})
-    origin = {
-        "config": json.dumps(study["config"]),
-        "versions": ", ".join(
-            f"{name} {record.get(name, 'unknown')}"
-            for name in ("immunization", "python", "torch", "numpy")
-        ),
-        "code": record.get("code", "unknown"),
-        "condition number": KAPPA_DEFINITION,
-    }
+    origin = origin_of(study, options.spectra)
     figures = [Path(path) for path in options.figures if path.endswith(".svg")]
     write_text(options.out, page(study, tables, figures, origin))
 
