@@ -83,6 +83,23 @@ def origin_of(study: dict[str, Any], path: str) -> dict[str, str]:
     }
 
 
+def drawing(path: Path, uses: dict[str, str], kind: str) -> dict[str, str]:
+    """One figure for the template, with its sentence and caption.
+
+    Args:
+        path: SVG file named FIGURE.SUBJECT.svg, with its sentence in a .txt beside it.
+        uses: files that labels of figures stand for.
+        kind: where these lie.
+    """
+    label = path.name.split(".")[0]
+    return {
+        "name": spoken(label),
+        "says": path.with_suffix(".txt").read_text(encoding="utf-8").strip(),
+        "caption": components(kind)[uses[label]].traits.get("CAPTION", ""),
+        "data": embed(path),
+    }
+
+
 def shown(table: pd.DataFrame, name: str) -> dict[str, Any]:
     """One table for the template, without the column of the data set."""
     people = SHOW[name](table).drop(columns="dataset")
@@ -115,20 +132,11 @@ def page(
             part = tables[table][tables[table]["dataset"] == name]
             if not part.empty:
                 parts.append(shown(part, table))
-        drawings = []
-        for path in figures:
-            label, dataset, _ = path.name.split(".")
-            if dataset == name:
-                use = order["figures"][label]
-                caption = components("figures")[use].traits.get("CAPTION", "")
-                drawings.append(
-                    {
-                        "name": spoken(label),
-                        "says": path.with_suffix(".txt").read_text(encoding="utf-8").strip(),
-                        "caption": caption,
-                        "data": embed(path),
-                    }
-                )
+        drawings = [
+            drawing(path, order["figures"], "figures")
+            for path in figures
+            if path.name.split(".")[1] == name
+        ]
         about = components("datasets")[source].summary
         if task in ("digit", "one_vs_rest"):
             about += (

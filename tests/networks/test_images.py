@@ -35,7 +35,6 @@ def imagenet(tmp_path):
 @pytest.fixture
 def cars(tmp_path):
     """Stanford Cars' public layout, with annotations as MATLAB files."""
-    generator = np.random.default_rng(0)
     base = tmp_path / "stanford_cars"
     fields = [("bbox_x1", "i4"), ("bbox_y1", "i4"), ("bbox_x2", "i4"), ("bbox_y2", "i4"),
               ("class", "i4"), ("fname", "U16")]  # fmt: skip
@@ -54,7 +53,6 @@ def cars(tmp_path):
             Image.fromarray(pixels).save(base / part / f"{i:05d}.png")
             rows[i] = (21, 11, 70, 40, i % 3 + 1, f"{i:05d}.png")
         savemat(target, {"annotations": rows})
-    assert generator is not None
     return tmp_path
 
 

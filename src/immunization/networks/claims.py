@@ -89,7 +89,8 @@ def claims_table(
                 note=_bound(None, fine))  # fmt: skip
         if best is not None and best["selectivity"] == best["selectivity"]:
             add("it slows D_H more than benign third tasks (selectivity, linear probe)",
-                float("nan"), float(best["selectivity"]), lambda v: v > 0)  # fmt: skip
+                float("nan"), float(best["selectivity"]),
+                lambda v, f=best: v > 0 and slower(f))  # fmt: skip
     columns = [
         "network", "harmful", "method", "claim", "theirs", "ours", "holds_theirs", "holds", "note",
     ]  # fmt: skip

@@ -18,8 +18,7 @@ from immunization.formats import number, spoken
 from immunization.networks.captions import TABLES
 from immunization.networks.tables import SHOW
 from immunization.provenance import KAPPA_DEFINITION
-from immunization.registry import components
-from immunization.report import embed, origin_of, template
+from immunization.report import drawing, origin_of, template
 
 TEXT = [
     "method", "attack", "task", "kind", "verdict", "claim", "note", "fastest", "holds there",
@@ -100,21 +99,11 @@ def page(
                             "rows": people.values.tolist(),
                         }
                     )
-            drawings = []
-            for path in figures:
-                label, setting, _ = path.name.split(".")
-                if setting == name:
-                    use = order["figures"][label]
-                    drawings.append(
-                        {
-                            "name": spoken(label),
-                            "says": path.with_suffix(".txt").read_text(encoding="utf-8").strip(),
-                            "caption": components("networks/figures")[use].traits.get(
-                                "CAPTION", ""
-                            ),
-                            "data": embed(path),
-                        }
-                    )
+            drawings = [
+                drawing(path, order["figures"], "networks/figures")
+                for path in figures
+                if path.name.split(".")[1] == name
+            ]
             settings.append(
                 {
                     "name": name,
