@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 import hessian_spectrum
 from immunization.networks.extremes import (
-    RunningMoment,
     eigenvalues,
     gram,
     r_ill,
     r_well,
+    rank_of,
     resolved,
+    running,
     smooth_largest,
     smooth_smallest,
 )
@@ -84,14 +85,21 @@ def test_a_rank_that_was_decided_leaves_null_directions_out(generator):
 
 
 def test_a_running_moment_is_a_weighted_mean_with_gradients_to_the_last_batch(generator):
-    running = RunningMoment(0.5)
-    parts = [torch.randn(7, 3, generator=generator, dtype=torch.float64) for _ in range(3)]
-    for part in parts[:2]:
-        running.update(part)
-    last = parts[2].clone().requires_grad_()
-    found = running.update(last)
+    first = torch.eye(3, dtype=torch.float64)
+    parts = [torch.randn(7, 3, generator=generator, dtype=torch.float64) for _ in range(2)]
+    last = parts[1].clone().requires_grad_()
+    found = running(running(first, parts[0], 0.5), last, 0.5)
     moments = [p.mT @ p / 7 for p in parts]
-    wanted = (0.25 * moments[0] + 0.5 * moments[1] + moments[2]) / 1.75
-    torch.testing.assert_close(found.detach(), wanted)
+    torch.testing.assert_close(found.detach(), (first + moments[0]) / 4 + moments[1] / 2)
     found.trace().backward()
-    torch.testing.assert_close(last.grad, 2 * parts[2] / 7)
+    torch.testing.assert_close(last.grad, 2 * parts[1] / 7)
+
+
+def test_the_rank_of_a_moment_tells_a_unit_that_died(generator):
+    features = torch.randn(30, 6, generator=generator, dtype=torch.float64)
+    features[:, 2] *= 1e-6
+    assert rank_of(features.mT @ features) == 6
+    features[:, 2] = 0
+    assert rank_of(features.mT @ features) == 5
+    features[0, 0] = float("nan")
+    assert rank_of(features.mT @ features) == 0

@@ -1,6 +1,7 @@
 """Methods of immunization on small networks and made-up images."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from hessian_spectrum import range_factor
 from immunization.errors import UserError
 from immunization.networks.backbones._backbone import Classifier, Tail
+from immunization.networks.methods import alg1
 from immunization.networks.methods._problem import Problem
 from immunization.networks.methods.imma import reached
 from immunization.networks.training import Checkpoint
@@ -49,7 +51,7 @@ def test_every_method_moves_the_tail_alone_and_leaves_running_statistics(prepare
     trunk = copy.deepcopy(own.primary.backbone.trunk.state_dict())
     rows = load("networks/methods", name).immunize(own, quick(name))
     assert rows[0]["step"] == 0
-    assert all(v == v for row in rows for v in row.values())
+    assert all(v == v for row in rows for k, v in row.items() if not k.startswith("log_kappa"))
     changed = [
         name
         for (name, now), old in zip(own.tail.named_parameters(), before.parameters(), strict=True)
@@ -94,9 +96,40 @@ def test_the_corrected_profile_raises_kappa_on_d_h_and_not_on_d_p(prepared):
     assert after_p[0] < after_h[0] / before_h[0] * before_p[0]
 
 
+def test_the_corrected_profile_releases_the_network_that_was_nearest_to_its_aims(
+    prepared, monkeypatch
+):
+    monkeypatch.setattr(alg1, "CHECK_EVERY", 2)
+    own = problem(prepared, "vit")
+    rows = alg1.immunize(own, quick("alg1", eta=0.01, steps=20, temperature=0, reach=3))
+    checks = [row for row in rows if row["log_kappa_h"] == row["log_kappa_h"]]
+    assert [row["step"] for row in checks] == list(range(0, 21, 2))
+    aim = rows[0]["log_kappa_h"] + math.log(3), rows[0]["log_kappa_p"] + math.log(0.7)
+    found = []
+    for part, rank in zip((own.harmful, own.primary), own.ranks[::-1], strict=True):
+        squares = torch.linalg.svdvals(own.all_features(part)).square()
+        found.append(float(squares[0] / squares[rank - 1]))
+    away = abs(math.log(found[0]) - aim[0]) + max(0, math.log(found[1]) - aim[1])
+    for row in checks:
+        other = abs(row["log_kappa_h"] - aim[0]) + max(0, row["log_kappa_p"] - aim[1])
+        assert away <= other + 1e-3
+    assert sum(row["released"] for row in rows) == 1
+
+
+def test_a_network_that_lost_rank_goes_back(prepared, monkeypatch):
+    monkeypatch.setattr(alg1, "CHECK_EVERY", 5)
+    own = problem(prepared)
+    before = copy.deepcopy(own.tail)
+    known = iter([9999] * 4)  # both tasks at the start and at the first check, never again
+    monkeypatch.setattr(alg1, "rank_of", lambda moment: next(known, 0))
+    rows = alg1.immunize(own, quick("alg1"))
+    assert rows[0]["released"]
+    pairs = zip(own.tail.parameters(), before.parameters(), strict=True)
+    assert all(torch.equal(*pair) for pair in pairs)
+
+
 def test_the_corrected_objective_does_not_change_with_the_scale_of_features(prepared):
     from immunization.networks.methods._descent import Batch
-    from immunization.networks.methods.alg1 import Corrected
 
     own = problem(prepared, "vit")
     inputs, labels = next(iter(own.primary.in_order()))
@@ -105,7 +138,9 @@ def test_the_corrected_objective_does_not_change_with_the_scale_of_features(prep
         features, others = own.tail(inputs).double(), own.tail(harm).double()
     found = []
     for scale in (1.0, 100.0):
-        objective = Corrected(own, quick("alg1"))
+        objective = alg1.Corrected(own, quick("alg1"))
+        for role in "ph":  # of features at that scale all along
+            objective.memory[f"moment.{role}"] *= scale**2
         logits = own.head(features.float())
         terms = objective(
             Batch(inputs, scale * features, scale * others, logits, labels, harm_labels, 0)
@@ -166,6 +201,7 @@ def test_the_rank_is_that_of_theta_0_also_after_a_checkpoint(prepared, monkeypat
 
 @pytest.mark.parametrize("name", ["alg1", "opt_kappa"])
 def test_an_interrupted_method_goes_on_to_the_same_bits(prepared, tmp_path, name, monkeypatch):
+    monkeypatch.setattr(alg1, "CHECK_EVERY", 4)
     parameters = quick(name)
     whole = problem(prepared)
     rows = load("networks/methods", name).immunize(whole, parameters)

@@ -76,35 +76,28 @@ def smooth_smallest(values: Tensor, temperature: float) -> Tensor:
     return -temperature * torch.logsumexp(-logs / temperature, dim=-1)
 
 
-class RunningMoment:
+def rank_of(moment: Tensor) -> int:
+    """Rank of a second moment as far as float64 can tell; 0 where it is not finite."""
+    if not bool(torch.isfinite(moment).all()):
+        return 0
+    values = torch.linalg.eigvalsh(moment)
+    return int((values > ROUND_OFF * values[-1]).sum())
+
+
+def running(before: Tensor, features: Tensor, decay: float) -> Tensor:
     """A running second moment of features, over many more samples than a batch holds.
 
-    Its value is β·(the moment so far) + (1 − β)·(that of the batch), corrected for its start at
-    nothing; gradients reach the batch as if it were the whole, which is right for a scale-free
-    function up to a factor.
+    β·(the moment so far) + (1 − β)·(that of the batch). Gradients reach the batch as if it were
+    the whole, which is right for a scale-free function up to a factor.
 
     Args:
+        before: the moment so far, (D, D) float64.
+        features: of the batch, (n, D).
         decay: β; N_eff ≈ n(1 + β)/(1 − β) samples for batches of n.
+
+    Returns:
+        The moment, (D, D) float64, with gradients to the features.
     """
-
-    def __init__(self, decay: float) -> None:
-        self.decay = decay
-        self.total: Tensor | None = None
-        self.weight = 0.0
-
-    def update(self, features: Tensor) -> Tensor:
-        """Take a batch in.
-
-        Args:
-            features: (n, D).
-
-        Returns:
-            The moment, (D, D) float64, with gradients to the features.
-        """
-        wide = features.to(torch.float64)
-        moment = wide.mT @ wide / len(wide)
-        before = torch.zeros_like(moment) if self.total is None else self.total
-        self.total = self.decay * before + (1 - self.decay) * moment.detach()
-        self.weight = self.decay * self.weight + (1 - self.decay)
-        value = self.total / self.weight
-        return value + (moment - moment.detach())
+    wide = features.to(torch.float64)
+    moment = wide.mT @ wide / len(wide)
+    return decay * before + (1 - decay) * moment.detach() + (moment - moment.detach())

@@ -24,6 +24,13 @@ PARAMETERS = {
         "description": "largest rates of a one-cycle schedule; all are tried on the first seed, "
         "the one with the highest mean accuracy over the recorded steps on every other.",
     },
+    "extend": {
+        "type": "integer",
+        "minimum": 0,
+        "default": 2,
+        "description": "so many rates more, each three times as far out, while the best is the "
+        "largest or the smallest of those tried; none where one rate alone is given.",
+    },
     "optimiser": {
         "enum": ["adamw", "sgd"],
         "default": "adamw",
@@ -61,6 +68,9 @@ PARAMETERS = {
         "statistics, as in ordinary fine-tuning. frozen: those that the publisher released.",
     },
 }
+
+WIDER = 3.0
+"""Step of the search beyond the rates given, about that of the rates themselves."""
 
 Feed = Callable[[Sequence[Tensor], int], Iterator[Tensor]]
 """Inputs of batches of places, augmented as the seed says."""
@@ -148,7 +158,7 @@ def tuned(
         if stepper is None:
             stepper = victim.kept[structure] = Stepper(made, recipe, half=half)
         model = stepper.model
-        rates = parameters["learning_rates"] if chosen is None else [chosen]
+        rates = list(parameters["learning_rates"]) if chosen is None else [chosen]
         area: dict[float, float] = {}
         for rate in rates:
             own = replace(recipe, learning_rate=rate)
@@ -167,6 +177,9 @@ def tuned(
             area[rate] = sum(value for _, value in found) / len(found)
             runs.append(keys | {"loss": float(loss), "accuracy": found[-1][1]})
             curves += [keys | {"step": step, "accuracy": value} for step, value in found]
+            if len(area) == len(rates) < len(parameters["learning_rates"]) + parameters["extend"]:
+                # The loop goes on over what is added to the list.
+                rates += further(area)
         if chosen is None:
             chosen = max(area, key=lambda rate: area[rate])
     stage.LOG.info(
@@ -177,6 +190,22 @@ def tuned(
         for frame in (pd.DataFrame(runs), pd.DataFrame(curves))
     )
     return first, second
+
+
+def further(area: dict[float, float]) -> list[float]:
+    """The rate to try next, where the best one is an end of those tried.
+
+    Args:
+        area: what a rate is judged by, for every rate tried; more is better.
+
+    Returns:
+        One rate, or none: where the best one lies inside, or where there is no choice.
+    """
+    if len(area) < 2:
+        return []
+    best = max(area, key=lambda rate: area[rate])
+    factor = {max(area): WIDER, min(area): 1 / WIDER}.get(best)
+    return [] if factor is None else [float(f"{best * factor:.3g}")]
 
 
 def _head(victim: Victim, seed: int) -> nn.Linear:

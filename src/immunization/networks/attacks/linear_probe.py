@@ -15,13 +15,13 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "sgd": {
         "type": "array",
         "items": {"type": "number", "exclusiveMinimum": 0},
-        "default": [0.3, 1, 3, 10],
+        "default": [0.1, 0.3, 1, 3, 10],
         "description": "learning rates of SGD (Nesterov momentum 0.9), in units of 1/L.",
     },
     "adam": {
         "type": "array",
         "items": {"type": "number", "exclusiveMinimum": 0},
-        "default": [0.001, 0.003, 0.01, 0.03],
+        "default": [0.0003, 0.001, 0.003, 0.01, 0.03],
         "description": "learning rates of Adam, on features of unit scale.",
     },
     "ridges": {

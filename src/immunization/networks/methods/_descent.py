@@ -97,6 +97,8 @@ def descend(
     weights: dict[str, float] | None = None,
     every_step: bool = False,
     memory: dict[str, Tensor] | None = None,
+    check: Callable[[int], bool] | None = None,
+    check_every: int = 1,
 ) -> list[dict[str, Any]]:
     """Minimise Σ weight·term over the tail and the head.
 
@@ -108,6 +110,9 @@ def descend(
         weights: of the terms; balanced at the first step where None: see `move`.
         every_step: balance anew at every step.
         memory: tensors that terms carry from step to step, kept in checkpoints; changed in place.
+        check: called with the number of steps taken before the first step, every so many and after
+            the last; says whether it put other weights in place, for which momentum begins anew.
+        check_every: steps between two checks.
 
     Returns:
         The trajectory: every tenth step, and the last, with the value of each term.
@@ -131,6 +136,8 @@ def descend(
         stage.LOG.info("goes on from step %d of %d", begin, steps)
     began = time.monotonic()
     for step, drawn in enumerate(problem.draws(begin, steps, parameters["batch"]), start=begin):
+        if check is not None and step % check_every == 0 and check(step):
+            stepper.restart({})
         activations_p, labels_p, activations_h, labels_h = drawn
         # One pass for both: no sample's features depend on another.
         both = problem.tail(torch.cat([activations_p, activations_h]))
@@ -167,6 +174,8 @@ def descend(
         if problem.checkpoint.due():
             tensors = stepper.tensors() | {f"memory.{n}": v for n, v in memory.items()}
             problem.checkpoint.write(tensors, {"step": step + 1, "rows": rows, "weights": weights})
+    if check is not None:
+        check(steps)
     stage.LOG.info("%d steps, %.1f s", steps - begin, time.monotonic() - began)
     return rows
 

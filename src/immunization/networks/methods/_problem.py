@@ -73,13 +73,17 @@ class Problem:
         return found[0], found[1]
 
     @torch.no_grad()
-    def all_features(self, part: Activations, most: int | None = None) -> Tensor:
-        """Features of the images of a part by a tail in float64, (N, D).
+    def all_features(
+        self, part: Activations, most: int | None = None, *, wide: bool = True
+    ) -> Tensor:
+        """Features of the images of a part, float64, (N, D).
 
         Args:
             part: the images.
             most: of so many images, spread over the classes; all where None.
+            wide: by a tail in float64; else as it is trained, in float32.
         """
-        tail = copy.deepcopy(self.tail).double()
+        tail = copy.deepcopy(self.tail).double() if wide else self.tail
+        kind = torch.float64 if wide else torch.float32
         numbers = list(spread_rows(part.labels, most).split(WIDE_BATCH))
-        return torch.cat([tail(found.double()) for found in part.batches(numbers)])
+        return torch.cat([tail(found.to(kind)).double() for found in part.batches(numbers)])

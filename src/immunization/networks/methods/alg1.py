@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from immunization import stage
 from immunization.networks.extremes import (
-    RunningMoment,
     eigenvalues,
     r_ill,
     r_well,
+    rank_of,
     resolved,
+    running,
     smooth_largest,
     smooth_smallest,
 )
@@ -48,9 +50,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "type": ["number", "null"],
         "exclusiveMinimum": 0,
         "default": None,
-        "description": "learning rate; null for 0.0001 (paper, SGD, of the benign loss) or 0.00002 "
-        "(corrected, AdamW, one cycle). At ten times the latter units of a ReLU network die, and "
-        "no gradient brings them back.",
+        "description": "learning rate; null for 0.0001 (paper, SGD, of the benign loss) or 0.000005 "
+        "(corrected, AdamW, one cycle). The higher it is, the more units of a ReLU network die.",
     },
     "move": {
         "type": "number",
@@ -109,20 +110,28 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 }
 
 
-START_ROWS = 16384
 DEFAULTS = {
     "paper": {"batch": 64, "eta": 1e-4},
-    "corrected": {"batch": 512, "eta": 2e-5, "steps": 400},
+    "corrected": {"batch": 512, "eta": 5e-6, "steps": 400},
 }
+MANY = 16384
+"""Images of each task that the network is checked on."""
+CHECK_EVERY = 20
+"""Steps between checks; each costs about as much as five steps."""
 
 
 class Corrected:
-    """The scale-free objective.
+    """The scale-free objective, and the best network on the way.
 
     L = KL(answers of θ₀ ‖ answers of θ on D_P) + cross-entropy on D_P
     + w_P·max(0, log κ_τ(H_P) − log(allow·κ_τ(H_P at θ₀)))
     + w_H·|log(reach·κ_τ(H_H at θ₀)) − log κ_τ(H_H)|,
     log κ_τ being the difference of the smooth extremes of a running second moment.
+
+    A unit of a ReLU network that answers to few images of D_H is one of its smallest eigenvalues,
+    and may die altogether: then the features lose rank, and no gradient brings it back. So both
+    log κ_τ and both ranks are taken from many images now and then. The network that was nearest to
+    both aims is what is released, and what is gone back to where rank was lost.
 
     Args:
         problem: before immunization.
@@ -130,20 +139,31 @@ class Corrected:
     """
 
     def __init__(self, problem: Problem, parameters: dict[str, Any]) -> None:
-        self.parameters = parameters
-        self.head = problem.head
-        self.moments = {role: RunningMoment(parameters["decay"]) for role in "ph"}
+        self.problem, self.parameters = problem, parameters
         self.before = Frozen(problem)
-        self.ranks = dict(zip("ph", problem.ranks, strict=True))
-        self.aims = {}
-        for role, part, factor in (
-            ("p", problem.primary, parameters["allow"]),
-            ("h", problem.harmful, parameters["reach"]),
-        ):
-            start = problem.all_features(part, START_ROWS)
-            kappa = float(self.log_kappa(start.mT @ start / len(start), role))
-            self.aims[role] = kappa + math.log(factor)
-        self.memory: dict[str, Tensor] = {}
+        decided = dict(zip("ph", problem.ranks, strict=True))
+        self.parts = {"p": problem.primary, "h": problem.harmful}
+        self.modules = {"tail": problem.tail, "head": problem.head}
+        factors = {"p": parameters["allow"], "h": parameters["reach"]}
+        moments = self.second_moments()
+        # What FᵀF in float64 does not tell from zero can't be steered.
+        self.ranks = {role: min(decided[role], rank_of(moments[role])) for role in decided}
+        self.aims = {
+            role: float(self.log_kappa(moment, role)) + math.log(factors[role])
+            for role, moment in moments.items()
+        }
+        self.memory: dict[str, Tensor] = {
+            "checks": torch.zeros(0, 4, dtype=torch.float64),
+            **{f"moment.{role}": moment for role, moment in moments.items()},
+        }
+
+    def second_moments(self) -> dict[str, Tensor]:
+        """FᵀF/N of many images of each task."""
+        found = {}
+        for role, part in self.parts.items():
+            features = self.problem.all_features(part, MANY, wide=False)
+            found[role] = features.mT @ features / len(features)
+        return found
 
     def log_kappa(self, moment: Tensor, role: str) -> Tensor:
         """Smooth log κ of a second moment over its non-zero spectrum, round-off cut off."""
@@ -151,27 +171,81 @@ class Corrected:
         tau = self.parameters["temperature"]
         return smooth_largest(values, tau) - smooth_smallest(values, tau)
 
-    def moment(self, role: str, features: Tensor) -> Tensor:
-        """The running second moment of one task; what it carries lies in `memory`."""
-        running = self.moments[role]
-        running.total = self.memory.get(role)
-        running.weight = float(self.memory.get(f"weight.{role}", torch.zeros(())))
-        value = running.update(features)
-        assert running.total is not None
-        self.memory[role] = running.total
-        self.memory[f"weight.{role}"] = torch.tensor(running.weight, dtype=torch.float64)
-        return value
+    def away(self, kappa: dict[str, Tensor]) -> dict[str, Tensor]:
+        """How far both log κ are from their aims."""
+        return {
+            "p": (kappa["p"] - self.aims["p"]).clamp_min(0),
+            "h": (self.aims["h"] - kappa["h"]).abs(),
+        }
+
+    def check(self, step: int) -> bool:
+        """Keep the network where it is the nearest so far, and go back to the nearest where rank
+        was lost.
+
+        Args:
+            step: number of steps taken.
+
+        Returns:
+            Whether it went back.
+        """
+        moments = self.second_moments()
+        lost = any(rank_of(moments[role]) < self.ranks[role] for role in moments)
+        found = [math.nan, math.nan, math.inf]
+        if not lost:
+            kappa = {role: self.log_kappa(moment, role) for role, moment in moments.items()}
+            away = self.away(kappa)
+            found = [float(v) for v in (kappa["p"], kappa["h"], away["p"] + away["h"])]
+        checks = self.memory["checks"]
+        nearest = float(checks[:, 3].min()) if len(checks) else math.inf
+        self.memory["checks"] = torch.cat([checks, checks.new_tensor([[step, *found]])])
+        if lost:
+            stage.LOG.info("step %d: rank was lost, goes back to the best network so far", step)
+            self.restore()
+        elif found[-1] <= nearest:
+            for name, module in self.modules.items():
+                for key, value in module.state_dict().items():
+                    self.memory[f"best.{name}.{key}"] = value.clone()
+            for role, moment in moments.items():
+                self.memory[f"best.moment.{role}"] = moment
+        return lost
+
+    def restore(self) -> None:
+        """The best network so far, and its second moments."""
+        best = {k.removeprefix("best."): v for k, v in self.memory.items() if k[:5] == "best."}
+        for name, module in self.modules.items():
+            mark = f"{name}."
+            module.load_state_dict(
+                {k.removeprefix(mark): v for k, v in best.items() if k.startswith(mark)}
+            )
+        self.memory |= {k: v for k, v in best.items() if k.startswith("moment.")}
+
+    def trajectory(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Rows of the descent and what checks found, with the step that is released."""
+        checks = {int(row[0]): row for row in self.memory["checks"].tolist()}
+        kept = min(checks, key=lambda step: (checks[step][3], -step))
+        if kept == 0:
+            stage.LOG.warning("no step came nearer to both aims than θ₀, which is left as it was")
+        recorded = {row["step"]: row for row in rows}
+        found = []
+        for step in sorted(recorded | checks):
+            _, kappa_p, kappa_h, _ = checks.get(step, [math.nan] * 4)
+            own = {"log_kappa_p": kappa_p, "log_kappa_h": kappa_h, "released": step == kept}
+            found.append({"step": step} | recorded.get(step, {}) | own)
+        return found
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """The terms, weighed."""
-        kappa = {
-            role: self.log_kappa(self.moment(role, features), role)
-            for role, features in (("p", batch.features_p), ("h", batch.features_h))
-        }
+        moments = {}
+        for role, features in (("p", batch.features_p), ("h", batch.features_h)):
+            moments[role] = running(
+                self.memory[f"moment.{role}"], features, self.parameters["decay"]
+            )
+            self.memory[f"moment.{role}"] = moments[role].detach()
+        away = self.away({role: self.log_kappa(moment, role) for role, moment in moments.items()})
         return {
             "loss": benign_loss(batch) + self.before.divergence(batch),
-            "benign": self.parameters["weight_p"] * (kappa["p"] - self.aims["p"]).clamp_min(0),
-            "harmful": self.parameters["weight_h"] * (self.aims["h"] - kappa["h"]).abs(),
+            "benign": self.parameters["weight_p"] * away["p"],
+            "harmful": self.parameters["weight_h"] * away["h"],
         }
 
 
@@ -209,11 +283,15 @@ def immunize(problem: Problem, parameters: dict[str, Any]) -> list[dict[str, Any
 
         return descend(problem, chosen, terms, recipe=sgd(chosen))
     objective = Corrected(problem, chosen)
-    return descend(
+    rows = descend(
         problem,
         chosen,
         objective,
         recipe=Recipe("adamw", chosen["eta"]),
         weights={},
         memory=objective.memory,
+        check=objective.check,
+        check_every=CHECK_EVERY,
     )
+    objective.restore()
+    return objective.trajectory(rows)
