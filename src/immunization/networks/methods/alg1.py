@@ -50,8 +50,9 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "type": ["number", "null"],
         "exclusiveMinimum": 0,
         "default": None,
-        "description": "learning rate; null for 0.0001 (paper, SGD, of the benign loss) or 0.000005 "
-        "(corrected, AdamW, one cycle). The higher it is, the more units of a ReLU network die.",
+        "description": "learning rate; null for 0.0001 (paper, SGD, of the benign loss) or "
+        "0.000005 (corrected, AdamW, one cycle). The higher it is, the more units of a ReLU network "
+        "die.",
     },
     "move": {
         "type": "number",
@@ -117,7 +118,7 @@ DEFAULTS = {
 MANY = 16384
 """Images of each task that the network is checked on."""
 CHECK_EVERY = 20
-"""Steps between checks; each costs about as much as five steps."""
+"""Steps between checks; each costs about as much as seven steps."""
 
 
 class Corrected:
