@@ -51,8 +51,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "exclusiveMinimum": 0,
         "default": None,
         "description": "learning rate; null for 0.0001 (paper, SGD, of the benign loss) or "
-        "0.000005 (corrected, AdamW, one cycle). The higher it is, the more units of a ReLU network "
-        "die.",
+        "0.000005 (corrected, AdamW, one cycle). The higher it is, the more units of a ReLU "
+        "network die.",
     },
     "move": {
         "type": "number",
