@@ -103,7 +103,7 @@ class Study:
             "--spectra", self.out / "spectrum" / "spectra.parquet",
             "--densities", self.out / "spectrum" / "densities.parquet",
         )  # fmt: skip
-        settings = {key: value for key, value in config["attack"].items() if key != "target"}
+        settings = {key: value for key, value in config["attack"].items() if "target" not in key}
         for label, entry in config["attacks"].items():
             self.run(
                 f"attack {label}", "attack", "--label", label, "--attack", entry["use"],

@@ -68,6 +68,20 @@ def test_the_best_attacker_counts_on_each_side(curves):
     assert "from scratch" not in set(table.index.get_level_values("kind"))
 
 
+def test_who_keeps_attackers_just_under_the_goal_is_seen_at_a_lower_one(curves):
+    near = curves["method"].eq("made") & curves["role"].eq("H") & curves["attack"].eq("probe")
+    curves.loc[near, "accuracy"] = curves.loc[near, "accuracy"].clip(upper=0.7)  # the goal is 0.72
+    table = resistance_table(curves, USES, 0.9, 0.7).set_index(["kind", "method"])
+    probe = table.loc[("linear probe", "made")]
+    assert probe["bound"]
+    assert probe["verdict"] == "withstood"
+    # Goal 0.56: at 10^0.4 of the reference's best, at 10^(1 + 0.36/0.5) of the other's.
+    assert probe["lower_slowdown"] == pytest.approx(10 ** (1 + 0.36 / 0.5) / 10**0.4)
+    assert not probe["lower_bound"]
+    assert probe["lower_verdict"] == "slowed"
+    assert table["lower_target"].eq(0.7).all()
+
+
 def test_a_goal_that_is_never_reached_is_a_lower_bound(curves):
     naive = plain_sgd(curves, USES, 0.9).set_index("method")
     assert naive.loc["identity", "verdict"] == "reference"

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from immunization.files import read_table, read_tensors
+from immunization.formats import number
 from immunization.registry import components
 from tests.networks.conftest import write_folder
 
@@ -119,6 +120,11 @@ def test_every_number_of_the_tables_is_that_of_the_spectra(done):
         # The closed form keeps answers on D_P.
         assert table.loc[(network, "optimum"), "accuracy_p_lost"] == pytest.approx(0, abs=0.03)
     assert table["published_rir"].isna().all()  # other data than the paper's
+    told = pd.read_csv(base / "tables" / "spectra.csv")
+    shown = (base / "tables" / "spectra.md").read_text().splitlines()
+    place = [cell.strip() for cell in shown[0].split("|")].index("κ")
+    cells = [line.split("|")[place].strip() for line in shown[2:]]
+    assert cells == [number(value) for value in told["kappa"]]
     curves = read_table(base / "attack" / "scratch.curves.parquet")
     assert set(curves["method"]) == {"identity"}
     assert set(curves["role"]) == {"H", "T"}

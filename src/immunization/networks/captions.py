@@ -23,9 +23,9 @@ TABLES = {
         "the held-out accuracy on D_H is the config's share of the best that any attacker of the "
         "kind reaches without immunization: geometric mean over seeds with its 95 % interval. "
         "'broken': not distinguishable from 1. 'withstood': even the best attacker never "
-        "got "
-        "there, S is a lower bound. Selectivity: log S minus the largest log S over "
-        "benign third tasks."
+        "got there, S is a lower bound; the column beside it tells S for a lower share, for who "
+        "stays just under one share does not withstand. Selectivity: log S minus the largest log S "
+        "over benign third tasks."
     ),
     "attacks": (
         "Every attacker, each with a goal of its own, on D_H and on third tasks: best "

@@ -55,7 +55,8 @@ def findings(tables: dict[str, pd.DataFrame]) -> list[str]:
         broken = [spoken(m) for m in part.loc[part["verdict"] == "broken", "method"]]
         slowed = part[part["verdict"].isin(["slowed", "withstood"])]
         words = [
-            f"{spoken(r.method)} ({'at least ' if r.bound else ''}{number(r.slowdown)} times)"
+            f"{spoken(r.method)} ({'at least ' if r.bound else ''}{number(r.slowdown)} times; to "
+            f"{r.lower_target:.0%} of the best accuracy {number(r.lower_slowdown)} times)"
             for r in slowed.itertuples()
         ]
         told.append(

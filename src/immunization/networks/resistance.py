@@ -190,14 +190,27 @@ def deviations(curves: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*PLACE, "method", "attack", "rfd", "rfd_signed"])
 
 
-def resistance_table(curves: pd.DataFrame, uses: dict[str, str], target: float) -> pd.DataFrame:
+def best_against_best(curves: pd.DataFrame, uses: dict[str, str], target: float) -> pd.DataFrame:
+    """Slowdowns of the fastest attacker of each kind, who share a goal."""
+    own = with_goal(whole(curves), uses, target, "kind")
+    own = own[own["kind"] != KINDS["scratch"]]
+    return slowdowns(times(own, "kind"), "kind")
+
+
+def resistance_table(
+    curves: pd.DataFrame, uses: dict[str, str], target: float, lower: float | None = None
+) -> pd.DataFrame:
     """Best attacker against best attacker, for linear probes and for fine-tuning; with selectivity.
 
     Selectivity is log S on D_H minus the largest log S over third tasks.
+
+    Args:
+        curves: of the attack stage.
+        uses: files that labels of attackers stand for.
+        target: share of the reference's best accuracy.
+        lower: another share; S for it comes in columns ``lower_*``.
     """
-    own = with_goal(whole(curves), uses, target, "kind")
-    own = own[own["kind"] != KINDS["scratch"]]
-    table = slowdowns(times(own, "kind"), "kind")
+    table = best_against_best(curves, uses, target)
     keys = ["network", "harmful", "method", "kind"]
     third = table[table["role"] == "T"].assign(log=lambda t: np.log(t["slowdown"]))
     worst = third.groupby(keys)["log"].max().rename("worst_third")
@@ -211,6 +224,11 @@ def resistance_table(curves: pd.DataFrame, uses: dict[str, str], target: float) 
         harmful = harmful.merge(accuracy.reset_index(), how="left", on=keys)
     else:
         harmful["accuracy_few"] = np.nan
+    if lower is not None:
+        easier = best_against_best(curves, uses, lower)
+        names = {name: f"lower_{name}" for name in ("slowdown", "low", "high", "bound", "verdict")}
+        easier = easier.loc[easier["role"] == "H", [*keys, *names]].rename(columns=names)
+        harmful = harmful.merge(easier, how="left", on=keys).assign(lower_target=lower)
     return harmful
 
 

@@ -24,7 +24,7 @@ rule attack:
     params:
         use=lambda wildcards: STUDY["attacks"][wildcards.attack]["use"],
         parameters=lambda wildcards: compact(STUDY["attacks"][wildcards.attack]["parameters"]),
-        settings=compact({k: v for k, v in STUDY["attack"].items() if k != "target"}),
+        settings=compact({k: v for k, v in STUDY["attack"].items() if "target" not in k}),
         third=STUDY["third"],
         exact=EXACT,
         progress=lambda wildcards: f"{RESULTS}/progress/attack/{wildcards.attack}",
