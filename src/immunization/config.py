@@ -322,6 +322,12 @@ def _roles(study: dict[str, Any]) -> Iterator[str]:
     """What a schema can't say of a study of networks."""
     if study["methods"].get("identity", {}).get("use") != "identity":
         yield "  methods: `identity: {}` is missing; every ratio is taken against it."
+    goals = study["attack"]
+    if goals["lower_target"] >= goals["target"]:
+        yield (
+            f"  attack.lower_target: {goals['lower_target']:g} should be less than attack.target, "
+            f"{goals['target']:g}."
+        )
     known = list(study["images"])
     named = {"primary": [study["primary"]], "harmful": study["harmful"], "third": study["third"]}
     seen: dict[str, str] = {}

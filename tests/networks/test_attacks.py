@@ -67,6 +67,8 @@ def test_the_search_for_a_rate_goes_on_beyond_its_ends():
     assert further({0.1: 0.2, 0.3: 0.5}) == [0.9]
     assert further({0.3: 0.5, 0.9: 0.4}) == [0.1]
     assert further({0.3: 0.5}) == []
+    assert further({0.1: 0.5, 0.3: 0.5, 1.0: 0.4}) == []  # an inner one is as good
+    assert further({0.1: 0.5, 0.3: 0.5}) == [0.0333]
 
 
 def test_rates_given_are_the_only_ones_where_the_search_is_not_extended(victim):
@@ -95,7 +97,7 @@ def test_fine_tuning_learns(victim):
 def test_a_linear_probe_tries_the_whole_grid(victim):
     parameters = quick("linear_probe", steps=20, fractions=[1, 0.3])
     runs, curves = load("networks/attacks", "linear_probe").attack(victim, parameters)
-    stepping = 2 * 2 * 3 * 8  # seeds, fractions, repairs, rates
+    stepping = 2 * 2 * 3 * 10  # seeds, fractions, repairs, rates
     assert len(runs) == stepping + 2 * 2 * 4
     assert len(curves) == stepping * len(recorded_steps(20)) + 16
     assert runs["accuracy"].max() > 0.6

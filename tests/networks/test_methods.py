@@ -10,9 +10,10 @@ from hessian_spectrum import range_factor
 from immunization.errors import UserError
 from immunization.networks.backbones._backbone import Classifier, Tail
 from immunization.networks.methods import alg1
+from immunization.networks.methods._descent import Batch, benign_loss, descend
 from immunization.networks.methods._problem import Problem
 from immunization.networks.methods.imma import reached
-from immunization.networks.training import Checkpoint
+from immunization.networks.training import Checkpoint, Recipe
 from immunization.registry import components, load
 
 from .conftest import activations, backbone, complete
@@ -120,17 +121,100 @@ def test_a_network_that_lost_rank_goes_back(prepared, monkeypatch):
     monkeypatch.setattr(alg1, "CHECK_EVERY", 5)
     own = problem(prepared)
     before = copy.deepcopy(own.tail)
+    head = copy.deepcopy(own.head)
     known = iter([9999] * 4)  # both tasks at the start and at the first check, never again
     monkeypatch.setattr(alg1, "rank_of", lambda moment: next(known, 0))
+    seen = []
+
+    class Watched(alg1.Corrected):
+        def check(self, step):
+            moved = not same(own.tail, before)
+            back = super().check(step)
+            seen.append((step, moved, back, same(own.tail, before), same(own.head, head)))
+            for role in "ph":  # the running moments are those of the network gone back to
+                found = self.memory[f"moment.{role}"], self.memory[f"best.moment.{role}"]
+                assert torch.equal(*found) is (step in (0, 5, 10, 12))
+            return back
+
+    monkeypatch.setattr(alg1, "Corrected", Watched)
     rows = alg1.immunize(own, quick("alg1"))
+    assert seen == [
+        (0, False, False, True, True),
+        (5, True, True, True, True),
+        (10, True, True, True, True),
+        (12, True, True, True, True),
+    ]
     assert rows[0]["released"]
-    pairs = zip(own.tail.parameters(), before.parameters(), strict=True)
-    assert all(torch.equal(*pair) for pair in pairs)
+
+
+def same(one, other):
+    return all(
+        torch.equal(*pair)
+        for pair in zip(one.parameters(), other.parameters(), strict=True)
+    )  # fmt: skip
+
+
+def test_momentum_begins_anew_where_a_check_put_other_weights_in_place(prepared):
+    own = problem(prepared)
+    start = copy.deepcopy(own.tail)
+
+    def check(step):
+        if step == 1:
+            own.tail.load_state_dict(start.state_dict())
+        return step == 1
+
+    descend(
+        own, {"steps": 2, "batch": 32}, lambda batch: {"loss": benign_loss(batch)},
+        recipe=Recipe("adamw", 0.01, schedule="constant"), weights={}, check=check,
+    )  # fmt: skip
+    pairs = zip(own.tail.parameters(), start.parameters(), strict=True)
+    moved = torch.cat([(a - b).detach().abs().flatten() for a, b in pairs])
+    moved = moved[moved > 0]
+    assert len(moved) > 100
+    # Adam's very first step has length η in every weight that has a gradient; a second one has not.
+    assert float(moved.quantile(0.25)) == pytest.approx(0.01, rel=1e-3)
+    assert float(moved.quantile(0.75)) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_answers_on_d_p_are_held(prepared):
+    own = problem(prepared)
+    objective = alg1.Corrected(own, quick("alg1"))
+    inputs, labels = next(iter(own.primary.in_order()))
+    harm, harm_labels = next(iter(own.harmful.in_order()))
+
+    def loss(head):
+        features = own.tail(inputs)
+        batch = Batch(
+            inputs, features, own.tail(harm), head(features), labels, harm_labels, 0
+        )  # fmt: skip
+        return float(objective(batch)["loss"].detach()), features.detach()
+
+    other = copy.deepcopy(own.head)
+    torch.nn.init.normal_(other.weight, generator=torch.Generator().manual_seed(1))
+    (here, features), (there, _) = loss(own.head), loss(other)
+    answers = [head(features).log_softmax(dim=1) for head in (own.head, other)]
+    entropy = [float(torch.nn.functional.nll_loss(a, labels).detach()) for a in answers]
+    assert here == pytest.approx(entropy[0], rel=1e-4)
+    away = float((answers[0].exp() * (answers[0] - answers[1])).sum(dim=1).mean().detach())
+    assert there == pytest.approx(entropy[1] + away, rel=1e-4)
+    assert away > 0.1
+
+
+def test_an_aim_that_float64_cannot_tell_is_lowered(prepared, caplog):
+    objective = alg1.Corrected(problem(prepared), quick("alg1", reach=1e30))
+    assert objective.aims["h"] == pytest.approx(math.log(1e13))
+    assert "tells no more" in caplog.text
+
+
+def test_features_that_are_all_zero_are_told(prepared):
+    own = problem(prepared)
+    for parameter in own.tail.parameters():
+        torch.nn.init.zeros_(parameter)
+    with pytest.raises(UserError, match="features of n on D_P are all zero"):
+        alg1.immunize(own, quick("alg1"))
 
 
 def test_the_corrected_objective_does_not_change_with_the_scale_of_features(prepared):
-    from immunization.networks.methods._descent import Batch
-
     own = problem(prepared, "vit")
     inputs, labels = next(iter(own.primary.in_order()))
     harm, harm_labels = next(iter(own.harmful.in_order()))

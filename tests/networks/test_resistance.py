@@ -10,7 +10,9 @@ from immunization.networks.resistance import (
     plain_sgd,
     resistance_table,
     steps_to,
+    verdict,
 )
+from immunization.networks.tables import trimmed_condition
 
 USES = {"probe": "linear_probe", "tail": "last_stage", "scratch": "scratch"}
 
@@ -82,6 +84,39 @@ def test_who_keeps_attackers_just_under_the_goal_is_seen_at_a_lower_one(curves):
     assert table["lower_target"].eq(0.7).all()
 
 
+def test_verdicts_tell_censored_seeds_apart():
+    none, some, every = np.array([False, False]), np.array([True, False]), np.array([True, True])
+    assert verdict(float("nan"), 0, none) == "unknown"
+    assert verdict(1.3, 0.9, every) == "withstood"  # whatever lower bounds scatter
+    assert verdict(1.3, 0.9, some) == "undecided"
+    assert verdict(1.3, 0.9, none) == "broken"
+    assert verdict(1.3, 1.1, some) == "slowed"
+    assert verdict(1.04, 1.01, none) == "broken"
+    assert verdict(3.0, float("nan"), np.array([False])) == "slowed"  # one seed
+
+
+def test_where_nobody_gets_there_the_nearest_is_named_and_the_largest_budget_counts(curves):
+    near = curves["method"].eq("made") & curves["role"].eq("H") & curves["attack"].eq("probe")
+    curves = pd.concat(
+        [
+            curves[~(near & curves["step"].eq(100) & curves["member"].str.startswith("adam"))],
+            pd.DataFrame(curve("made", "probe", "ridge", [0.7])),
+            pd.DataFrame(curve("made", "probe", "ridge", [0.7], seed=1)),
+        ]
+    )
+    probe = resistance_table(curves, USES, 0.9).set_index(["kind", "method"])
+    probe = probe.loc[("linear probe", "made")]
+    assert probe["fastest"] == "probe: ridge"
+    assert probe["steps"] == 100
+
+
+def test_trimming_leaves_the_smallest_hundredth_out():
+    values = np.arange(1.0, 201.0)
+    assert trimmed_condition(values) == 200 / 3
+    assert trimmed_condition(values[:50]) == 50 / 2
+    assert trimmed_condition(np.array([1.0, 4.0])) == 1
+
+
 def test_a_goal_that_is_never_reached_is_a_lower_bound(curves):
     naive = plain_sgd(curves, USES, 0.9).set_index("method")
     assert naive.loc["identity", "verdict"] == "reference"
@@ -120,6 +155,7 @@ def test_claims_are_held_to_both_measures(curves):
                 "network": "n", "harmful": "harm", "method": m, "groups_released_i_mean": 2.0,
                 "groups_released_ii_mean": 0.5, "groups_released_rir_mean": 40.0,
                 "full_i_mean": 0.5, "full_ii_mean": 0.5, "full_rir_mean": 1.0,
+                "trimmed_rir_mean": 20.0,
                 "accuracy_p_lost": 0.02, "rank_kept_share": 1.0,
             }
             for m in ("identity", "made")

@@ -191,6 +191,7 @@ def test_missing_data_stop_the_papers_study_with_what_to_fetch(tmp_path):
     [
         ({"primary": "bening"}, ["primary: no image data set 'bening'", "'benign'"]),
         ({"harmful": ["benign"]}, ["'benign' is already primary"]),
+        ({"attack": {"target": 0.6}}, ["attack.lower_target: 0.7 should be less than", "0.6"]),
         ({"third": ["cars"]}, ["third: no image data set 'cars'"]),
         ({"networks": {"r": {"use": "resnt"}}}, ["networks.r: no family of networks", "'resnet'"]),
         ({"methods": {"alg1": {}}}, ["`identity: {}` is missing"]),

@@ -13,19 +13,23 @@ TABLES = {
     "table3": (
         "The paper's Table 3. (i) κ on D_H over its value at θ₀, wanted large; (ii) the same on "
         "D_P, wanted at most 1; RIR = (i)/(ii). Over the non-zero spectrum on many more images "
-        "than features; on 20 groups of 100 images (where FᵀF has rank 100 at most); and by the "
-        "paper's protocol, where the released κ is its floor, so that its ratio is one of feature "
-        "energies. Where the rank fell, κ compares different spaces. Means over seeds ± standard "
-        "deviation. Published figures stand beside ours where data and network are the same."
+        "than features; trimmed, without the smallest hundredth of the eigenvalues, which few "
+        "directions can't sway; on 20 groups of 100 images (where FᵀF has rank 100 at most); and "
+        "by the paper's protocol, where the released κ is its floor, so that its ratio is one of "
+        "feature energies. Where the rank fell, κ compares different spaces. Means over seeds ± "
+        "standard deviation. Published figures stand beside ours where data and network are "
+        "the same."
     ),
     "resistance": (
         "The best attacker against the immunized network over the best against θ₀, by steps until "
         "the held-out accuracy on D_H is the config's share of the best that any attacker of the "
         "kind reaches without immunization: geometric mean over seeds with its 95 % interval. "
-        "'broken': not distinguishable from 1. 'withstood': even the best attacker never "
-        "got there, S is a lower bound; the column beside it tells S for a lower share, for who "
-        "stays just under one share does not withstand. Selectivity: log S minus the largest log S "
-        "over benign third tasks."
+        "'broken': no slower than θ₀, or not to be told from it. 'withstood': with no seed did an "
+        "attacker get there; the column beside it tells S for a lower share, for who stays just "
+        "under one share does not withstand. 'undecided': some seeds got there, and the interval "
+        "holds 1. ≥: with some seeds nobody got there, their budget counts, and the interval is "
+        "that of lower bounds. Selectivity: natural log of S minus the largest over benign third "
+        "tasks."
     ),
     "attacks": (
         "Every attacker, each with a goal of its own, on D_H and on third tasks: best "

@@ -52,8 +52,8 @@ def claims_table(
                 place
                 | {
                     "claim": claim, "theirs": theirs, "ours": ours,
-                    "holds_theirs": bool(good(theirs)) if theirs == theirs else None,
-                    "holds": bool((strict or good)(ours)) if ours == ours else None,
+                    "holds_theirs": _truth(good, theirs),
+                    "holds": _truth(strict or good, ours),
                     "note": note,
                 }
             )  # fmt: skip
@@ -67,6 +67,8 @@ def claims_table(
             lambda v: v <= 1, lost_rank)  # fmt: skip
         add(f"RIR much larger than 1 (> {LARGE:g})", row[f"{paper}_rir_mean"],
             row[f"{full}_rir_mean"], lambda v: v > LARGE, lost_rank)  # fmt: skip
+        add(f"RIR is large (> {LARGE:g}) without the smallest hundredth of the eigenvalues",
+            float("nan"), row["trimmed_rir_mean"], lambda v: v > LARGE, lost_rank)  # fmt: skip
         lost = 100 * float(row["accuracy_p_lost"])
         add("accuracy on D_P kept within a point (points lost)", lost, lost,
             lambda v: v <= 100 * POINT)  # fmt: skip
@@ -74,8 +76,10 @@ def claims_table(
         best = _pick(resistance, place | {"kind": "linear probe"})
         naive = float(own["slowdown"]) if own is not None else float("nan")
 
-        def slower(found: Any) -> bool:
-            return found is not None and found["verdict"] in ("slowed", "withstood")
+        def slower(found: Any) -> bool | None:
+            if found is None or found["verdict"] == "undecided":
+                return None
+            return found["verdict"] in ("slowed", "withstood")
 
         if own is not None or best is not None:
             add("a linear probe trains slowly (slowdown: SGD; best of all)", naive,
@@ -90,11 +94,17 @@ def claims_table(
         if best is not None and best["selectivity"] == best["selectivity"]:
             add("it slows D_H more than benign third tasks (selectivity, linear probe)",
                 float("nan"), float(best["selectivity"]),
-                lambda v, f=best: v > 0 and slower(f))  # fmt: skip
+                lambda v, f=best: slower(f) and v > 0)  # fmt: skip
     columns = [
         "network", "harmful", "method", "claim", "theirs", "ours", "holds_theirs", "holds", "note",
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
+
+
+def _truth(rule: Any, value: float) -> bool | None:
+    """Whether a claim holds; None where that is not known or not decided."""
+    found = rule(value) if value == value else None
+    return None if found is None else bool(found)
 
 
 def _pick(table: pd.DataFrame, keys: dict[str, str]) -> Any:

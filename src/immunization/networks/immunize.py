@@ -106,8 +106,10 @@ def main(arguments: list[str] | None = None) -> None:
                     "%s: %s against %s, seed %d", options.label, pretrained.name, name, seed
                 )
                 tensors |= {f"seed{seed}.{n}": v for n, v in own.items()}
+                # A checkpoint sorts keys: columns should not tell whether a job was killed.
+                names = sorted({n for row in rows for n in row} - {"step"})
                 frames.append(
-                    pd.DataFrame(rows if rows else {"step": [0]}).assign(
+                    pd.DataFrame(rows or [{"step": 0}], columns=["step", *names]).assign(
                         method=options.label, network=pretrained.name, harmful=name, seed=seed
                     )
                 )

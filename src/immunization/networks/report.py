@@ -55,15 +55,21 @@ def findings(tables: dict[str, pd.DataFrame]) -> list[str]:
         broken = [spoken(m) for m in part.loc[part["verdict"] == "broken", "method"]]
         slowed = part[part["verdict"].isin(["slowed", "withstood"])]
         words = [
-            f"{spoken(r.method)} ({'at least ' if r.bound else ''}{number(r.slowdown)} times; to "
-            f"{r.lower_target:.0%} of the best accuracy {number(r.lower_slowdown)} times)"
+            f"{spoken(r.method)} ({_times(r.slowdown, r.bound)}; to {r.lower_target:.3g} of the "
+            f"best accuracy {_times(r.lower_slowdown, r.lower_bound)}, {r.lower_verdict})"
             for r in slowed.itertuples()
         ]
+        undecided = [spoken(m) for m in part.loc[part["verdict"] == "undecided", "method"]]
         told.append(
             f"Best {kind} against best {kind}: broken are {', '.join(broken) or 'none'}; slower "
-            f"with {', '.join(words) or 'none'}."
+            f"with {', '.join(words) or 'none'}"
+            + (f"; undecided are {', '.join(undecided)}." if undecided else ".")
         )
     return told
+
+
+def _times(slowdown: float, bound: bool) -> str:
+    return f"{'at least ' if bound else ''}{number(slowdown)} times"
 
 
 def page(

@@ -158,7 +158,8 @@ def tuned(
         if stepper is None:
             stepper = victim.kept[structure] = Stepper(made, recipe, half=half)
         model = stepper.model
-        rates = list(parameters["learning_rates"]) if chosen is None else [chosen]
+        rates = list(dict.fromkeys(parameters["learning_rates"])) if chosen is None else [chosen]
+        most = len(rates) + parameters["extend"]
         area: dict[float, float] = {}
         for rate in rates:
             own = replace(recipe, learning_rate=rate)
@@ -177,11 +178,12 @@ def tuned(
             area[rate] = sum(value for _, value in found) / len(found)
             runs.append(keys | {"loss": float(loss), "accuracy": found[-1][1]})
             curves += [keys | {"step": step, "accuracy": value} for step, value in found]
-            if len(area) == len(rates) < len(parameters["learning_rates"]) + parameters["extend"]:
+            if len(area) == len(rates) < most:
                 # The loop goes on over what is added to the list.
                 rates += further(area)
         if chosen is None:
-            chosen = max(area, key=lambda rate: area[rate])
+            inner = sorted(area)[1:-1]  # of several that are alike, one that is no end
+            chosen = max(area, key=lambda rate: (area[rate], rate in inner))
     stage.LOG.info(
         "%s: rate %g, accuracy %.1f %%", victim.name, chosen or 0.0, 100 * runs[-1]["accuracy"]
     )
@@ -203,9 +205,11 @@ def further(area: dict[float, float]) -> list[float]:
     """
     if len(area) < 2:
         return []
-    best = max(area, key=lambda rate: area[rate])
-    factor = {max(area): WIDER, min(area): 1 / WIDER}.get(best)
-    return [] if factor is None else [float(f"{best * factor:.3g}")]
+    ends = {max(area): WIDER, min(area): 1 / WIDER}
+    best = [rate for rate in area if area[rate] == max(area.values())]
+    if not ends.keys() >= set(best):
+        return []
+    return [float(f"{best[0] * ends[best[0]]:.3g}")]
 
 
 def _head(victim: Victim, seed: int) -> nn.Linear:

@@ -80,6 +80,8 @@ def says(results: Results, setting: str) -> str:
         ]
         text = f"Best {kind} against best {kind}: "
         text += f"broken are {', '.join(broken)}" if broken else "no method is broken"
-        text += f"; slowed by {', '.join(words)}." if words else "; none slows it."
+        text += f"; slowed by {', '.join(words)}" if words else "; none slows it"
+        undecided = [title(m) for m in part.loc[part["verdict"] == "undecided", "method"]]
+        text += f"; undecided are {', '.join(undecided)}." if undecided else "."
         told.append(text)
     return " ".join(told) or "No slowdown is known."

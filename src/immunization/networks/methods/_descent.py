@@ -142,7 +142,7 @@ def descend(
         # One pass for both: no sample's features depend on another.
         both = problem.tail(torch.cat([activations_p, activations_h]))
         if not bool(torch.isfinite(both.detach()).all()):
-            raise _diverged(problem, step)
+            raise diverged(problem, step)
         features_p, features_h = both.split([len(labels_p), len(labels_h)])
         batch = Batch(
             activations_p,
@@ -169,7 +169,7 @@ def descend(
         if step % RECORD_EVERY == 0 or step == steps - 1:
             values = {f"term_{name}": float(value.detach()) for name, value in found.items()}
             if not all(abs(v) < float("inf") for v in values.values()):
-                raise _diverged(problem, step)
+                raise diverged(problem, step)
             rows.append({"step": step, **values})
         if problem.checkpoint.due():
             tensors = stepper.tensors() | {f"memory.{n}": v for n, v in memory.items()}
@@ -180,7 +180,8 @@ def descend(
     return rows
 
 
-def _diverged(problem: Problem, step: int) -> UserError:
+def diverged(problem: Problem, step: int) -> UserError:
+    """What is said where a descent diverges."""
     return UserError(
         f"immunization of {' on '.join(map(str, problem.key[:2]))} diverged at step {step}: "
         "features or a term of the objective are not finite. Take a smaller `eta` or `move` for "
@@ -210,7 +211,7 @@ def _balanced(
         gradient = torch.autograd.grad(value, trained, retain_graph=True, materialize_grads=True)
         slope = float(length(list(gradient)))
         if not slope < float("inf"):
-            raise _diverged(problem, step)
+            raise diverged(problem, step)
         if slope == 0 and step > 0:
             weights[name] = 0.0
             continue

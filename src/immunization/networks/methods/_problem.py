@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hessian_spectrum import range_factor
+from immunization.errors import UserError
 from immunization.networks.activations import Activations, spread_rows
 from immunization.networks.backbones._backbone import Tail
 from immunization.networks.training import Checkpoint
@@ -66,10 +67,16 @@ class Problem:
     @cached_property
     def ranks(self) -> tuple[int, int]:
         """Rank of the features of D_P and of D_H at θ₀, from up to 16,384 images each."""
-        found = [
-            range_factor(self.all_features(part, RANK_ROWS)).rank
-            for part in (self.primary, self.harmful)
-        ]
+        found = []
+        for what, part in (("D_P", self.primary), ("D_H", self.harmful)):
+            features = self.all_features(part, RANK_ROWS)
+            if not bool(torch.isfinite(features).all()) or not bool(features.any()):
+                raise UserError(
+                    f"the features of {self.key[0]} on {what} are all zero, or not finite, before "
+                    "anything was done to them. Pre-train the network longer, or look at its "
+                    "weights."
+                )
+            found.append(range_factor(features).rank)
         return found[0], found[1]
 
     @torch.no_grad()

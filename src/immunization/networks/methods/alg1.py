@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from immunization import stage
 from immunization.networks.extremes import (
+    ROUND_OFF,
     eigenvalues,
     r_ill,
     r_well,
@@ -20,7 +21,7 @@ from immunization.networks.extremes import (
     smooth_largest,
     smooth_smallest,
 )
-from immunization.networks.methods._descent import Batch, benign_loss, descend, sgd
+from immunization.networks.methods._descent import Batch, benign_loss, descend, diverged, sgd
 from immunization.networks.methods._problem import Problem
 from immunization.networks.training import Recipe
 
@@ -116,9 +117,9 @@ DEFAULTS = {
     "corrected": {"batch": 512, "eta": 5e-6, "steps": 400},
 }
 MANY = 16384
-"""Images of each task that the network is checked on."""
+"""Most images of each task that the network is checked on."""
 CHECK_EVERY = 20
-"""Steps between checks; each costs about as much as seven steps."""
+"""Steps between checks; one costs as much as seven steps where images are in memory."""
 
 
 class Corrected:
@@ -149,10 +150,16 @@ class Corrected:
         moments = self.second_moments()
         # What FᵀF in float64 does not tell from zero can't be steered.
         self.ranks = {role: min(decided[role], rank_of(moments[role])) for role in decided}
-        self.aims = {
-            role: float(self.log_kappa(moment, role)) + math.log(factors[role])
-            for role, moment in moments.items()
-        }
+        start = {role: float(self.log_kappa(moment, role)) for role, moment in moments.items()}
+        self.aims = {role: start[role] + math.log(factors[role]) for role in start}
+        # A κ beyond that can't be told from a lost rank.
+        most = max(start["h"], -math.log(10 * ROUND_OFF))
+        if self.aims["h"] > most:
+            self.aims["h"] = most
+            stage.LOG.warning(
+                "%s: the aim is κ(H_H) times %.3g, not %g: FᵀF in float64 tells no more",
+                problem.key[0], math.exp(most - start["h"]), parameters["reach"],
+            )  # fmt: skip
         self.memory: dict[str, Tensor] = {
             "checks": torch.zeros(0, 4, dtype=torch.float64),
             **{f"moment.{role}": moment for role, moment in moments.items()},
@@ -188,8 +195,13 @@ class Corrected:
 
         Returns:
             Whether it went back.
+
+        Raises:
+            UserError: where features are not finite.
         """
         moments = self.second_moments()
+        if not all(bool(torch.isfinite(moment).all()) for moment in moments.values()):
+            raise diverged(self.problem, step)
         lost = any(rank_of(moments[role]) < self.ranks[role] for role in moments)
         found = [math.nan, math.nan, math.inf]
         if not lost:
