@@ -136,7 +136,8 @@ def main() -> None:
 
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
         record = {
-            "device": device, "torch": torch.__version__, "study": config["study"],
+            "command": " ".join(["python", *sys.argv]), "device": device,
+            "torch": torch.__version__, "study": config["study"],
             "seconds": study.seconds, "total_s": sum(study.seconds.values()),
         }  # fmt: skip
         for name, value in study.seconds.items():

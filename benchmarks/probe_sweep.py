@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -133,7 +134,8 @@ def main() -> None:
     print(f"ratio: {alone / together:.0f}")
     if options.json:
         record = {
-            "device": name, "torch": torch.__version__, "members": members, "steps": grid.steps,
+            "command": " ".join(["python", *sys.argv]), "device": name,
+            "torch": torch.__version__, "members": members, "steps": grid.steps,
             "batch": grid.batch, "together_s": together, "one_by_one_s": times,
             "all_one_by_one_s": alone, "ratio": alone / together, "operations": operations,
         }  # fmt: skip
