@@ -182,7 +182,8 @@ def _resistance(table: pd.DataFrame, order: dict[str, Any]) -> list[str]:
         broken = part.index[part["verdict"] == "broken"]
         stands = part[part["verdict"] == "withstood"]
         slowed = part[part["verdict"] == "slowed"]
-        if not len(part) or not (len(broken) or len(stands) or len(slowed)):
+        undecided = part.index[part["verdict"] == "undecided"]
+        if not any(len(found) for found in (broken, stands, slowed, undecided)):
             continue
         what = f"Best attacker against best attacker, {loss} loss: "
         parts = []
@@ -191,11 +192,19 @@ def _resistance(table: pd.DataFrame, order: dict[str, Any]) -> list[str]:
         elif len(broken):
             parts.append(f"broken are {_list(broken)}")
         if len(slowed):
-            names = [f"{_name(m)} ({number(v)} times)" for m, v in slowed["slowdown"].items()]
+            signs = slowed["slowdown_bound"].map({True: "at least ", False: ""})
+            names = [
+                f"{_name(m)} ({sign}{number(v)} times)"
+                for (m, v), sign in zip(slowed["slowdown"].items(), signs, strict=True)
+            ]
             parts.append(f"slowed by {', '.join(names)}")
         if len(stands):
             parts.append(
                 f"{_list(stands.index)} withstood every attacker of this kind within the budget"
+            )
+        if len(undecided):
+            parts.append(
+                f"undecided are {_list(undecided)}, for with some seeds the budget ran out"
             )
         told.append(what + "; ".join(parts) + ".")
     return told

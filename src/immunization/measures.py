@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import comb
 
 import numpy as np
@@ -76,16 +77,26 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
     return tuple(float(np.exp(v)) for v in (middle, middle - reach, middle + reach))  # type: ignore[return-value]
 
 
-def verdict(slowdown: float, low: float, bound: bool) -> str:
+def verdict(slowdown: float, low: float, censored: Sequence[bool]) -> str:
     """What a slowdown of the best attacker amounts to.
 
-    "broken" where it is not distinguishable from 1: at most `SAME`, or with 1 in its interval.
+    Args:
+        slowdown: over the reference; NaN where that is not known.
+        low: lower end of its interval; NaN with one seed.
+        censored: by seed, whether the budget ran out, so that its slowdown is a lower bound.
+
+    Returns:
+        withstood: the budget ran out with every seed. slowed: S is more than `SAME`, and its
+        interval lies above 1. broken: it does not. undecided: it does not either, but is one of
+        lower bounds, for with some seeds the budget ran out. unknown: the reference is.
     """
     if slowdown != slowdown:
         return "unknown"
-    if slowdown <= SAME or low <= 1:
-        return "broken"
-    return "withstood" if bound else "slowed"
+    if all(censored):
+        return "withstood"
+    if slowdown > SAME and not low <= 1:
+        return "slowed"
+    return "undecided" if any(censored) else "broken"
 
 
 def rfd(reference: np.ndarray, immunized: np.ndarray) -> tuple[float, float]:

@@ -98,7 +98,7 @@ def resistance_table(
         for (dataset, method), group in best.groupby(["dataset", "method"], sort=False):
             by_seed = [median_slowdown(part) for _, part in group.groupby("seed")]
             values = np.array([value for value, _ in by_seed])
-            bound = any(flag for _, flag in by_seed)
+            censored = [flag for _, flag in by_seed]
             known = bool(np.isfinite(values).all())
             slowdown, low, high = interval(values) if known else (float("nan"),) * 3
             rows.append(
@@ -109,10 +109,12 @@ def resistance_table(
                     "slowdown": slowdown,
                     "slowdown_low": low,
                     "slowdown_high": high,
-                    "slowdown_bound": bound,
+                    "slowdown_bound": any(censored),
                     "slowdown_flops": cost.get((dataset, method), float("nan")),
                     "withstood_share": group["censored"].astype(bool).mean(),
-                    "verdict": "" if uses[method] == "identity" else verdict(slowdown, low, bound),
+                    "verdict": ""
+                    if uses[method] == "identity"
+                    else verdict(slowdown, low, censored),
                 }
             )
     table = pd.DataFrame(rows)

@@ -73,9 +73,18 @@ def test_broken_is_what_cannot_be_told_from_one_and_withstood_what_never_ended(s
     assert table.loc["hidden", "slowdown"] == pytest.approx(100)
     assert table.loc["hidden", "withstood_share"] == 1
     assert table.loc["identity", "verdict"] == ""
-    assert measures.verdict(3.0, 2.0, bound=False) == "slowed"
-    assert measures.verdict(3.0, 0.9, bound=False) == "broken"
-    assert measures.verdict(float("nan"), float("nan"), bound=False) == "unknown"
+
+
+def test_verdicts_tell_seeds_whose_budget_ran_out_apart():
+    none, some, every = [False, False], [True, False], [True, True]
+    assert measures.verdict(float("nan"), float("nan"), none) == "unknown"
+    assert measures.verdict(1.3, 0.9, every) == "withstood"  # however lower bounds scatter
+    assert measures.verdict(1.3, 0.9, some) == "undecided"
+    assert measures.verdict(1.3, 0.9, none) == "broken"
+    assert measures.verdict(1.3, 1.1, some) == "slowed"
+    assert measures.verdict(3.0, 2.0, none) == "slowed"
+    assert measures.verdict(1.04, 1.01, none) == "broken"
+    assert measures.verdict(3.0, float("nan"), [False]) == "slowed"  # one seed
 
 
 def test_a_median_over_censored_values_is_a_bound():

@@ -12,7 +12,6 @@ from immunization import figure, report, resistance, tables
 from immunization.errors import UserError
 from immunization.files import write_table
 from immunization.findings import _breakers, findings
-from immunization.formats import latex, markdown, number, plus_minus, spoken
 from immunization.measures import BEST, median
 from immunization.registry import components
 
@@ -236,12 +235,6 @@ def test_findings_name_who_breaks_what():
     ]
 
 
-def test_labels_of_sweeps_read_as_numbers():
-    labels = {"few_rows_fraction_0p1": "few rows fraction 0.1", "ridge_1em06": "ridge 1e-06",
-              "rate_2p5em06_x": "rate 2.5e-06 x", "opt_kappa": "opt kappa"}  # fmt: skip
-    assert {label: spoken(label) for label in labels} == labels
-
-
 def test_findings_do_not_round_a_mean_count_up():
     loaded = [frames()[0], frames()[2], frames()[3]]
     definition = tables.definition_table(loaded[0])
@@ -422,31 +415,6 @@ def test_figures_are_the_same_for_the_same_data(study, tmp_path):
 def test_every_figure_has_a_caption():
     for component in components("figures").values():
         assert len(component.traits["CAPTION"]) > 100, component.path
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.0, "0"), (1.0, "1.00"), (0.99999, "1.00"), (123.4, "123"), (1234.0, "1230"),
-        (2.08e6, "2.08e+06"), (4e-4, "4.00e-04"), (float("inf"), "∞"), (float("nan"), "–"),
-        (-0.0336, "-0.0336"),
-    ],
-)  # fmt: skip
-def test_numbers_have_three_significant_digits(value, text):
-    assert number(value) == text
-
-
-def test_a_deviation_at_round_off_is_zero_and_none_is_left_out():
-    assert plus_minus(1.0, 1e-15) == "1.00 ± 0"
-    assert plus_minus(1.0, float("nan")) == "1.00"
-
-
-def test_markdown_and_latex_hold_every_cell():
-    table = pd.DataFrame({"method": ["alg1_x"], "κ ± std": ["1.0 ± ∞"]})
-    assert markdown(table).splitlines()[2] == "| alg1_x | 1.0 ± ∞ |"
-    tex = latex(table)
-    assert r"alg1\_x & 1.0 $\pm$ $\infty$ \\" in tex
-    assert r"$\kappa$ $\pm$ std" in tex
 
 
 def test_a_published_file_without_its_columns_is_refused(study, tmp_path):

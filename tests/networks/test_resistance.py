@@ -10,7 +10,6 @@ from immunization.networks.resistance import (
     plain_sgd,
     resistance_table,
     steps_to,
-    verdict,
 )
 from immunization.networks.tables import trimmed_condition
 
@@ -82,17 +81,6 @@ def test_who_keeps_attackers_just_under_the_goal_is_seen_at_a_lower_one(curves):
     assert not probe["lower_bound"]
     assert probe["lower_verdict"] == "slowed"
     assert table["lower_target"].eq(0.7).all()
-
-
-def test_verdicts_tell_censored_seeds_apart():
-    none, some, every = np.array([False, False]), np.array([True, False]), np.array([True, True])
-    assert verdict(float("nan"), 0, none) == "unknown"
-    assert verdict(1.3, 0.9, every) == "withstood"  # whatever lower bounds scatter
-    assert verdict(1.3, 0.9, some) == "undecided"
-    assert verdict(1.3, 0.9, none) == "broken"
-    assert verdict(1.3, 1.1, some) == "slowed"
-    assert verdict(1.04, 1.01, none) == "broken"
-    assert verdict(3.0, float("nan"), np.array([False])) == "slowed"  # one seed
 
 
 def test_where_nobody_gets_there_the_nearest_is_named_and_the_largest_budget_counts(curves):

@@ -33,10 +33,15 @@ def findings(tables: dict[str, pd.DataFrame]) -> list[str]:
     for method, part in claims.groupby("method", sort=False):
         known = part.dropna(subset=["holds"])
         held = known["holds"].map(lambda v: str(v) == "True")
-        lost = [str(c).split(" (")[0] for c in known.loc[~held, "claim"]]
+        lost, open_ = (
+            [str(claim).split(" (")[0] for claim in found["claim"]]
+            for found in (known[~held], part[part["holds"].isna()])
+        )
         told.append(
-            f"Of {len(known)} claims, {int(held.sum())} survive the strict measures with "
-            f"{spoken(str(method))}" + (f"; lost: {'; '.join(lost)}." if lost else ".")
+            f"Of {len(part)} claims, {int(held.sum())} survive the strict measures with "
+            f"{spoken(str(method))}"
+            + (f"; lost: {'; '.join(lost)}" if lost else "")
+            + (f"; not decided: {'; '.join(open_)}." if open_ else ".")
         )
     table = tables["table3"]
     reference = table[table["method"] == "identity"].iloc[0]
