@@ -203,9 +203,7 @@ def _resistance(table: pd.DataFrame, order: dict[str, Any]) -> list[str]:
                 f"{_list(stands.index)} withstood every attacker of this kind within the budget"
             )
         if len(undecided):
-            parts.append(
-                f"undecided are {_list(undecided)}, for with some seeds the budget ran out"
-            )
+            parts.append(f"undecided are {_list(undecided)}: with some seeds the budget ran out")
         told.append(what + "; ".join(parts) + ".")
     return told
 

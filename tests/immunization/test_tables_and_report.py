@@ -11,7 +11,7 @@ import pytest
 from immunization import figure, report, resistance, tables
 from immunization.errors import UserError
 from immunization.files import write_table
-from immunization.findings import _breakers, findings
+from immunization.findings import _breakers, _resistance, findings
 from immunization.measures import BEST, median
 from immunization.registry import components
 
@@ -233,6 +233,23 @@ def test_findings_name_who_breaks_what():
         "One weak is also broken by step 0.1.",
         "Firm is not broken in the sense above, yet does not slow step 0.1.",
     ]
+
+
+def test_findings_tell_every_verdict_and_lower_bounds():
+    names = ["identity", "a", "b", "c", "d"]
+    table = pd.DataFrame(
+        {
+            "method": names, "loss": "squared", "slowdown": [1.0, 1.0, 9.0, 2.5, 1.3],
+            "slowdown_bound": [False, False, True, True, True],
+            "verdict": ["", "broken", "withstood", "slowed", "undecided"],
+        }
+    ).set_index("method")  # fmt: skip
+    order = {"methods": {name: name for name in names}}
+    (told,) = _resistance(table, order)
+    assert "broken are a; slowed by c (at least 2.50 times); b withstood" in told
+    assert "undecided are d" in told
+    (told,) = _resistance(table.loc[["identity", "d"]], order)
+    assert told.startswith("Best attacker against best attacker, squared loss: undecided are d")
 
 
 def test_findings_do_not_round_a_mean_count_up():
