@@ -41,9 +41,13 @@ else:
     include: "workflow/rules/report.smk"
 
 
+include: "workflow/rules/manifest.smk"
+
+
 rule all:
     default_target: True
     input:
         f"{RESULTS}/report.html",
+        f"{RESULTS}/SHA256SUMS",
         RESULT_FILES,
         FIGURES,

@@ -20,15 +20,19 @@ from immunization import stage
 from immunization.engines._job import Attacker, Job
 from immunization.extractors import open_extractors
 from immunization.files import write_table
-from immunization.fingerprint import fingerprint
-from immunization.progress import identity_of, run_units
-from immunization.provenance import provenance
+from immunization.progress import run_units
+from immunization.provenance import essence, provenance
 from immunization.registry import load
+from immunization.seals import content_of
 from immunization.tasks import TaskSet, load_task_set
 
 SMALL = 2**17
 """Numbers in the errors of all problems under which steps on a GPU are launches alone, and a
 processor is faster."""
+
+
+READERS = 8
+"""Files that are checked against their seals at a time."""
 
 
 def small(task_set: TaskSet, methods: int) -> bool:
@@ -56,6 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     stage.one_thread_each()
     device = stage.choose_device(options.device)
+    contents = stage.map_threads(content_of, [options.tasks, *options.thetas], READERS)
     task_set = load_task_set(options.tasks)
     files = [open_extractors(path) for path in options.thetas]
     attackers = [
@@ -68,18 +73,15 @@ def main(arguments: list[str] | None = None) -> None:
     engine = importlib.import_module(f"immunization.engines.{options.engine}")
     uses = sorted({attacker.use for attacker in attackers})
     modules = ["immunization.attack", f"immunization.engines.{options.engine}"]
-    base = [
-        fingerprint(*modules, *(f"immunization.attacks.{use}" for use in uses)),
-        options.settings,
-        device,
-        [identity_of(path) for path in (options.tasks, *options.thetas)],
-    ]
-    threads = options.threads if device == "cpu" else 1
-    found = run_units(engine.units(job), options.progress, base, threads)
     record = provenance(
         [*modules, *(f"immunization.attacks.{use}" for use in uses)],
         {"attackers": options.attackers, "attack": options.settings},
+        device,
     )
+    # Not the attackers: each stands in the key of its own pieces.
+    base = [*essence(record | {"parameters": options.settings}), contents]
+    threads = options.threads if device == "cpu" else 1
+    found = run_units(engine.units(job), options.progress, base, threads)
     for place, out in enumerate((options.steps, options.curves)):
         parts = [frames[place] for frames in found if len(frames[place])]
         frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 
 from immunization import stage
+from immunization.devices import own_memory
 from immunization.errors import UserError
 
 Member = tuple[int, int]
@@ -16,14 +17,16 @@ Result = TypeVar("Result")
 COPIES = 30
 """Matrices of D×D in float64 that a method holds for each pair: 14 to 20 were measured."""
 SHARE = 0.7
-"""Of the free GPU memory that a batch may take."""
+"""Of a GPU's memory that a batch may take."""
 ENOUGH = 6e7
 """Entries of θ in a batch from which on a GPU gains nothing: 90 pairs of D = 784."""
 HOST_BYTES = 2 * 2**30
 """What a batch may take on a CPU, where every thread has one."""
 
 
-def split(members: list[Member], dimension: int, device: str) -> list[list[Member]]:
+def split(
+    members: list[Member], dimension: int, device: str, devices: int = 1
+) -> list[list[Member]]:
     """Members in batches, in order.
 
     On a CPU batches hold pairs of one seed and depend on the sizes alone, so that results do not
@@ -33,6 +36,7 @@ def split(members: list[Member], dimension: int, device: str) -> list[list[Membe
         members: (seed, number of the pair), by seed.
         dimension: D.
         device: where they will run.
+        devices: GPUs among which the batches are shared, each of which should have one.
     """
     each = COPIES * 8 * dimension**2
     if device == "cpu":
@@ -41,9 +45,8 @@ def split(members: list[Member], dimension: int, device: str) -> list[list[Membe
         for member in members:
             groups.setdefault(member[0], []).append(member)
         return [part for group in groups.values() for part in _evenly(group, most)]
-    free, _ = torch.cuda.mem_get_info(device)
-    fits = int(SHARE * free / each)
-    most = max(1, min(fits, int(ENOUGH / dimension**2)))
+    fits = int(SHARE * own_memory(device) / each)
+    most = max(1, min(fits, int(ENOUGH / dimension**2), -(-len(members) // devices)))
     pairs = len({pair for _, pair in members})
     if most > pairs:  # whole seeds
         most -= most % pairs

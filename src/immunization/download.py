@@ -1,18 +1,43 @@
-"""Public files from a mirror, the cache or the web, never used before their SHA-256 fits."""
+"""Public files from a mirror, the cache or the web, never used before their SHA-256 fits.
+
+Nothing is asked for but over HTTPS, also where a server redirects, and no more is read than a
+file may have.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import http.client
-import shutil
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from immunization.errors import UserError
 from immunization.files import atomic
+from immunization.seals import sha256
 
 TIMEOUT_SECONDS = 30
+MOST_BYTES = 4 * 2**30
+"""More than any public file has: what is longer is not what was asked for."""
+
+
+class _Secure(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to HTTPS alone."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
+        if not newurl.startswith("https://"):
+            raise ValueError(f"redirected to {newurl}, which is not HTTPS")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _copy(source: IO[bytes], target: IO[bytes]) -> None:
+    """Copy a stream, up to `MOST_BYTES`."""
+    left = MOST_BYTES
+    while block := source.read(2**20):
+        left -= len(block)
+        if left < 0:
+            raise ValueError(f"longer than {MOST_BYTES} bytes, not the file that was asked for")
+        target.write(block)
 
 
 @dataclass(frozen=True)
@@ -22,18 +47,22 @@ class File:
     Attributes:
         path: relative to the mirror and to the cache, such as ``mnist/labels.gz``.
         sha256: of its bytes.
-        urls: where to get it, tried in turn.
+        urls: where to get it, tried in turn; HTTPS alone.
+
+    Raises:
+        ValueError: for an address of another kind, or a path that leads out of the folder.
     """
 
     path: str
     sha256: str
     urls: tuple[str, ...]
 
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    def __post_init__(self) -> None:
+        for url in self.urls:
+            if not url.startswith("https://"):
+                raise ValueError(f"Public files come over HTTPS. Got {url!r}.")
+        if Path(self.path).is_absolute() or ".." in Path(self.path).parts:
+            raise ValueError(f"Paths lead into the mirror and the cache. Got {self.path!r}.")
 
 
 @dataclass(frozen=True)
@@ -43,10 +72,12 @@ class Place:
     Attributes:
         mirror: a folder laid out like the cache (`data.mirror`), or None.
         cache: folder for downloads (`data.cache`).
+        used: SHA-256 of the files that were asked for and found, by path.
     """
 
     mirror: Path | None
     cache: Path
+    used: dict[str, str] = field(default_factory=dict, compare=False)
 
     def find(self, file: File) -> Path | None:
         """The file on this machine, checked, or None if it is not here.
@@ -66,6 +97,7 @@ class Place:
                     f"{path}: wrong checksum, the file is truncated or altered. Its SHA-256 is "
                     f"{found}, expected {file.sha256}. {remedy}"
                 )
+            self.used[file.path] = found
             return path
         return None
 
@@ -79,18 +111,20 @@ class Place:
             return path
         target = self.cache / file.path
         tried = []
+        opener = urllib.request.build_opener(_Secure)
         for url in file.urls:
             try:
-                with atomic(target) as temporary:
+                with atomic(target, sealed=False) as temporary:
                     request = urllib.request.Request(url, headers={"User-Agent": "immunization"})
                     with (
-                        urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response,
+                        opener.open(request, timeout=TIMEOUT_SECONDS) as response,
                         temporary.open("wb") as out,
                     ):
-                        shutil.copyfileobj(response, out)
+                        _copy(response, out)
                     found = sha256(temporary)
                     if found != file.sha256:
                         raise ValueError(f"wrong SHA-256 {found}, a truncated or altered download")
+                self.used[file.path] = file.sha256
                 return target
             except (OSError, ValueError, http.client.HTTPException) as error:
                 tried.append(f"  {url}: {error}")
@@ -100,3 +134,16 @@ class Place:
             + "\nCheck the network, or put the file into a folder under that path and name the "
             "folder in the config: `data: {mirror: FOLDER}`."
         )
+
+
+def files_behind(place: Place, own: str | None) -> dict[str, dict[str, str]]:
+    """SHA-256 of the files that a data set was read from, for its provenance.
+
+    Args:
+        place: which has found the public ones.
+        own: path of a user's own file, if there is one; of a folder nothing is told.
+    """
+    found = {"public": dict(sorted(place.used.items()))}
+    if own and Path(own).is_file():
+        found["own"] = {own: sha256(Path(own))}
+    return found

@@ -63,6 +63,7 @@ def save_extractors(
         path,
         {f"theta.{seed}": theta for seed, theta in thetas.items()},
         metadata | {"seeds": list(owners), "owners": list(owners.values())},
+        metadata,
     )
 
 

@@ -18,16 +18,18 @@ import matplotlib.pyplot as plt
 from immunization import stage
 from immunization.figures._results import Results
 from immunization.files import atomic, read_json, write_text
+from immunization.provenance import provenance
 from immunization.registry import load
 
 
-def draw_all(module: Any, results: Any, files: list[str]) -> None:
+def draw_all(module: Any, results: Any, files: list[str], record: Any = None) -> None:
     """Draw a figure for everything that its files name.
 
     Args:
         module: of the figure.
         results: what its functions take.
         files: named FIGURE.DATASET.svg, .png and .txt.
+        record: where they come from.
     """
     outputs: dict[str, list[Path]] = {}
     for path in map(Path, files):
@@ -39,11 +41,11 @@ def draw_all(module: Any, results: Any, files: list[str]) -> None:
         for path in paths:
             if path.suffix == ".txt":
                 told = module.says(results, dataset) if hasattr(module, "says") else ""
-                write_text(path, f"{told}\n")
+                write_text(path, f"{told}\n", record)
                 continue
             # No date inside, so that the same data gives the same file.
             metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-            with atomic(path) as temporary:
+            with atomic(path, record) as temporary:
                 figure.savefig(temporary, metadata=metadata)
         plt.close(figure)
 
@@ -63,7 +65,11 @@ def main(arguments: list[str] | None = None) -> None:
     results = Results(
         options.paths, list(study["order"]["methods"]), study["order"], options.parameters
     )
-    draw_all(load("figures", options.figure), results, options.out)
+    record = provenance(
+        ["immunization.figure", f"immunization.figures.{options.figure}"],
+        {"figure": options.figure, **options.parameters},
+    )
+    draw_all(load("figures", options.figure), results, options.out, record)
 
 
 if __name__ == "__main__":

@@ -1,50 +1,115 @@
-"""The edges: atomic writes, and reads that explain what is wrong with a file."""
+"""The edges: atomic and sealed writes, and reads that explain what is wrong with a file."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import platform
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from immunization import seals
 from immunization.errors import UserError
 
 if TYPE_CHECKING:  # tables and figures run without torch, methods without pandas
     import pandas as pd
     from torch import Tensor
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+
 
 @contextmanager
-def atomic(path: Path | str) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` and move it into place if the block succeeds.
+def atomic(path: Path | str, record: Any = None, *, sealed: bool = True) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; seal it and move it into place if the block succeeds.
 
-    A reader therefore sees the old file or the whole new one, never a part of it.
+    A reader therefore sees the old file or the whole new one, never a part of it. What a kill left
+    of an earlier write of the same file on this machine is removed.
+
+    Args:
+        path: the file.
+        record: where it comes from, for its seal (see `immunization.provenance`).
+        sealed: whether it gets a seal; downloads have checksums of their own.
+
+    Raises:
+        UserError: when the disk is full or the folder cannot be written to.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
+    suffix = path.suffix or ".part"
+    start = f".{path.name}.{platform.node()}-"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.iterdir():
+            if left.name.startswith(start) and not _alive(left.name.removeprefix(start)):
+                left.unlink(missing_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f"{start}{os.getpid()}-", suffix=suffix, dir=path.parent
+        )
+        os.close(handle)
+    except OSError as error:
+        raise _unwritable(path, error) or error from error
     temporary = Path(name)
     try:
         yield temporary
         temporary.chmod(0o644)
-        temporary.replace(path)
+        if sealed:
+            seals.seal(path, temporary, record)
+        else:
+            temporary.replace(path)
+    except Exception as error:
+        told = _unwritable(path, error)
+        if told is not None:
+            raise told from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path | str, text: str) -> None:
-    """Write UTF-8 text atomically."""
-    with atomic(path) as temporary:
+def _alive(rest: str) -> bool:
+    """Whether the process that a temporary file is named by still runs."""
+    number = rest.split("-")[0]
+    return number.isdigit() and Path("/proc", number).exists()
+
+
+def _unwritable(path: Path, error: Exception) -> UserError | None:
+    """A message for a full disk or a read-only folder; None for anything else.
+
+    Libraries wrap the system's error in exceptions of their own, which keep its text.
+    """
+    number = getattr(error, "errno", None)
+    text = str(error)
+
+    def one_of(numbers: tuple[int, ...]) -> bool:
+        return number in numbers or any(
+            f"os error {n}" in text or os.strerror(n) in text for n in numbers
+        )
+
+    if one_of(_FULL):
+        return UserError(
+            f"{path}: the disk is full (no space left in {path.parent}). Nothing that was finished "
+            "is lost. Free some space and run the same command again; it goes on from there."
+        )
+    if one_of(_FORBIDDEN):
+        return UserError(
+            f"{path}: cannot be written, {path.parent} is read-only or belongs to another user. "
+            "Make it writable, or work in a folder of your own; what is finished stays."
+        )
+    return None
+
+
+def write_text(path: Path | str, text: str, record: Any = None) -> None:
+    """Write UTF-8 text atomically; ``record`` as in `atomic`."""
+    with atomic(path, record) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_table(path: Path | str, frame: pd.DataFrame) -> None:
     """Write a Parquet file atomically, without the index."""
-    with atomic(path) as temporary:
+    with atomic(path, frame.attrs.get("provenance")) as temporary:
         frame.to_parquet(temporary, index=False)
 
 
@@ -56,6 +121,7 @@ def read_table(path: Path | str) -> pd.DataFrame:
     """
     import pandas as pd
 
+    seals.check(path)
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's errors derive from these
@@ -80,6 +146,7 @@ def read_json(path: Path | str) -> Any:
     Raises:
         UserError: when it is missing or cut short.
     """
+    seals.check(path)
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -108,6 +175,7 @@ def read_csv(path: Path | str) -> pd.DataFrame:
         ),
         str,
     )
+    seals.check(path)
     try:
         return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
@@ -115,13 +183,19 @@ def read_csv(path: Path | str) -> pd.DataFrame:
 
 
 def write_tensors(
-    path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
+    path: Path | str,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
+    record: Any = None,
 ) -> None:
-    """Write tensors with their JSON metadata to a safetensors file atomically."""
+    """Write tensors with their JSON metadata to a safetensors file atomically.
+
+    ``record`` as in `atomic`; by default what the metadata have as ``provenance``.
+    """
     from safetensors.torch import save_file
 
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    with atomic(path) as temporary:
+    with atomic(path, record or metadata.get("provenance")) as temporary:
         save_file(contiguous, temporary, {"json": json.dumps(metadata, sort_keys=True)})
 
 
@@ -133,6 +207,7 @@ def read_tensors(path: Path | str, device: str = "cpu") -> tuple[dict[str, Tenso
     """
     from safetensors import SafetensorError, safe_open
 
+    seals.check(path)
     try:
         with safe_open(path, framework="pt", device=device) as file:
             metadata = json.loads((file.metadata() or {})["json"])
@@ -149,6 +224,7 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
     """
     from safetensors import SafetensorError, safe_open
 
+    seals.check(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, Any] = json.loads((file.metadata() or {})["json"])
@@ -174,6 +250,7 @@ def read_tensor(
     import torch
     from safetensors import SafetensorError, safe_open
 
+    seals.check(path)
     try:
         if rows is None:
             with safe_open(path, framework="pt", device=device) as file:

@@ -138,7 +138,7 @@ def _attack(attacks: pd.DataFrame, order: dict[str, Any], threshold: float) -> l
     goal = f"to a loss gap of {threshold:g}"
     for attack, part in single.groupby("attack", sort=False):
         reference = part.loc["identity"]
-        methods = part[[order["methods"][m] != "identity" for m in part.index]]
+        methods = part[_protected(part, order)]
         if methods.empty or reference["steps_median_H"] <= 1:
             continue
         label = _name(attack)
@@ -178,7 +178,7 @@ def _resistance(table: pd.DataFrame, order: dict[str, Any]) -> list[str]:
     """Best against best, in words."""
     told = []
     for loss, part in table.groupby("loss", sort=False):
-        part = part[[order["methods"][m] != "identity" for m in part.index]]
+        part = part[_protected(part, order)]
         broken = part.index[part["verdict"] == "broken"]
         stands = part[part["verdict"] == "withstood"]
         slowed = part[part["verdict"] == "slowed"]
@@ -208,10 +208,16 @@ def _resistance(table: pd.DataFrame, order: dict[str, Any]) -> list[str]:
     return told
 
 
+def _protected(table: pd.DataFrame, order: dict[str, Any]) -> pd.Series:
+    """Which rows are of a method; with its type also where there are none."""
+    told = [order["methods"][m] != "identity" for m in table.index]
+    return pd.Series(told, index=table.index, dtype=bool)
+
+
 def _breakers(attacks: pd.DataFrame, resistance: pd.DataFrame, order: dict[str, Any]) -> list[str]:
     """Which attackers are as fast as without immunization, against which method."""
     own = attacks[~attacks["attack"].str.startswith(BEST) & attacks["slowdown_median_H"].notna()]
-    own = own[[order["methods"][m] != "identity" for m in own.index]]
+    own = own[_protected(own, order)]
     fast = own[(own["slowdown_median_H"] <= SAME) & ~own["slowdown_bound_H"].astype(bool)]
     against = {m: list(fast.loc[[m], "attack"]) if m in fast.index else [] for m in own.index}
     broken = set(resistance.index[resistance["verdict"] == "broken"]) & set(against)

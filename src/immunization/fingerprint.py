@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -52,3 +53,25 @@ def fingerprint(*modules: str) -> str:
         digest.update(path.relative_to(SOURCE).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def commit() -> str | None:
+    """The commit that the project's checkout is at, ``-changed`` behind it where tracked files
+    differ; None where there is no history or no git."""
+    root = SOURCE.parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(root), *arguments],
+                capture_output=True, text=True, check=False, timeout=60,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    top = git("rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != root.resolve():  # a folder inside another checkout
+        return None
+    changed = git("status", "--porcelain", "--untracked-files=no", "src", "workflow", "Snakefile")
+    return f"{git('rev-parse', 'HEAD')}{'-changed' if changed else ''}"

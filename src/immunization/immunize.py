@@ -2,11 +2,12 @@
 
     python -m immunization.immunize --label alg1 --method alg1 --parameters '{"digits": {…}}' \\
         --tasks tasks/digits.safetensors --out immunized/alg1/digits.safetensors \\
-        --trajectories immunized/alg1/digits.parquet
+        --trajectories immunized/alg1/digits.parquet --progress FOLDER
 
 Pairs go through a method in batches (`immunization.batches`): on a CPU they are spread over
-threads, on a GPU they run one after the other. A method that draws nothing runs once for seeds that
-share their tasks.
+threads, on a GPU they run one after the other, on several GPUs side by side. A method that draws
+nothing runs once for seeds that share their tasks. Finished batches are kept in the progress folder
+every minute, and when the job is asked to end; one that was killed goes on from there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from __future__ import annotations
 import argparse
 import time
 from functools import partial
+from itertools import islice
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -22,15 +25,17 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum import NotFiniteError
-from immunization import stage
+from immunization import stage, workers
 from immunization.batches import Member, run_within_memory, split
 from immunization.errors import UserError
 from immunization.evaluate import reference_condition
 from immunization.extractors import save_extractors
-from immunization.files import write_table
+from immunization.files import read_table, read_tensors, write_table, write_tensors
 from immunization.methods._descent import Immunized
-from immunization.provenance import provenance
+from immunization.progress import Pieces
+from immunization.provenance import essence, provenance
 from immunization.registry import load
+from immunization.seals import content_of
 from immunization.tasks import Problem, TaskSet, load_task_set
 
 
@@ -115,27 +120,93 @@ def trajectory(problem: Problem, found: Immunized) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def immunize(
-    label: str, method: ModuleType, parameters: dict[str, Any], task_set: TaskSet, device: str,
-    threads: int,
-) -> tuple[dict[int, Tensor], dict[int, int], pd.DataFrame, bool]:  # fmt: skip
-    """All pairs and seeds of a data set.
+class Batches:
+    """Keeps a batch in a file of tensors and a table (see `immunization.progress`)."""
 
-    Returns:
-        θ by seed, shape (B, D, D), of the seeds that own one; the owner of each seed's θ; the
-        trajectories of all seeds; and whether θ has lost directions on purpose.
+    def paths(self, stem: Path) -> list[Path]:
+        """See `Keeper`."""
+        return [stem.with_suffix(suffix) for suffix in (".safetensors", ".parquet")]
+
+    def write(self, stem: Path, result: Batch) -> None:
+        """See `Keeper`."""
+        tensors, table = self.paths(stem)
+        told = {"members": result.members, "singular": result.singular}
+        write_tensors(tensors, {"theta": result.theta}, told)
+        write_table(table, result.trajectory)
+
+    def read(self, stem: Path) -> Batch:
+        """See `Keeper`."""
+        path, table = self.paths(stem)
+        tensors, told = read_tensors(path)
+        members = [(seed, pair) for seed, pair in told["members"]]
+        return Batch(members, tensors["theta"], read_table(table), told["singular"])
+
+
+class Plan(NamedTuple):
+    """What there is to do for one data set.
+
+    Attributes:
+        task_set: its tasks.
+        parameters: of the method.
+        sources: the pair whose θ each pair takes, mostly itself.
+        parts: the pairs that are computed, in batches.
+    """
+
+    task_set: TaskSet
+    parameters: dict[str, Any]
+    sources: dict[Member, Member]
+    parts: list[list[Member]]
+
+
+def plan(
+    method: ModuleType, parameters: dict[str, Any], task_set: TaskSet, device: str, devices: int = 1
+) -> Plan:
+    """Cut the pairs of a data set into batches.
+
+    Args:
+        method: module.
+        parameters: of the method.
+        task_set: the data set.
+        device: where they will run.
+        devices: how many of them.
     """
     members = [member for seed in task_set.seeds for member in task_set.members(seed)]
     sources = {member: member for member in members}
     if hasattr(method, "draws") and not method.draws(parameters):
         sources = task_set.distinct_members()
     distinct = list(dict.fromkeys(sources.values()))
-    run = partial(immunize_batch, label, method, parameters, task_set, device)
-    parts = split(distinct, task_set.inputs.shape[1], device)
+    parts = split(distinct, task_set.inputs.shape[1], device, devices)
+    return Plan(task_set, parameters, sources, parts)
+
+
+def run_part(
+    label: str, method: ModuleType, todo: Plan, device: str, members: list[Member]
+) -> Batch:
+    """Run the method on one batch, in halves where a GPU's memory does not suffice."""
+    run = partial(immunize_batch, label, method, todo.parameters, todo.task_set, device)
     if device == "cpu":
-        batches = stage.map_threads(run, parts, threads)
-    else:
-        batches = [batch for part in parts for _, batch in run_within_memory(run, part)]
+        return run(members)
+    found = [batch for _, batch in run_within_memory(run, members)]
+    if len(found) == 1:
+        return found[0]
+    return Batch(
+        members,
+        torch.cat([batch.theta for batch in found]),
+        pd.concat([batch.trajectory for batch in found], ignore_index=True),
+        any(batch.singular for batch in found),
+    )
+
+
+def assemble(
+    todo: Plan, batches: list[Batch]
+) -> tuple[dict[int, Tensor], dict[int, int], pd.DataFrame, bool]:
+    """What the batches of a data set come to.
+
+    Returns:
+        θ by seed, shape (B, D, D), of the seeds that own one; the owner of each seed's θ; the
+        trajectories of all seeds; and whether θ has lost directions on purpose.
+    """
+    task_set, sources = todo.task_set, todo.sources
     whole = {tuple(batch.members): batch.theta for batch in batches}
     found = {
         member: theta
@@ -160,6 +231,16 @@ def immunize(
     return thetas, owners, pd.concat(frames, ignore_index=True) if frames else rows, singular
 
 
+def immunize(
+    label: str, method: ModuleType, parameters: dict[str, Any], task_set: TaskSet, device: str,
+    threads: int,
+) -> tuple[dict[int, Tensor], dict[int, int], pd.DataFrame, bool]:  # fmt: skip
+    """All pairs and seeds of a data set, without files; see `assemble` for what it gives."""
+    todo = plan(method, parameters, task_set, device)
+    work = partial(run_part, label, method, todo, device)
+    return assemble(todo, stage.map_threads(work, todo.parts, threads if device == "cpu" else 1))
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Command line of the stage."""
     parser = argparse.ArgumentParser(description="Immunize with one method.")
@@ -173,31 +254,46 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--trajectories", nargs="+", required=True, help="a Parquet file for each of --tasks"
     )
+    parser.add_argument("--progress", type=Path, required=True, help="own folder of the job")
+    parser.add_argument("--checkpoint-seconds", type=float, default=60.0)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     stage.one_thread_each()
     device = stage.choose_device(options.device)
     method = load("methods", options.method)
-
-    for tasks_path, out, path in zip(options.tasks, options.out, options.trajectories, strict=True):
-        task_set = load_task_set(tasks_path)
+    code = ["immunization.immunize", f"immunization.methods.{options.method}"]
+    contents = dict(zip(options.tasks, map(content_of, options.tasks), strict=True))
+    plans = []
+    keys: list[Any] = []
+    for path in options.tasks:
+        task_set = load_task_set(path)
         parameters = options.parameters[task_set.name]
-        started = time.perf_counter()
-        thetas, owners, rows, singular = immunize(
-            options.label, method, parameters, task_set, device, options.threads
-        )
-        seconds = time.perf_counter() - started
-        record = provenance(
-            ["immunization.immunize", f"immunization.methods.{options.method}"],
-            {"label": options.label, "method": options.method, **parameters},
-        ) | {"device": device, "dataset": task_set.name, "singular": singular}
+        plans.append(plan(method, parameters, task_set, device, workers.count()))
+        keys += [[task_set.name, parameters, part, contents[path]] for part in plans[-1].parts]
+    jobs = [(todo, part) for todo in plans for part in todo.parts]
+
+    def work(number: int) -> Batch:
+        todo, part = jobs[number]
+        return run_part(options.label, method, todo, device, part)
+
+    started = time.perf_counter()
+    record = provenance(code, {"label": options.label, "method": options.method}, device)
+    pieces = Pieces(options.progress, Batches(), essence(record), options.checkpoint_seconds)
+    threads = options.threads if device == "cpu" else 1
+    batches = iter(pieces.run(keys, work, threads))
+    seconds = time.perf_counter() - started
+    for todo, out, path in zip(plans, options.out, options.trajectories, strict=True):
+        name = todo.task_set.name
+        thetas, owners, rows, singular = assemble(todo, list(islice(batches, len(todo.parts))))
+        own = record | {"parameters": record["parameters"] | todo.parameters}
         rows.insert(0, "method", options.label)
-        rows.insert(0, "dataset", task_set.name)
-        rows.attrs["provenance"] = record
+        rows.insert(0, "dataset", name)
+        rows.attrs["provenance"] = own
         write_table(path, rows)
-        save_extractors(out, thetas, owners, record)
-        stage.LOG.info("%s on %s: %.1f s", options.label, task_set.name, seconds)
+        save_extractors(out, thetas, owners, own | {"dataset": name, "singular": singular})
+    pieces.tidy()
+    stage.LOG.info("%s: %.1f s", options.label, seconds)
 
 
 if __name__ == "__main__":

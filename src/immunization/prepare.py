@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from immunization import stage
-from immunization.download import Place
+from immunization.download import Place, files_behind
 from immunization.errors import UserError
 from immunization.provenance import provenance
 from immunization.registry import load
@@ -47,6 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
             ["immunization.prepare", f"immunization.datasets.{options.source}"],
             {"source": options.source, **options.parameters, "seeds": options.seeds},
         )
+        | {"files": files_behind(place, options.parameters.get("path"))}
     )
     save_task_set(options.out, task_set)
     ranks = task_set.statistics["ranks"]

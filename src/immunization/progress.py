@@ -1,29 +1,188 @@
 """Pieces of a long job that are kept as they are finished, so that an interrupted one goes on.
 
-Each piece is a pair of Parquet files named by a hash of all that it depends on; a killed job leaves
-whole files or none. Pieces that a finished job did not use are removed.
+Each piece is one or more files named by a hash of all that it depends on; a killed job leaves whole
+files or none. Several processes may share a folder, each with a GPU of its own: a piece is
+computed by the first that locks it (see `immunization.workers`).
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
-from immunization import stage
+from immunization import interrupt, stage, workers
 from immunization.engines._job import Frames, Unit
 from immunization.errors import UserError
 from immunization.files import read_table, write_table
+from immunization.seals import companion
 
 KINDS = ("steps", "curves")
+Result = TypeVar("Result")
 
 
-def identity_of(path: str | Path) -> list[Any]:
-    """A file's size and time of change, which a rewritten one does not keep."""
-    found = Path(path).stat()
-    return [str(path), found.st_size, found.st_mtime_ns]
+class Keeper(Protocol[Result]):
+    """How the result of a piece is kept in files."""
+
+    def paths(self, stem: Path) -> list[Path]:
+        """Its files, for a path without suffix."""
+
+    def write(self, stem: Path, result: Result) -> None:
+        """Write them atomically."""
+
+    def read(self, stem: Path) -> Result:
+        """The same to the last bit.
+
+        Raises:
+            UserError: when they are damaged.
+        """
+
+
+class Pieces(Generic[Result]):
+    """The pieces of one job.
+
+    Args:
+        folder: where they are kept.
+        keeper: how.
+        base: what all pieces depend on, as JSON: code, contents of files, settings.
+        every: seconds between writes. 0 writes each piece when it is finished and goes on with what
+            is read back; otherwise a quick job writes none, and a killed one loses about so
+            much work.
+    """
+
+    def __init__(self, folder: Path, keeper: Keeper[Result], base: Any, every: float = 0.0) -> None:
+        self.folder, self.keeper, self.base = folder, keeper, base
+        self.every = 0.0 if workers.is_worker() else every
+        self._unsaved: dict[Path, Result] = {}
+        self._saved = time.monotonic()
+
+    def stem(self, key: Any) -> Path:
+        """Path of a piece, without suffix."""
+        text = json.dumps([self.base, key], sort_keys=True)
+        return self.folder / hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+    def _there(self, stem: Path) -> bool:
+        return all(path.is_file() for path in self.keeper.paths(stem))
+
+    def _kept(self, stem: Path) -> Result | None:
+        if self._there(stem):
+            try:
+                return self.keeper.read(stem)
+            except UserError as error:  # damaged on disk: do it again
+                stage.LOG.info("%s", error)
+        return None
+
+    def flush(self) -> None:
+        """Write what is finished."""
+        for stem, result in list(self._unsaved.items()):
+            self.keeper.write(stem, result)
+            self._unsaved.pop(stem, None)
+        self._saved = time.monotonic()
+
+    def run(
+        self, keys: Sequence[Any], work: Callable[[int], Result], threads: int = 1
+    ) -> list[Result]:
+        """Run what is not there yet.
+
+        Args:
+            keys: what each piece depends on besides the base, as JSON.
+            work: computes a piece, given by number.
+            threads: pieces at a time.
+
+        Returns:
+            The result of every piece, in order. A worker process ends here.
+        """
+        stems = [self.stem(key) for key in keys]
+        if workers.is_worker():
+            self._serve(stems, work)
+        workers.run_all(sum(not self._there(stem) for stem in stems))
+        kept = 0
+
+        def one(number: int) -> Result:
+            nonlocal kept
+            found = self._kept(stems[number])
+            if found is not None:
+                kept += 1
+                return found
+            found = work(number)
+            self._unsaved[stems[number]] = found
+            if time.monotonic() - self._saved >= self.every:
+                self.flush()
+            stage.LOG.info("piece %d of %d done", number + 1, len(stems))
+            # As read back, so that a resumed job gives the same bytes.
+            return found if self.every else self.keeper.read(stems[number])
+
+        with interrupt.saving(self.flush):
+            found = stage.map_threads(one, list(range(len(stems))), threads)
+        stage.LOG.info("%d pieces, %d of them kept from before", len(stems), kept)
+        self._unsaved.clear()
+        return found
+
+    def _serve(self, stems: list[Path], work: Callable[[int], Result]) -> None:
+        """Compute what no other worker does, and end the process."""
+        for number, stem in enumerate(stems):
+            if self._there(stem):
+                continue
+            with locked(stem.with_suffix(".lock")) as own:
+                if own and self._kept(stem) is None:
+                    self.keeper.write(stem, work(number))
+                    stage.LOG.info("piece %d of %d done", number + 1, len(stems))
+        raise SystemExit(0)
+
+    def tidy(self, keys: Sequence[Any] = ()) -> None:
+        """Remove all pieces but some, and what a kill left half written."""
+        wanted = {path for key in keys for path in self.keeper.paths(self.stem(key))}
+        wanted |= {companion(path) for path in wanted}
+        for path in self.folder.glob("*"):
+            if path not in wanted:
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Whether this process has the lock; it ends with the process at the latest."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
+
+
+class Tables:
+    """Keeps a pair of tables.
+
+    Args:
+        kinds: what the two are called.
+    """
+
+    def __init__(self, kinds: tuple[str, str] = KINDS) -> None:
+        self.kinds = kinds
+
+    def paths(self, stem: Path) -> list[Path]:
+        """See `Keeper`."""
+        return [stem.with_name(f"{stem.name}.{kind}.parquet") for kind in self.kinds]
+
+    def write(self, stem: Path, result: Frames) -> None:
+        """See `Keeper`."""
+        for path, frame in zip(self.paths(stem), result, strict=True):
+            write_table(path, frame.reset_index(drop=True))
+
+    def read(self, stem: Path) -> Frames:
+        """See `Keeper`."""
+        first, second = map(read_table, self.paths(stem))
+        return first, second
 
 
 def run_units(
@@ -33,47 +192,20 @@ def run_units(
     threads: int,
     kinds: tuple[str, str] = KINDS,
 ) -> list[Frames]:
-    """Run what is not there yet.
+    """Run the units of an attack or of spectra that are not there yet; the others are removed.
 
     Args:
         units: pieces of work.
         folder: where they are kept.
-        base: what all pieces depend on, as JSON: code, files, settings.
+        base: what all pieces depend on, as JSON: code, contents of files, settings.
         threads: pieces at a time.
         kinds: what the two tables of a piece are called.
 
     Returns:
         The rows of every piece, in order.
     """
-
-    def name(unit: Unit) -> str:
-        text = json.dumps([base, unit.key], sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
-
-    names = [name(unit) for unit in units]
-    kept = 0
-
-    def one(number: int) -> Frames:
-        nonlocal kept
-        paths = [folder / f"{names[number]}.{kind}.parquet" for kind in kinds]
-        if all(path.is_file() for path in paths):
-            try:
-                found = [read_table(path) for path in paths]
-                kept += 1
-                return found[0], found[1]
-            except UserError:  # damaged on disk: do it again
-                pass
-        frames = units[number].run()
-        for path, frame in zip(paths, frames, strict=True):
-            write_table(path, frame.reset_index(drop=True))
-        stage.LOG.info("piece %d of %d done", number + 1, len(units))
-        # As read back, so that a resumed job gives the same bytes.
-        return read_table(paths[0]), read_table(paths[1])
-
-    found = stage.map_threads(one, list(range(len(units))), threads)
-    stage.LOG.info("%d pieces, %d of them kept from before", len(units), kept)
-    wanted = {f"{n}.{kind}.parquet" for n in names for kind in kinds}
-    for path in folder.glob("*"):
-        if path.name not in wanted:  # also what a kill left half written
-            path.unlink()
+    pieces = Pieces(folder, Tables(kinds), base)
+    keys = [unit.key for unit in units]
+    found = pieces.run(keys, lambda number: units[number].run(), threads)
+    pieces.tidy(keys)
     return found

@@ -1,30 +1,78 @@
-"""Where a result comes from: versions, code and parameters, kept with every file."""
+"""Where a result comes from: study, versions, code, device and parameters, kept with every file."""
 
 from __future__ import annotations
 
+import json
+import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from immunization import __version__
 from immunization.fingerprint import fingerprint
 
 KAPPA_DEFINITION = "non-zero spectrum; rank decided from the data by a relative tolerance"
+STUDY = "IMMUNIZATION_STUDY"
+"""Environment variable with what the workflow tells its jobs about the study: JSON with the hash of
+its ``config``, the ``commit`` of the code, and ``seeds``. By hand all three are unknown."""
+PACKAGES = (
+    "torch", "torchvision", "timm", "peft", "numpy", "scipy", "pandas", "pyarrow", "safetensors",
+    "scikit-learn", "matplotlib", "pillow",
+)  # fmt: skip
 
 
-def provenance(modules: list[str], parameters: dict[str, Any]) -> dict[str, Any]:
+def packages() -> dict[str, str]:
+    """Versions of what is installed of `PACKAGES`."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def describe_device(device: str) -> str:
+    """The name of a GPU for ``cuda``, else ``cpu``."""
+    if device != "cuda":
+        return device
+    import torch
+
+    return f"cuda, {torch.cuda.get_device_name()}"
+
+
+def provenance(
+    modules: list[str], parameters: dict[str, Any], device: str = "cpu"
+) -> dict[str, Any]:
     """A JSON-serialisable record.
 
     Args:
         modules: dotted names of what ran; their import closure is hashed.
         parameters: what the stage was asked to do.
+        device: where it was done.
+
+    Returns:
+        ``config`` (hash), ``commit``, ``seeds``, ``immunization``, ``code``, ``parameters``,
+        ``python``, ``packages``, ``device`` and ``kappa``, the definition of κ.
     """
+    study = json.loads(os.environ.get(STUDY) or "{}")
     return {
+        "config": study.get("config"),
+        "commit": study.get("commit"),
+        "seeds": study.get("seeds"),
         "immunization": __version__,
         "code": fingerprint(*modules),
         "parameters": parameters,
         "python": platform.python_version(),
-        "torch": version("torch"),
-        "numpy": version("numpy"),
+        "packages": packages(),
+        "device": describe_device(device),
         "kappa": KAPPA_DEFINITION,
     }
+
+
+def essence(record: dict[str, Any]) -> list[Any]:
+    """The part of a record that the numbers depend on: what finished pieces of a job are named by.
+
+    A method added to the study, or a commit that changes nothing of it, leaves them good.
+    """
+    return [record["code"], record["parameters"], record["packages"], record["device"]]

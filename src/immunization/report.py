@@ -20,7 +20,7 @@ from immunization.captions import TABLES
 from immunization.files import read_csv, read_json, read_table, write_text
 from immunization.findings import findings, replicated
 from immunization.formats import spoken
-from immunization.provenance import KAPPA_DEFINITION
+from immunization.provenance import KAPPA_DEFINITION, provenance
 from immunization.registry import components
 from immunization.replication import show_replication
 from immunization.resistance import (
@@ -75,9 +75,16 @@ def origin_of(study: dict[str, Any], path: str) -> dict[str, str]:
     return {
         "config": json.dumps(study["config"]),
         "versions": ", ".join(
-            f"{name} {record.get(name, 'unknown')}"
-            for name in ("immunization", "python", "torch", "numpy")
+            f"{name} {version}"
+            for name, version in {
+                "immunization": record.get("immunization", "unknown"),
+                "python": record.get("python", "unknown"),
+                **record.get("packages", {}),
+            }.items()
         ),
+        "device": record.get("device", "unknown"),
+        "config hash": record.get("config") or "unknown: run by hand",
+        "commit": record.get("commit") or "unknown",
         "code": record.get("code", "unknown"),
         "condition number": KAPPA_DEFINITION,
     }
@@ -188,8 +195,9 @@ def main(arguments: list[str] | None = None) -> None:
     study = read_json(options.study)
     tables = {name: read_csv(Path(options.tables) / f"{name}.csv") for name in TABLES}
     origin = origin_of(study, options.ratios)
+    record = provenance(["immunization.report"], {})
     figures = [Path(path) for path in options.figures if path.endswith(".svg")]
-    write_text(options.out, page(study, tables, figures, origin))
+    write_text(options.out, page(study, tables, figures, origin), record)
 
 
 if __name__ == "__main__":

@@ -220,7 +220,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     parts = stage.map_threads(rows, options.thetas, threads)
     spectra, ratios = zip(*(pair for part in parts for pair in part), strict=True)
-    record = provenance(["immunization.spectrum"], options.parameters)
+    record = provenance(["immunization.spectrum"], options.parameters, device)
     for path, frames in ((options.spectra, spectra), (options.ratios, ratios)):
         frame = pd.concat(frames, ignore_index=True)
         frame.attrs["provenance"] = record

@@ -5,19 +5,29 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
+from immunization import interrupt
 from immunization.errors import UserError
 
 LOG = logging.getLogger("immunization")
 
 
 def parse_json(text: str) -> Any:
-    """JSON of a command line argument."""
+    """JSON of a command line argument, or of the file that it names behind an @.
+
+    A system takes some 128 kB for an argument; large studies have more to say.
+    """
     try:
+        if text.startswith("@"):
+            text = Path(text[1:]).read_text(encoding="utf-8")
         return json.loads(text)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot be read ({error})") from error
     except json.JSONDecodeError as error:
         raise argparse.ArgumentTypeError(f"not JSON ({error})") from error
 
@@ -25,16 +35,34 @@ def parse_json(text: str) -> Any:
 def run(main: Callable[[list[str] | None], None]) -> None:
     """Run a stage: log to standard error, and turn a user's mistake into one message.
 
-    Exit code 2 for a `UserError`; anything else is a fault of ours and shows its traceback.
+    Exit code 2 for a `UserError`, 143 where it was asked to end (see `immunization.interrupt`);
+    anything else is a fault of ours and shows its traceback.
     """
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
     )
+    interrupt.watch()
     try:
         main(None)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except MemoryError:
+        _too_little_memory("")
+    except RuntimeError as error:  # torch's allocator on a CPU has no class of its own
+        if "can't allocate memory" not in str(error):
+            raise
+        _too_little_memory(f" ({error})")
+
+
+def _too_little_memory(what: str) -> NoReturn:
+    print(
+        f"error: the machine's memory did not suffice{what}. What is finished is kept. Run fewer "
+        "jobs or threads at a time, or give the rule more memory: "
+        "`snakemake --set-resources RULE:mem_mb=N`; with `--retries 2` it grows by itself.",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 
 def one_thread_each() -> None:
@@ -59,19 +87,27 @@ def map_threads(function: Callable[[Any], Any], items: list[Any], threads: int) 
 
 
 def choose_device(wanted: str) -> str:
-    """The torch device for ``auto``, ``cpu`` or ``cuda``.
+    """The torch device for ``auto``, ``cpu`` or ``cuda``; claims a GPU where there is one.
 
     Raises:
         UserError: for ``cuda`` on a machine without a usable GPU.
     """
     import torch
 
+    from immunization import devices, workers
+
+    if wanted != "cpu" and not workers.is_worker() and not torch.cuda.is_initialized():
+        found = devices.claim()
+        if len(found) > 1:
+            os.environ[workers.DEVICES] = ",".join(device.uuid for device in found)
     if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda" and not torch.cuda.is_available():
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    elif wanted == "cuda" and not torch.cuda.is_available():
         raise UserError(
             "config key 'device': cuda was asked for and torch sees no GPU here (torch "
             f"{torch.__version__}, CUDA build: {torch.version.cuda or 'none'}). Set `device: cpu` "
             "or `auto`, install a CUDA build of torch, or run on a GPU node."
         )
+    if wanted == "cuda":
+        devices.limit_memory()
     return wanted

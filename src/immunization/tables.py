@@ -21,6 +21,7 @@ from immunization.errors import UserError
 from immunization.files import read_json, read_table, read_tables, write_text
 from immunization.formats import latex, markdown, number, plus_minus
 from immunization.measures import BEST
+from immunization.provenance import provenance
 from immunization.replication import replication_table, show_replication
 from immunization.resistance import tables as resistance_tables
 
@@ -272,14 +273,15 @@ def main(arguments: list[str] | None = None) -> None:
         "steps": (steps_table(trajectories), show_steps),
         "replication": (replication_table(ratios, published, grids, order), show_replication),
     }
+    record = provenance(["immunization.tables"], {})
     folder = Path(options.folder)
     for name, (table, show) in tables.items():
         if name != "replication":  # which stands in the paper's order
             table = arrange(table, order)
         shown = show(table)
-        write_text(folder / f"{name}.csv", table.to_csv(index=False))
-        write_text(folder / f"{name}.md", markdown(shown))
-        write_text(folder / f"{name}.tex", latex(shown))
+        write_text(folder / f"{name}.csv", table.to_csv(index=False), record)
+        write_text(folder / f"{name}.md", markdown(shown), record)
+        write_text(folder / f"{name}.tex", latex(shown), record)
 
 
 if __name__ == "__main__":

@@ -316,7 +316,7 @@ def save_task_set(path: Path | str, task_set: TaskSet) -> None:
         "task_names": [task.name for task in task_set.tasks],
         "info": task_set.info,
     }
-    write_tensors(path, tensors, metadata)
+    write_tensors(path, tensors, metadata, task_set.info)
 
 
 def load_task_set(path: Path | str) -> TaskSet:

@@ -46,6 +46,12 @@ def test_a_cut_file_is_named_with_the_remedy(tmp_path, keep):
     write_table(table, pd.DataFrame({"a": range(100)}))
     for path, read in ((tensors, read_tensors), (table, read_table)):
         path.write_bytes(path.read_bytes()[:keep])
+        with pytest.raises(UserError, match=rf"{path.name}: damaged: it has {keep} bytes"):
+            read(path)
+        assert (tmp_path / f"{path.name}.damaged").stat().st_size == keep
+        assert not path.exists()  # so that Snakemake makes it anew
+        # Without a seal, as after a copy that left it behind, the format itself is looked at.
+        (tmp_path / f"{path.name}.damaged").replace(path)
         with pytest.raises(UserError, match=f"{path.name}: cannot be read.*Delete it"):
             read(path)
 

@@ -131,7 +131,7 @@ def test_killed_five_times_at_random_it_repeats_one_piece_at_most_and_ends_the_s
     assert count - finished <= logged <= count - finished + 1
     for name in ("steps.parquet", "curves.parquet"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes()
-    assert not list((killed / "progress").glob(".*"))
+    assert all(path.suffix == ".seal" for path in (killed / "progress").glob(".*"))
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
             ["--label", label, "--method", method, "--parameters", json.dumps(parameters),
              "--tasks", *tasks, "--out", *outputs, "--trajectories",
              *(path.replace(".safetensors", ".parquet") for path in outputs),
-             "--device", "cpu", "--threads", "2"]
+             "--progress", str(base / "progress" / label), "--device", "cpu", "--threads", "2"]
         )  # fmt: skip
         thetas += outputs
     settings = {"ridge": 1e-6, "unseen_floor": 1e-3, "much_larger": 10, "label_share": 1e-3}

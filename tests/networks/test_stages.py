@@ -172,7 +172,7 @@ def test_a_truncated_file_is_named(tmp_path, weights):
     common = study(tmp_path, weights)
     path = tmp_path / "images" / "imagenet.safetensors"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"imagenet\.safetensors: cannot be read"):
+    with pytest.raises(UserError, match=r"imagenet\.safetensors: damaged: it has 100 bytes"):
         store.ImageSet(path)
     (tmp_path / "pretrained" / "r.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match=r"r\.safetensors: cannot be read"):

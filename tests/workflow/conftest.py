@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +59,11 @@ class Run:
         return {rule: int(count) for rule, count in found if rule not in ("all", "total")}
 
 
+def plain_environment() -> dict[str, str]:
+    """The environment without what pytest puts there."""
+    return {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONWARNINGS")}
+
+
 class Workflow:
     """A checkout that a test may change."""
 
@@ -73,17 +80,72 @@ class Workflow:
         """Replace the study's config."""
         (self.folder / "study.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
+    def command(self, *arguments: str, config: str = "study.yaml") -> list[str]:
+        """The command line of Snakemake."""
+        return [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", config,
+                *arguments]  # fmt: skip
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start Snakemake in a process group of its own; its output goes to out.txt."""
+        with (self.folder / "out.txt").open("a") as out:
+            return subprocess.Popen(
+                self.command(*arguments), cwd=self.folder, env=plain_environment(), text=True,
+                stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+
+    def stages(self) -> list[int]:
+        """Process ids of stages that run in this folder."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                here = (entry / "cwd").resolve() == self.folder.resolve()
+            except OSError:
+                continue
+            if here and b"-m" in words and any(w.startswith(b"immunization.") for w in words):
+                found.append(int(entry.name))
+        return found
+
+    def wait_for_stage(self, name: str, seconds: float = 60) -> int:
+        """Process id of a stage, once it runs."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for pid in self.stages():
+                try:
+                    if name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        return pid
+                except OSError:
+                    continue
+            time.sleep(0.05)
+        raise AssertionError(f"{name} did not start")
+
+    def complete(self) -> dict[str, int]:
+        """When each result that Snakemake holds for whole was written, in nanoseconds."""
+        marks = self.folder / ".snakemake" / "incomplete"
+        broken = {
+            base64.urlsafe_b64decode(
+                "".join(part.lstrip("@") for part in path.relative_to(marks).parts)
+            ).decode()
+            for path in marks.rglob("*")
+            if path.is_file() and path.name != "migration_underway"
+        }
+        base = self.folder / "results" / "mini"
+        return {
+            str(path.relative_to(self.folder)): path.stat().st_mtime_ns
+            for path in base.rglob("*")
+            if path.is_file()
+            and not path.name.startswith(".")
+            and "progress" not in path.parts
+            and str(path.relative_to(self.folder)) not in broken
+        }
+
     def run(
         self, *arguments: str, config: str = "study.yaml", overlays: list[str] | None = None
     ) -> Run:
         """Run Snakemake on the study."""
-        environment = {
-            k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONWARNINGS")
-        }
         done = subprocess.run(
-            [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", config,
-             *(overlays or []), *arguments],
-            cwd=self.folder, env=environment, capture_output=True, text=True, timeout=300,
+            self.command(*(overlays or []), *arguments, config=config),
+            cwd=self.folder, env=plain_environment(), capture_output=True, text=True, timeout=300,
             check=False,
         )  # fmt: skip
         return Run(done.returncode, done.stdout + done.stderr)
@@ -91,7 +153,7 @@ class Workflow:
     def results(self) -> dict[str, bytes]:
         """Every file of the study's results, by relative path.
 
-        Finished pieces of attacks are no results: their names hold the time of their inputs.
+        Finished pieces are no results: a job that was not killed may have none.
         """
         base = self.folder / "results" / "mini"
         return {

@@ -82,7 +82,7 @@ def test_the_study_ends_with_every_file_and_one_job_a_method_and_attacker(done):
     assert jobs == {
         "study": 1, "prepare": 3, "pretrain": 2, "immunize": 7, "spectrum": 1, "attack": 6,
         "tables": 1, "figure_fine_tuning": 1, "figure_slowdown": 1, "figure_spectra": 1,
-        "figure_density": 1, "report_page": 1,
+        "figure_density": 1, "report_page": 1, "manifest": 1,
     }  # fmt: skip
     names = set(done.results())
     tables = ("table3", "spectra", "attacks", "resistance", "hessians", "claims")
@@ -157,7 +157,7 @@ def test_a_second_call_does_nothing_and_a_new_attacker_runs_its_own_job(done, tm
     module = folder / "src" / "immunization" / "networks" / "figures" / "spectra.py"
     module.write_text(module.read_text() + "\n# changed\n")
     own.configure(copy.deepcopy(MINIATURE))
-    assert own.run("-n").jobs == {"figure_spectra": 1, "report_page": 1}
+    assert own.run("-n").jobs == {"figure_spectra": 1, "report_page": 1, "manifest": 1}
 
 
 def test_the_workflow_of_networks_passes_snakemakes_own_lint(done):

@@ -22,7 +22,7 @@ rule attack:
     threads: STUDY["threads"]
     resources:
         mem_mb=lambda wildcards, threads, attempt: (6000 + 2000 * threads) * attempt,
-        runtime=240,
+        runtime=growing(240),
         gpu=GPU,
     params:
         attackers=lambda wildcards: compact(ATTACKERS[wildcards.engine]),

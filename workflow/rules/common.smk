@@ -1,21 +1,23 @@
 # The checked config, paths, code fingerprints, and what jobs get from their environment: for both
 # shapes of study.
+import hashlib
 import json
 import os
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 ROOT = Path(workflow.basedir)
 if str(ROOT / "src") not in sys.path:
     sys.path.insert(0, str(ROOT / "src"))
 
+from immunization import devices, holder
 from immunization.config import engine, figure_datasets, resolve
 from immunization.errors import UserError
-from immunization.fingerprint import fingerprint
+from immunization.fingerprint import commit, fingerprint
 from immunization.registry import components
 
 try:
@@ -25,16 +27,43 @@ except UserError as error:
 
 RESULTS = f"results/{STUDY['study']}"
 LOGS = f"logs/{STUDY['study']}"
-# One job at a time takes the GPU (the profile's cap); none is asked for where there is none.
-GPU = int(
-    STUDY["device"] == "cuda"
-    or (STUDY["device"] == "auto" and shutil.which("nvidia-smi") is not None)
-)
+# What results do not depend on is left out of their record, so that a change of it reruns nothing.
+SITE = ("device", "gpus", "gpu_memory_gb", "threads", "data", "checkpoint_seconds")
+RECORDED = {key: value for key, value in STUDY.items() if key not in SITE}
+
+# `--jobs` alone means another machine's: a login node tells nothing of the GPUs of the others.
+REMOTE = workflow.resource_settings.nodes is not None or not workflow.is_main_process
+_visible = [] if STUDY["device"] == "cpu" or REMOTE else devices.visible()
+# GPUs of a job that computes; none where there are none.
+GPU = STUDY["gpus"] if STUDY["device"] == "cuda" or REMOTE or _visible else 0
+if STUDY["device"] == "cpu":
+    GPU = 0
+if workflow.is_main_process and not REMOTE and "gpu" not in workflow.global_resources:
+    # As many local jobs as the GPUs hold; which one each takes is settled by immunization.devices.
+    workflow.register_resource("gpu", max(1, devices.places(_visible, STUDY["gpu_memory_gb"])))
+if workflow.is_main_process and not holder.idle(sys.argv[1:]):
+    try:
+        holder.Holder(STUDY["study"], RESULTS, Path(".snakemake"), logger.info).take()
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
 
 # What jobs need and results do not depend on: exported, so that a change reruns nothing. Inside a
 # conda environment `python` is that environment's; otherwise it is Snakemake's own.
 _deployed = workflow.deployment_settings.deployment_method
 _exports = {
+    # A job ends when the Snakemake that runs it is gone: on a node that is the one of the job.
+    "IMMUNIZATION_OWNER": str(os.getpid()),
+    "IMMUNIZATION_STUDY": json.dumps(
+        {
+            "config": hashlib.sha256(json.dumps(RECORDED, sort_keys=True).encode()).hexdigest(),
+            "commit": commit(),
+            "seeds": STUDY["seeds"],
+        },
+        sort_keys=True,
+    ),
+    "IMMUNIZATION_GPUS": str(STUDY["gpus"]),
+    "IMMUNIZATION_GPU_MEMORY_GB": f"{STUDY['gpu_memory_gb'] or ''}",
+    "CHECKPOINT": f"--checkpoint-seconds {STUDY['checkpoint_seconds']:g}",
     "PYTHON": "python" if any("conda" in str(m).lower() for m in _deployed) else sys.executable,
     "PYTHONPATH": str(ROOT / "src"),  # Snakemake drops it under --use-conda; a prefix survives
     "DEVICE": STUDY["device"],
@@ -44,10 +73,16 @@ _exports = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
 }
-shell.prefix(
-    "set -euo pipefail; "  # a prefix replaces Snakemake's own strict mode
-    + "".join(f"export {name}={shlex.quote(value)}; " for name, value in _exports.items())
-)
+
+
+def prefix(exports):
+    """What every command begins with; it replaces Snakemake's own strict mode."""
+    text = "".join(f"export {name}={shlex.quote(value)}; " for name, value in exports.items())
+    # Snakemake fills braces in with its own names.
+    return "set -euo pipefail; " + text.replace("{", "{{").replace("}", "}}")
+
+
+shell.prefix(prefix(_exports))
 
 
 def source(path):
@@ -55,6 +90,24 @@ def source(path):
     return os.path.relpath(ROOT / "src" / "immunization" / path)
 
 
-def compact(value):
-    """JSON for a command line, the same for the same value whatever the order of its keys."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+def growing(minutes):
+    """Run time that doubles with each attempt."""
+    return lambda wildcards, attempt: minutes * 2 ** (attempt - 1)
+
+
+def compact(value, sort_keys=True):
+    """JSON for a command line, the same for the same value whatever the order of its keys.
+
+    What is too long for one is put into a file, named by its contents, and the file's name is given.
+    """
+    text = json.dumps(value, sort_keys=sort_keys, separators=(",", ":"))
+    if len(text.encode()) < 2**15:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:32]
+    path = Path(".snakemake", "immunization", f"{digest}.json")
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    return f"@{path}"

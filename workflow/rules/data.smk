@@ -14,7 +14,7 @@ rule prepare:
     threads: STUDY["threads"]
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=60,
+        runtime=growing(60),
     params:
         source=lambda wildcards: STUDY["datasets"][wildcards.dataset]["source"],
         parameters=lambda wildcards: compact(STUDY["datasets"][wildcards.dataset]["parameters"]),

@@ -21,11 +21,13 @@ rule immunize:
     threads: STUDY["threads"]
     resources:
         mem_mb=lambda wildcards, threads, attempt: (6000 + 2500 * threads) * attempt,
-        runtime=240,
+        runtime=growing(240),
         gpu=GPU,
     params:
         use=lambda wildcards: STUDY["methods"][wildcards.method]["use"],
         parameters=lambda wildcards: compact(STUDY["methods"][wildcards.method]["parameters"]),
+        # Finished batches, which a killed job goes on from: no output, so that they stay.
+        progress=lambda wildcards: f"{RESULTS}/progress/immunize/{wildcards.method}",
         code=lambda wildcards: fingerprint(
             "immunization.immunize",
             f"immunization.methods.{STUDY['methods'][wildcards.method]['use']}",
@@ -33,4 +35,5 @@ rule immunize:
     shell:
         '"$PYTHON" -m immunization.immunize --label {wildcards.method} --method {params.use}'
         " --parameters {params.parameters:q} --tasks {input.tasks:q} --out {output.thetas:q}"
-        ' --trajectories {output.trajectories:q} --device "$DEVICE" --threads {threads} 2> {log:q}'
+        " --trajectories {output.trajectories:q} --progress {params.progress:q} --threads {threads}"
+        ' $CHECKPOINT --device "$DEVICE" 2> {log:q}'

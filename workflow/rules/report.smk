@@ -2,6 +2,20 @@ localrules:
     report_page,
 
 
+MANIFEST_FILES = [
+    f"{RESULTS}/study.json",
+    f"{RESULTS}/report.html",
+    *TASKS,
+    *THETAS,
+    *TRAJECTORIES,
+    *rules.spectrum.output,
+    *attack_files("steps"),
+    *attack_files("curves"),
+    *rules.tables.output,
+    *FIGURES,
+]
+
+
 rule report_page:
     input:
         study=rules.study.output[0],
@@ -28,8 +42,8 @@ rule report_page:
         "../../envs/plotting.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=growing(30),
     params:
         tables=lambda wildcards, input: os.path.dirname(input.tables[0]),
         code=fingerprint("immunization.report"),

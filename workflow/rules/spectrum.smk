@@ -15,7 +15,7 @@ rule spectrum:
     threads: STUDY["threads"]
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=240,
+        runtime=growing(240),
         gpu=GPU,
     params:
         parameters=compact(STUDY["spectrum"]),

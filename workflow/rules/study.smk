@@ -14,20 +14,19 @@ rule study:
         "../../envs/plotting.yaml"
     threads: 1
     resources:
-        mem_mb=100,
-        runtime=5,
+        mem_mb=lambda wildcards, attempt: 100 * attempt,
+        runtime=growing(5),
     params:
-        # In the order of the config, which tables and figures follow.
-        study=json.dumps(
+        # In the order of the config, which tables and figures follow. `raw` is what the files say,
+        # from which an archive makes a config of its own.
+        study=compact(
             {
-                # What results do not depend on is left out, so that a change of it reruns nothing.
-                "config": {
-                    k: v
-                    for k, v in STUDY.items()
-                    if k not in ("device", "threads", "data", "checkpoint_seconds")
-                },
+                "config": RECORDED,
                 "order": ORDER,
-            }
+                "raw": {key: value for key, value in config.items() if key not in SITE},
+            },
+            sort_keys=False,
         ),
+        code=fingerprint("immunization.study"),
     shell:
-        "printf '%s\\n' {params.study:q} > {output:q} 2> {log:q}"
+        '"$PYTHON" -m immunization.study --study {params.study:q} --out {output:q} 2> {log:q}'

@@ -24,9 +24,10 @@ from immunization.networks.attacks._victim import Victim
 from immunization.networks.released import Immunized, Pretrained, read_pretrained
 from immunization.networks.store import ImageSet
 from immunization.networks.training import prepare_device
-from immunization.progress import identity_of, run_units
-from immunization.provenance import provenance
+from immunization.progress import run_units
+from immunization.provenance import essence, provenance
 from immunization.registry import components, load
+from immunization.seals import content_of
 
 KINDS = ("runs", "curves")
 
@@ -131,7 +132,7 @@ def units_of(
 
                 key: list[Any] = [network, file.harmful, task, file.method, file.seeds]
                 # A control depends on nothing that was immunized.
-                key.append(None if control else identity_of(file.path))
+                key.append(None if control else content_of(file.path))
                 units.append(Unit({"victim": key}, run))
     return units
 
@@ -172,10 +173,11 @@ def main(arguments: list[str] | None = None) -> None:
     record = provenance(
         ["immunization.networks.attack", f"immunization.networks.attacks.{options.attack}"],
         {"use": options.attack, "settings": options.settings, **options.parameters},
+        device,
     )
     base = [
-        record, device, options.deterministic,
-        [identity_of(p) for p in (*options.pretrained, *options.images)],
+        essence(record), device, options.deterministic,
+        [content_of(p) for p in (*options.pretrained, *options.images)],
     ]  # fmt: skip
     found = run_units(units, options.progress, base, 1, KINDS)
     for place, out in enumerate((options.runs, options.curves)):

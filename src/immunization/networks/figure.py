@@ -12,6 +12,7 @@ from immunization import stage
 from immunization.figure import draw_all
 from immunization.files import read_json
 from immunization.networks.figures._results import Results
+from immunization.provenance import provenance
 from immunization.registry import load
 
 
@@ -27,7 +28,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", nargs="+", required=True)
     options = parser.parse_args(arguments)
     results = Results(options.paths, read_json(options.study), options.parameters)
-    draw_all(load("networks/figures", options.figure), results, options.out)
+    record = provenance(
+        ["immunization.networks.figure", f"immunization.networks.figures.{options.figure}"],
+        {"figure": options.figure, **options.parameters},
+    )
+    draw_all(load("networks/figures", options.figure), results, options.out, record)
 
 
 if __name__ == "__main__":

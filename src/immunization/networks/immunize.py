@@ -23,9 +23,9 @@ from immunization.networks.methods._problem import Problem
 from immunization.networks.released import Pretrained, read_pretrained, release
 from immunization.networks.store import ImageSet
 from immunization.networks.training import Checkpoint, clear, prepare_device
-from immunization.progress import identity_of
-from immunization.provenance import provenance
+from immunization.provenance import essence, provenance
 from immunization.registry import load
+from immunization.seals import content_of
 from immunization.seeding import seed_of
 
 
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
     for path in options.pretrained:
         pretrained = read_pretrained(path, device)
         parameters = options.parameters[pretrained.name]
-        record = provenance(code, {"method": options.method, **parameters})
+        record = provenance(code, {"method": options.method, **parameters}, device)
         first = used[options.primary]
         primary = Activations(pretrained.backbone, first.train, first.size)
         for name in options.harmful:
@@ -85,8 +85,8 @@ def main(arguments: list[str] | None = None) -> None:
             for seed in options.seeds:
                 place = f"{options.label}.{pretrained.name}.{name}.{seed}"
                 key = [
-                    record, device, options.deterministic, seed, identity_of(path),
-                    [identity_of(paths[n]) for n in (options.primary, name)],
+                    essence(record), device, options.deterministic, seed, content_of(path),
+                    [content_of(paths[n]) for n in (options.primary, name)],
                 ]  # fmt: skip
                 done = Checkpoint(options.progress / f"{place}.done.safetensors", key)
                 kept = done.read("cpu")

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from immunization import stage
-from immunization.download import Place
+from immunization.download import Place, files_behind
 from immunization.networks.images._images import Images
 from immunization.networks.store import write_images
 from immunization.provenance import provenance
@@ -39,7 +39,8 @@ def main(arguments: list[str] | None = None) -> None:
         record=provenance(
             ["immunization.networks.prepare", f"immunization.networks.images.{options.source}"],
             options.parameters,
-        ),
+        )
+        | {"files": files_behind(place, options.parameters.get("path"))},
     )
     stage.LOG.info(
         "%s: %d training and %d test images of %d classes, %s",

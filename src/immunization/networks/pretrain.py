@@ -33,9 +33,9 @@ from immunization.networks.training import (
     step_generator,
     steps_per_epoch,
 )
-from immunization.progress import identity_of
-from immunization.provenance import provenance
+from immunization.provenance import essence, provenance
 from immunization.registry import load
+from immunization.seals import content_of
 from immunization.seeding import seed_of
 
 
@@ -178,12 +178,13 @@ def main(arguments: list[str] | None = None) -> None:
     record = provenance(
         ["immunization.networks.pretrain", f"immunization.networks.backbones.{options.use}"],
         {"use": options.use, "seed": options.seed, **options.parameters},
+        device,
     )
     began = time.monotonic()
     curve: list[dict[str, float]] = []
     checkpoint = Checkpoint(
         options.progress / f"{options.name}.safetensors",
-        [record, device, options.deterministic, identity_of(options.images)],
+        [essence(record), device, options.deterministic, content_of(options.images)],
         options.checkpoint_seconds,
     )
     if pretrain:

@@ -17,7 +17,7 @@ from immunization.files import read_csv, read_json, write_text
 from immunization.formats import number, spoken
 from immunization.networks.captions import TABLES
 from immunization.networks.tables import SHOW
-from immunization.provenance import KAPPA_DEFINITION
+from immunization.provenance import KAPPA_DEFINITION, provenance
 from immunization.report import drawing, origin_of, template
 
 TEXT = [
@@ -151,8 +151,9 @@ def main(arguments: list[str] | None = None) -> None:
     study = read_json(options.study)
     tables = {name: read_csv(Path(options.tables) / f"{name}.csv") for name in TABLES}
     origin = origin_of(study, options.spectra)
+    record = provenance(["immunization.networks.report"], {})
     figures = [Path(path) for path in options.figures if path.endswith(".svg")]
-    write_text(options.out, page(study, tables, figures, origin))
+    write_text(options.out, page(study, tables, figures, origin), record)
 
 
 if __name__ == "__main__":

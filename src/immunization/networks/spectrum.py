@@ -40,8 +40,9 @@ from immunization.networks.backbones._backbone import Classifier, Tail
 from immunization.networks.released import Immunized, Pretrained, read_pretrained
 from immunization.networks.store import ImageSet
 from immunization.networks.training import accuracy, prepare_device
-from immunization.progress import identity_of, run_units
-from immunization.provenance import provenance
+from immunization.progress import run_units
+from immunization.provenance import essence, provenance
+from immunization.seals import content_of
 from immunization.seeding import seeded
 
 WIDE_BATCH = 512
@@ -287,7 +288,7 @@ class Subjects:
             }  # fmt: skip
             return measure(subject, tail, head, keys, self.parameters)
 
-        key = [file.network, file.harmful, file.method, seed, identity_of(file.path)]
+        key = [file.network, file.harmful, file.method, seed, content_of(file.path)]
         return Unit({"subject": key}, run)
 
 
@@ -312,7 +313,7 @@ def main(arguments: list[str] | None = None) -> None:
     prepare_device(device, options.threads, deterministic=options.deterministic)
     parameters = options.parameters
     paths = {Path(path).stem: path for path in options.images}
-    record = provenance(["immunization.networks.spectrum"], parameters)
+    record = provenance(["immunization.networks.spectrum"], parameters, device)
     files = [Immunized.open(path) for path in options.immunized]
     networks = {Path(path).stem: path for path in options.pretrained}
     subjects = Subjects(networks, paths, options.primary, options.third, parameters, device)
@@ -324,8 +325,8 @@ def main(arguments: list[str] | None = None) -> None:
         for seed in file.seeds
     ]
     base = [
-        record, device, options.deterministic, options.primary, options.third,
-        [identity_of(p) for p in (*options.pretrained, *paths.values())],
+        essence(record), device, options.deterministic, options.primary, options.third,
+        [content_of(p) for p in (*options.pretrained, *paths.values())],
     ]  # fmt: skip
     frames = run_units(units, options.progress, base, 1, ("spectra", "densities"))
     for place, out in enumerate((options.spectra, options.densities)):

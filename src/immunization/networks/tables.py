@@ -27,6 +27,7 @@ from immunization.networks.resistance import (
     plain_sgd,
     resistance_table,
 )
+from immunization.provenance import provenance
 
 KEYS = ["network", "harmful", "method"]
 ORDER_OF_KINDS = [KINDS["linear_probe"], FINE, KINDS["scratch"]]
@@ -320,12 +321,13 @@ def main(arguments: list[str] | None = None) -> None:
         published,
         read_json(options.study),
     )
+    record = provenance(["immunization.networks.tables"], {})
     for name, table in made.items():
         base = Path(options.folder) / name
         people = SHOW[name](table)
-        write_text(f"{base}.csv", table.to_csv(index=False))
-        write_text(f"{base}.md", markdown(people))
-        write_text(f"{base}.tex", latex(people))
+        write_text(f"{base}.csv", table.to_csv(index=False), record)
+        write_text(f"{base}.md", markdown(people), record)
+        write_text(f"{base}.tex", latex(people), record)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from hessian_spectrum.replay import capture
+from immunization import interrupt
 from immunization.errors import UserError
 from immunization.files import read_tensors, write_tensors
+from immunization.seals import companion
 from immunization.seeding import seed_of, seeded
 
 WARM = 3
@@ -187,19 +189,23 @@ class Checkpoint:
         return (tensors, metadata["state"]) if metadata.get("key") == self.key else None
 
     def due(self) -> bool:
-        """Whether it is time to write."""
-        return self.path is not None and time.monotonic() - self._last >= self.every
+        """Whether it is time to write, or the process has been asked to end."""
+        if self.path is None:
+            return False
+        return interrupt.requested() or time.monotonic() - self._last >= self.every
 
     def write(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Write now, atomically."""
+        """Write now, atomically; ends the process if it has been asked to."""
         if self.path is not None:
             write_tensors(self.path, tensors, {"key": self.key, "state": state})
             self._last = time.monotonic()
+            interrupt.leave_if_requested()
 
     def remove(self) -> None:
         """The run is done."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+            companion(self.path).unlink(missing_ok=True)
 
 
 def clear(folder: Path) -> None:

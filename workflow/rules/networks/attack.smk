@@ -19,7 +19,7 @@ rule attack:
     threads: STUDY["threads"]
     resources:
         mem_mb=lambda wildcards, attempt: 16000 * attempt,
-        runtime=240,
+        runtime=growing(240),
         gpu=GPU,
     params:
         use=lambda wildcards: STUDY["attacks"][wildcards.attack]["use"],

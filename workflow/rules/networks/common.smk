@@ -11,19 +11,9 @@ PRETRAINED = expand(f"{RESULTS}/pretrained/{{network}}.safetensors", network=NET
 IMMUNIZED = expand(
     f"{RESULTS}/immunized/{{method}}/{{setting}}.safetensors", method=METHODS, setting=SETTINGS
 )
-_exports_networks = {
-    "CHECKPOINT": f"--checkpoint-seconds {STUDY['checkpoint_seconds']:g}",
-}
 if STUDY["deterministic"]:
     # Bitwise repeatable products need a workspace of their own.
-    _exports_networks["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-shell.prefix(
-    "set -euo pipefail; "
-    + "".join(
-        f"export {name}={shlex.quote(value)}; "
-        for name, value in (_exports | _exports_networks).items()
-    )
-)
+    shell.prefix(prefix(_exports | {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}))
 # Part of a command line, and so of what a rerun depends on.
 EXACT = " --deterministic" if STUDY["deterministic"] else ""
 

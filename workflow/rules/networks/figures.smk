@@ -36,8 +36,8 @@ for label, entry in STUDY["figures"].items():
             "../../../envs/plotting.yaml"
         threads: 1
         resources:
-            mem_mb=2000,
-            runtime=30,
+            mem_mb=lambda wildcards, attempt: 2000 * attempt,
+            runtime=growing(30),
         params:
             figure=entry["use"],
             parameters=compact(entry["parameters"]),

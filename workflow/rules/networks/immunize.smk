@@ -24,7 +24,7 @@ rule immunize:
     threads: STUDY["threads"]
     resources:
         mem_mb=lambda wildcards, attempt: 12000 * attempt,
-        runtime=240,
+        runtime=growing(240),
         gpu=GPU,
     params:
         use=lambda wildcards: STUDY["methods"][wildcards.method]["use"],

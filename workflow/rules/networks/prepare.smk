@@ -16,7 +16,7 @@ rule prepare:
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 12000 * attempt,
-        runtime=240,
+        runtime=growing(240),
     params:
         source=lambda wildcards: STUDY["images"][wildcards.images]["source"],
         parameters=lambda wildcards: compact(STUDY["images"][wildcards.images]["parameters"]),

@@ -17,7 +17,7 @@ rule pretrain:
     threads: STUDY["threads"]
     resources:
         mem_mb=lambda wildcards, attempt: 12000 * attempt,
-        runtime=240,
+        runtime=growing(240),
         gpu=GPU,
     params:
         use=lambda wildcards: STUDY["networks"][wildcards.network]["use"],

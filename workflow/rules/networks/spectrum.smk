@@ -16,7 +16,7 @@ rule spectrum:
     threads: STUDY["threads"]
     resources:
         mem_mb=lambda wildcards, attempt: 16000 * attempt,
-        runtime=240,
+        runtime=growing(240),
         gpu=GPU,
     params:
         primary=STUDY["primary"],

@@ -36,8 +36,8 @@ rule tables:
         "../../../envs/plotting.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=growing(30),
     params:
         folder=lambda wildcards, output: os.path.dirname(output[0]),
         code=fingerprint("immunization.networks.tables"),

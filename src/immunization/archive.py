@@ -1,0 +1,242 @@
+"""A finished study in one file: code, config, data and results, to be regenerated elsewhere.
+
+    python -m immunization.archive results/default --out default.tar.gz
+    python -m immunization.archive --extract default.tar.gz --into FOLDER
+
+The archive holds the checkout without its history, the config as ``config/archived.yaml``, the data
+files that the study was made from, with their checksums, and under ``archived/`` the results
+without the extractors (`--extractors` takes them along). ``REGENERATE.md`` says how to make the
+results anew and compare the tables. The same study gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gzip
+import io
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from immunization import stage
+from immunization.errors import UserError
+from immunization.files import atomic, read_json
+from immunization.fingerprint import SOURCE
+from immunization.manifest import PROVENANCE, SUMS
+from immunization.seals import sha256
+from immunization.verify import read_sums, verify
+
+CHECKOUT = (
+    "Snakefile", "Makefile", "pyproject.toml", "constraints.txt", "README.md", "CHANGELOG.md",
+    "LICENSE", "CITATION.cff", "src", "workflow", "config", "envs", "profiles",
+)  # fmt: skip
+MOST_BYTES = 200 * 2**30
+"""What an archive may unpack to, unless more is allowed: a small file can hold endless zeros."""
+HOW = """# {study}: how to regenerate this study
+
+    make results ARGS="--configfile config/archived.yaml --cores all"
+    .venv/bin/python -m immunization.verify results/{study} --against archived/{study}
+
+The second command checks the new results against their sums, and compares every table with the
+archived one, byte by byte. Data files lie in `data/` (public ones, named in the config as
+`data.mirror`) and `own/`; `archived/{study}/provenance.json` tells versions, seeds, devices and
+the commit.
+Tables are the same to the last byte with the same versions on the same kind of device.
+"""
+
+
+def _checkout(root: Path) -> Iterator[Path]:
+    for name in CHECKOUT:
+        top = root / name
+        if top.is_file():
+            yield top
+        for path in sorted(top.rglob("*")) if top.is_dir() else ():
+            parts = path.relative_to(root).parts
+            if path.is_file() and not any(
+                part == "__pycache__" or part.endswith((".egg-info", ".damaged")) for part in parts
+            ):
+                yield path
+
+
+def _places(value: Any) -> Iterator[tuple[dict[str, Any], str]]:
+    """Every entry of a config that names a file."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key in ("path", "weights") and isinstance(item, str) and Path(item).is_file():
+                yield value, key
+            else:
+                yield from _places(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _places(item)
+
+
+def _public(records: list[Any], folders: list[Path]) -> dict[str, Path]:
+    """Public files that the results were made from, by path in a mirror.
+
+    Raises:
+        UserError: when one is gone or has changed.
+    """
+    wanted: dict[str, str] = {}
+    for record in records:
+        wanted |= ((record or {}).get("files") or {}).get("public", {})
+    found = {}
+    for name, digest in sorted(wanted.items()):
+        here = [folder / name for folder in folders if (folder / name).is_file()]
+        if not here:
+            raise UserError(
+                f"{name}: a file that the study was made from is in none of "
+                f"{', '.join(map(str, folders))}. Name the folder that it is in: --data FOLDER."
+            )
+        if sha256(here[0]) != digest:
+            raise UserError(
+                f"{here[0]}: is not the file that the study was made from; its SHA-256 was "
+                f"{digest}. Run the study again, or name the right folder with --data."
+            )
+        found[name] = here[0]
+    return found
+
+
+def contents(
+    folder: Path, root: Path, data: list[Path], *, extractors: bool = False
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """What goes into the archive: files by their path in it, and texts.
+
+    Args:
+        folder: of the study.
+        root: the checkout.
+        data: folders where public files may be.
+        extractors: take tasks and extractors along.
+
+    Raises:
+        UserError: when the study is not finished or a file of it is damaged.
+    """
+    problems = verify(folder)
+    if problems:
+        name, told = next(iter(problems.items()))
+        raise UserError(
+            f"{folder / name}: {told}. Repair the study first (python -m immunization.verify)."
+        )
+    study = read_json(folder / "study.json")
+    label = study["config"]["study"]
+    config = copy.deepcopy(study["raw"])
+    files = {path.relative_to(root).as_posix(): path for path in _checkout(root)}
+    for number, (entry, key) in enumerate(_places(config)):
+        own = Path(entry[key])
+        entry[key] = f"own/{number}/{own.name}"
+        files[entry[key]] = own
+    records = [group["provenance"] for group in read_json(folder / PROVENANCE)["results"]]
+    public = _public(records, data)
+    files |= {f"data/{name}": path for name, path in public.items()}
+    if public:
+        config["data"] = {"mirror": "data"}
+    for name in [*read_sums(folder / SUMS), SUMS]:
+        if extractors or not name.endswith(".safetensors"):
+            files[f"archived/{label}/{name}"] = folder / name
+    files[f"archived/{label}/{PROVENANCE}"] = folder / PROVENANCE
+    texts = {
+        "config/archived.yaml": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        "REGENERATE.md": HOW.format(study=label),
+        "results/.gitkeep": "",
+    }
+    return files, texts
+
+
+def write(out: Path, files: dict[str, Path], texts: dict[str, str]) -> None:
+    """Write a .tar.gz without dates, owners or host names."""
+    with atomic(out, sealed=False) as temporary, temporary.open("wb") as raw:
+        packed = gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=0)
+        with packed, tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            for name in sorted({*files, *texts}):
+                member = tarfile.TarInfo(name)
+                member.mode = 0o644
+                if name in texts:
+                    data = texts[name].encode()
+                    member.size = len(data)
+                    archive.addfile(member, io.BytesIO(data))
+                else:
+                    with files[name].open("rb") as file:
+                        member.size = os.fstat(file.fileno()).st_size
+                        archive.addfile(member, file)
+
+
+def extract(path: Path, into: Path, most: int = MOST_BYTES) -> int:
+    """Unpack an archive that may come from a stranger; the number of files.
+
+    Plain files and folders alone are unpacked, below ``into`` alone, no more than ``most`` bytes.
+
+    Raises:
+        UserError: for links, devices, paths that lead out, names that come twice, too much data, a
+            damaged archive, or a folder that is not empty. Nothing is left behind then.
+    """
+    if into.exists() and any(into.iterdir()):
+        raise UserError(f"{into}: is not empty. Name a new folder: --into FOLDER.")
+    try:
+        with tarfile.open(path, "r:*") as archive:
+            members = _checked(path, archive, most)
+        into.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(path, "r:*") as archive:
+            for member in members:
+                archive.extract(member, into, filter="data")
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise UserError(f"{path}: not a whole archive ({error}). Fetch it again.") from error
+    return sum(member.isfile() for member in members)
+
+
+def _checked(path: Path, archive: tarfile.TarFile, most: int) -> list[tarfile.TarInfo]:
+    total, names, members = 0, set(), []
+    for member in archive:
+        name = PurePosixPath(member.name)
+        if name.is_absolute() or ".." in name.parts or "\\" in member.name:
+            raise UserError(f"{path}: member {member.name!r} leads out of the folder. Refused.")
+        if not (member.isfile() or member.isdir()):
+            raise UserError(
+                f"{path}: member {member.name!r} is a link or a device; archives of studies hold "
+                "plain files. Refused."
+            )
+        if member.isfile() and name in names:
+            raise UserError(f"{path}: member {member.name!r} comes twice. Refused.")
+        names.add(name)
+        total += member.size
+        if total > most:
+            raise UserError(
+                f"{path}: unpacks to more than {most} bytes. Allow more with --most-gb, if you "
+                "trust it."
+            )
+        members.append(member)
+    return members
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Archive a finished study, or unpack an archive.")
+    parser.add_argument("folder", nargs="?", type=Path, help="results/NAME")
+    parser.add_argument("--out", type=Path, help="archive to write; default NAME.tar.gz")
+    parser.add_argument("--extractors", action="store_true", help="take tasks and θ along")
+    parser.add_argument("--data", nargs="+", type=Path, help="folders with the public files")
+    parser.add_argument("--extract", type=Path, help="archive to unpack")
+    parser.add_argument("--into", type=Path, help="new folder to unpack into")
+    parser.add_argument("--most-gb", type=float, default=MOST_BYTES / 2**30)
+    options = parser.parse_args(arguments)
+    if options.extract is not None:
+        if options.into is None:
+            raise UserError("--extract: name a new folder to unpack into: --into FOLDER.")
+        count = extract(options.extract, options.into, int(options.most_gb * 2**30))
+        print(f"{options.into}: {count} files; see {options.into}/REGENERATE.md")
+        return
+    if options.folder is None:
+        raise UserError("Name the study: python -m immunization.archive results/NAME.")
+    out = options.out or Path(f"{options.folder.resolve().name}.tar.gz")
+    data = options.data or [Path(".cache/data")]
+    files, texts = contents(options.folder, SOURCE.parent, data, extractors=options.extractors)
+    write(out, files, texts)
+    print(f"{out}: {len(files) + len(texts)} files, {out.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    stage.run(main)

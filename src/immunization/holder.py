@@ -1,0 +1,194 @@
+"""One Snakemake a study: who holds it, and what to do when the holder was killed.
+
+Snakemake locks the files of a run, and a killed one leaves its locks behind for someone to remove
+by hand. Here the Snakefile notes who runs the study, on which machine and since when, and holds a
+lock of the operating system on that note, which ends with the process. So a second run is told who
+is at work, and the run after a kill removes what the dead one left, and goes on.
+
+Needs no torch: the Snakefile imports it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import datetime
+import fcntl
+import getpass
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from immunization.errors import UserError
+
+IDLE_FLAGS = (
+    "-n", "--dry-run", "--dryrun", "--unlock", "--lint", "--report", "--dag", "--rulegraph",
+    "--filegraph", "--d3dag", "--list-rules", "--list", "--list-target-rules", "--list-changes",
+    "--list-input-changes", "--list-params-changes", "--list-untracked", "--summary",
+    "--detailed-summary", "--archive", "--cleanup-metadata", "--delete-all-output",
+    "--delete-temp-output", "--print-compilation", "--generate-unit-tests", "--conda-list-envs",
+    "--conda-cleanup-envs", "--conda-create-envs-only",
+)  # fmt: skip
+"""Options with which Snakemake runs no job."""
+
+
+def idle(arguments: Sequence[str]) -> bool:
+    """Whether a command line of Snakemake runs no job.
+
+    Args:
+        arguments: without the program.
+    """
+    short = re.compile(r"-[a-zA-Z]*n[a-zA-Z]*$")  # -n among others, such as -np
+    return any(
+        a.split("=")[0] in IDLE_FLAGS or (short.match(a) and not a.startswith("--"))
+        for a in arguments
+    )
+
+
+class Holder:
+    """The note of who runs a study.
+
+    Args:
+        study: its name.
+        results: its folder, relative to the working directory as Snakemake has it.
+        state: Snakemake's folder, ``.snakemake``.
+        tell: how to say what is done.
+    """
+
+    def __init__(self, study: str, results: str, state: Path, tell: Callable[[str], None]) -> None:
+        self.results, self.state, self.tell = results, state, tell
+        self.note = state / "immunization" / f"{study}.holder"
+        self._handle: int | None = None
+
+    def take(self) -> None:
+        """Hold the study until this process ends.
+
+        Raises:
+            UserError: when another process holds it, or one on another machine may.
+        """
+        try:
+            self.note.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.note, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise UserError(
+                f"{self.note.parent}: cannot be written ({error.strerror}). Snakemake keeps its "
+                "notes there; work in a folder of your own that is writable and has space."
+            ) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(self._held(self._read())) from None
+        except OSError:  # a file system without locks: the note alone has to do
+            before = self._read()
+            if before and before.get("host") == platform.node() and _runs(before):
+                raise UserError(self._held(before)) from None
+        before = self._read()
+        if before:
+            if before.get("host") != platform.node():
+                raise UserError(
+                    f"{self._held(before)} That machine cannot be asked from here. If you know "
+                    f"that it is gone, delete {self.note} and run the same command again."
+                )
+            self._recover(before)
+        mine = {
+            "user": getpass.getuser(),
+            "host": platform.node(),
+            "pid": os.getpid(),
+            "started": _started(os.getpid()),
+            "since": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        }
+        os.truncate(handle, 0)
+        os.pwrite(handle, json.dumps(mine).encode(), 0)
+        self._handle = handle  # never closed: the lock ends with the process
+        atexit.register(self._leave, os.getpid())
+
+    def _leave(self, owner: int) -> None:
+        if os.getpid() == owner:  # not in a fork
+            with contextlib.suppress(OSError):
+                self.note.unlink(missing_ok=True)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self.note.read_text(encoding="utf-8"))
+            return found if isinstance(found, dict) else {}
+        except (OSError, ValueError):
+            return {}
+
+    def _held(self, who: dict[str, Any]) -> str:
+        return (
+            f"{self.results}: is being made by another Snakemake, started by "
+            f"{who.get('user', 'someone')} on {who.get('host', 'some machine')} (process "
+            f"{who.get('pid', 'unknown')}) at {who.get('since', 'an unknown time')}. Two of them "
+            "would write the same files. Wait for it or stop it, or work in another folder, or "
+            "under another `study:` name."
+        )
+
+    def _recover(self, who: dict[str, Any]) -> None:
+        """Clean up after a killed Snakemake."""
+        self.tell(
+            f"{self.results}: the Snakemake that {who.get('user')} started at {who.get('since')} "
+            "was killed; going on where it stopped."
+        )
+        _wait_for_jobs(self.tell)
+        locks = self.state / "locks"
+        for output in sorted(locks.glob("*.output.lock")):
+            with contextlib.suppress(OSError):
+                names = output.read_text(encoding="utf-8").splitlines()
+                if any(f"{self.results}/" in name for name in names):
+                    output.with_name(output.name.replace(".output.", ".input.")).unlink(
+                        missing_ok=True
+                    )
+                    output.unlink(missing_ok=True)
+
+
+def _started(pid: int) -> int:
+    """When a process was started, in ticks since the machine was; 0 where there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    return int(text.rpartition(")")[2].split()[19])
+
+
+def _runs(who: dict[str, Any]) -> bool:
+    return bool(who.get("started")) and _started(int(who.get("pid", 0))) == who["started"]
+
+
+def leftover_jobs() -> list[str]:
+    """Numbers of SLURM jobs of this user that work in this folder; none without SLURM.
+
+    A killed Snakemake leaves its jobs running.
+    """
+    if shutil.which("squeue") is None:
+        return []
+    asked = subprocess.run(
+        ["squeue", "--noheader", "--me", "--states=all", "--format=%A|%T|%j|%Z"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    here = os.path.realpath(".")
+    found = []
+    for line in asked.stdout.splitlines() if asked.returncode == 0 else ():
+        number, state, name, folder = line.strip().split("|", 3)
+        waiting = state in ("PENDING", "RUNNING", "COMPLETING", "SUSPENDED", "CONFIGURING")
+        if waiting and name.startswith("immunization") and os.path.realpath(folder) == here:
+            found.append(number)
+    return found
+
+
+def _wait_for_jobs(tell: Callable[[str], None], pause: float = 5.0) -> None:
+    told: list[str] = []
+    while jobs := leftover_jobs():
+        if jobs != told:
+            tell(
+                f"waiting for SLURM jobs of the earlier run, whose results are used: "
+                f"{', '.join(jobs)}. To give them up: scancel {' '.join(jobs)}"
+            )
+            told = jobs
+        time.sleep(pause)

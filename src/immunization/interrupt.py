@@ -1,0 +1,124 @@
+"""Leaving in good order: on SIGTERM (pre-emption, scancel, a time limit), on Ctrl-C, and when the
+Snakemake that started a job is gone.
+
+What is finished is saved, and the process ends with `EXIT`. A training loop that polls is left the
+time to reach its next step and write its checkpoint; any other work in progress is given up.
+
+In a SLURM job the process then waits to be killed: SLURM knows why it sent the signal, and a
+job that is pre-empted is put back into the queue only if it has not ended by itself before.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+EXIT = 143
+"""What a shell reports for a process that SIGTERM ended."""
+RECENT_SECONDS = 10.0
+"""A loop that has polled within this time is trusted to poll again soon."""
+GRACE_SECONDS = 20.0
+"""What it gets for that; schedulers mostly wait 30 seconds or more before they kill."""
+LINGER_SECONDS = 120.0
+"""For how long a saved SLURM job waits for its end; grace times are mostly shorter."""
+OWNER = "IMMUNIZATION_OWNER"
+"""Environment variable with the process id of the Snakemake that runs a job."""
+
+_requested = threading.Event()
+_saves: list[Callable[[], None]] = []
+_polled = float("-inf")
+_orphaned = False
+
+
+def requested() -> bool:
+    """Whether this process has been asked to end; a loop that asks promises to ask again."""
+    global _polled
+    _polled = time.monotonic()
+    return _requested.is_set()
+
+
+def leave_if_requested() -> None:
+    """End the process if it has been asked to; for loops, when their state is saved."""
+    if _requested.is_set():
+        _linger()
+        raise SystemExit(EXIT)
+
+
+def _linger() -> None:
+    if "SLURM_JOB_ID" in os.environ and not _orphaned:
+        _tell("saved; waiting for SLURM to end or requeue this job")
+        time.sleep(LINGER_SECONDS)
+
+
+@contextmanager
+def saving(save: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, have something saved before the process ends.
+
+    Args:
+        save: called from the main thread, at any moment; must not wait for other threads.
+    """
+    _saves.append(save)
+    try:
+        yield
+    finally:
+        _saves.remove(save)
+
+
+def _tell(text: str) -> None:
+    # Not through a buffered stream, which the signal may have caught amid a write.
+    os.write(2, f"{text}\n".encode())
+
+
+def _end() -> None:
+    for save in reversed(_saves):
+        save()
+    _linger()
+    os._exit(EXIT)
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    if _requested.is_set():  # a second time
+        os._exit(EXIT)
+    _requested.set()
+    if time.monotonic() - _polled < RECENT_SECONDS:
+        _tell(f"{signal.Signals(number).name}: saving at the next step, then leaving")
+        timer = threading.Timer(GRACE_SECONDS + LINGER_SECONDS, os._exit, (EXIT,))
+        timer.daemon = True
+        timer.start()
+        return
+    _tell(f"{signal.Signals(number).name}: saving what is finished, then leaving")
+    _end()
+
+
+def _follow(owner: int) -> None:
+    """Ask this process to end when another one does."""
+    try:
+        handle = os.pidfd_open(owner)
+    except ProcessLookupError:
+        handle = None
+    except (AttributeError, OSError):  # no such call here: look every second
+        while os.path.exists(f"/proc/{owner}"):  # noqa: PTH110
+            time.sleep(1)
+        handle = None
+    if handle is not None:
+        select.select([handle], [], [])
+        os.close(handle)
+    global _orphaned
+    _orphaned = True
+    _tell("the Snakemake that started this job is gone")
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def watch() -> None:
+    """Install the handlers, and follow the owner that the environment names, if any."""
+    signal.signal(signal.SIGTERM, _handle)
+    signal.signal(signal.SIGINT, _handle)
+    owner = os.environ.get(OWNER, "")
+    if owner.isdigit():
+        threading.Thread(target=_follow, args=(int(owner),), daemon=True).start()

@@ -1,0 +1,136 @@
+"""Checksums beside files: what a stage writes is sealed, and every reader checks the seal.
+
+``table.csv`` gets a hidden companion ``.table.csv.seal``, JSON with the SHA-256 and size of the
+file and where it comes from. A file that does not fit its seal was damaged after it was written: it
+is set aside as ``table.csv.damaged`` and named, and the next run of the same command makes it anew.
+A file without a seal (of a user's own, say) is read as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from immunization.errors import UserError
+
+_checked: set[tuple[str, int, int]] = set()
+_lock = threading.Lock()
+
+
+def companion(path: Path | str) -> Path:
+    """Where the seal of a file lies."""
+    path = Path(path)
+    return path.with_name(f".{path.name}.seal")
+
+
+def sha256(path: Path | str) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_seal(path: Path | str) -> dict[str, Any] | None:
+    """The seal of a file: ``sha256``, ``bytes``, ``provenance``; None where it has none.
+
+    A seal that is itself damaged fits no file.
+    """
+    try:
+        seal = json.loads(companion(path).read_text(encoding="utf-8"))
+        return {"sha256": str(seal["sha256"]), "bytes": int(seal["bytes"]), **seal}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return {"sha256": "unreadable", "bytes": -1, "provenance": None}
+
+
+def seal(path: Path, temporary: Path, record: Any = None) -> None:
+    """Move a finished temporary file into place, with its seal.
+
+    The old seal goes first and the new one comes last: a kill in between leaves a whole file
+    without a seal.
+    """
+    digest, size = sha256(temporary), temporary.stat().st_size
+    text = json.dumps({"sha256": digest, "bytes": size, "provenance": record}, sort_keys=True)
+    beside, draft = companion(path), temporary.with_name(f"{temporary.name}.seal")
+    try:
+        draft.write_text(text, encoding="utf-8")  # where the disk is full, nothing has happened yet
+        beside.unlink(missing_ok=True)
+        temporary.replace(path)
+        draft.replace(beside)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def check(path: Path | str) -> None:
+    """Compare a file with its seal; once a process, unless it changes.
+
+    A sealed file that is dated in the future, by a machine whose clock runs ahead, is dated now:
+    Snakemake would refuse whatever is made from it as older than its input.
+
+    Raises:
+        UserError: when it does not fit; the file is set aside.
+    """
+    path = Path(path)
+    try:
+        found = path.stat()
+    except OSError:
+        return  # whoever opens it says so
+    key = (str(path), found.st_size, found.st_mtime_ns)
+    with _lock:
+        if key in _checked:
+            return
+    expected = read_seal(path)
+    if expected is not None and found.st_mtime_ns > time.time_ns():
+        with contextlib.suppress(OSError):
+            os.utime(path)
+    if expected is not None:
+        told = damage(path, expected)
+        if told:
+            raise UserError(f"{path}: damaged: {told}. {set_aside(path)}")
+    with _lock:
+        _checked.add(key)
+
+
+def damage(path: Path | str, expected: dict[str, Any]) -> str | None:
+    """What tells a file from its seal, or None."""
+    size = Path(path).stat().st_size
+    if expected["sha256"] == "unreadable":
+        return "its seal cannot be read"
+    if size != expected["bytes"]:
+        return f"it has {size} bytes and was written with {expected['bytes']}"
+    digest = sha256(path)
+    if digest != expected["sha256"]:
+        return f"its SHA-256 is {digest} and was {expected['sha256']} when it was written"
+    return None
+
+
+def set_aside(path: Path | str) -> str:
+    """Rename a damaged file, so that the next run makes it anew; what was done, for a message."""
+    path = Path(path)
+    aside = path.with_name(f"{path.name}.damaged")
+    try:
+        path.replace(aside)
+    except OSError as error:
+        return (
+            f"It could not be set aside ({error.strerror}). Delete it and run the same command "
+            "again; only what depends on it is recomputed."
+        )
+    with contextlib.suppress(OSError):
+        companion(path).unlink(missing_ok=True)
+    return (
+        f"It was set aside as {aside.name}. Run the same command again: it is made anew, and what "
+        "depends on it."
+    )
+
+
+def content_of(path: Path | str) -> str:
+    """SHA-256 of a file, from its seal where that fits; what pieces of a job are named by."""
+    check(path)
+    expected = read_seal(path)
+    return str(expected["sha256"]) if expected is not None else sha256(path)

@@ -1,0 +1,171 @@
+"""Studies through a real SLURM: where jobs run, what they ask for, and what faults leave behind."""
+
+import copy
+import os
+import signal
+import time
+
+import pytest
+
+from tests.workflow.conftest import MINIATURE, Workflow
+
+from .conftest import SCRIPT, slurm
+
+COMPUTING = {"immunize", "spectrum", "attack"}
+
+
+def rule_of(record):
+    return record["Comment"].removeprefix("rule_").split("_wildcards")[0]
+
+
+@pytest.fixture(scope="session")
+def local(tmp_path_factory) -> dict[str, bytes]:
+    """Results of the miniature study, run without SLURM."""
+    workflow = Workflow(tmp_path_factory.mktemp("local"))
+    run = workflow.run()
+    assert run.code == 0, run.output
+    return workflow.results()
+
+
+def test_a_study_through_slurm_has_every_job_in_its_partition_with_its_gpu(cluster, local):
+    run = cluster.submit()
+    assert run.code == 0, run.output
+    jobs = cluster.jobs()
+    rules = [rule_of(record) for record in jobs]
+    assert {rule: rules.count(rule) for rule in rules} == {
+        "prepare": 3, "immunize": 4, "spectrum": 1, "attack": 3,
+    }  # fmt: skip
+    for record in jobs:
+        computing = rule_of(record) in COMPUTING
+        assert record["JobState"] == "COMPLETED", record
+        assert record["Partition"] == ("gpu" if computing else "cpu"), record
+        # Asked for by Snakemake, granted by SLURM.
+        assert record.get("TresPerJob") == ("gres:gpu:1" if computing else None), record
+        assert record["JobName"].startswith("immunization")
+    logs = cluster.folder / "logs" / "slurm"
+    assert len(list(logs.rglob("*.log"))) == len(jobs)
+    assert (cluster.folder / "logs/mini/immunize/alg1.log").is_file()
+    assert cluster.results() == local
+    assert "Nothing to be done" in cluster.submit().output
+
+
+def test_with_two_forced_failures_the_results_are_the_same(cluster, local):
+    """One job is cancelled, and the process of another is killed: both are tried again."""
+    process = cluster.start()
+    slurm("scancel", cluster.wait_for("prepare"))
+    cluster.wait_for("immunize")
+    os.kill(cluster.wait_for_stage("immunization.immunize"), signal.SIGKILL)
+    code = process.wait(timeout=400)
+    output = (cluster.folder / "out.txt").read_text()
+    assert code == 0, output
+    states = [record["JobState"] for record in cluster.jobs()]
+    assert states.count("CANCELLED") == 1
+    assert states.count("FAILED") == 1
+    assert cluster.results() == local
+
+
+@pytest.mark.slow
+def test_jobs_of_a_killed_snakemake_are_waited_for_and_their_results_used(cluster, local):
+    process = cluster.start()
+    cluster.wait_for("immunize")
+    process.kill()
+    process.wait()
+    run = cluster.submit()
+    assert run.code == 0, run.output
+    assert "waiting for SLURM jobs of the earlier run" in run.output
+    rules = [record["Comment"] for record in cluster.jobs()]
+    assert len(rules) == len(set(rules)), "a job was submitted twice"
+    assert cluster.results() == local
+
+
+def long_study(cluster):
+    """The miniature with one method that takes about a minute and a half, in batches of a pair."""
+    config = copy.deepcopy(MINIATURE)
+    config["methods"]["alg1"] = {"profile": "paper", "steps": 1500}
+    cluster.configure(config)
+    module = cluster.folder / "src" / "immunization" / "batches.py"
+    module.write_text(module.read_text().replace("HOST_BYTES = 2 * 2**30", "HOST_BYTES = 1"))
+
+
+@pytest.fixture(scope="session")
+def long_local(tmp_path_factory) -> dict[str, bytes]:
+    workflow = Workflow(tmp_path_factory.mktemp("long"))
+    long_study(workflow)
+    run = workflow.run()
+    assert run.code == 0, run.output
+    return workflow.results()
+
+
+@pytest.mark.slow
+def test_a_pre_empted_job_is_saved_requeued_and_goes_on(cluster, long_local):
+    long_study(cluster)
+    process = cluster.start()
+    number = cluster.wait_for("immunize_wildcards_alg1")
+    log = cluster.folder / "logs/mini/immunize/alg1.log"
+    end = time.monotonic() + 60
+    while time.monotonic() < end and (not log.is_file() or "piece 2 " not in log.read_text()):
+        time.sleep(0.2)
+    urgent = slurm(
+        "sbatch", "--parsable", "-p", "urgent", "--gpus=2", "-c", "8", "-o", "/dev/null",
+        "--wrap", "sleep 5",
+    ).strip()  # fmt: skip
+    kept = cluster.folder / "results/mini/progress/immunize/alg1"
+    end = time.monotonic() + 90
+    while time.monotonic() < end and not list(kept.glob("*.safetensors")):
+        time.sleep(0.2)
+    saved = len(list(kept.glob("*.safetensors")))
+    assert saved >= 2
+    assert process.wait(timeout=400) == 0, (cluster.folder / "out.txt").read_text()
+    record = next(r for r in cluster.jobs() if r["JobId"] == number)
+    assert record["Restarts"] == "1"
+    assert record["JobState"] == "COMPLETED"
+    text = log.read_text()  # of the last run alone
+    assert f"{saved} of them kept" in text, text
+    assert urgent
+    assert cluster.results() == long_local
+
+
+@pytest.mark.slow
+def test_a_job_over_its_time_is_saved_and_goes_on_with_more(cluster, long_local):
+    long_study(cluster)
+    run = cluster.submit("--set-resources", "immunize:runtime=attempt")
+    assert run.code == 0, run.output
+    tried = [r for r in cluster.jobs() if "immunize_wildcards_alg1" in r["Comment"]]
+    assert [r["JobState"] for r in tried] == ["TIMEOUT", "COMPLETED"]
+    assert [r["TimeLimit"] for r in tried] == ["00:01:00", "00:02:00"]
+    text = (cluster.folder / "logs/mini/immunize/alg1.log").read_text()
+    assert int(text.split(" of them kept")[0].split()[-1]) >= 1, text
+    assert cluster.results() == long_local
+
+
+@pytest.mark.slow
+def test_a_job_over_its_memory_is_killed_and_tried_with_more(cluster, local):
+    run = cluster.submit("--set-resources", "spectrum:mem_mb=100*40**(attempt-1)")
+    assert run.code == 0, run.output
+    tried = [r for r in cluster.jobs() if rule_of(r) == "spectrum"]
+    assert [r["JobState"] for r in tried] == ["FAILED", "COMPLETED"]
+    assert [r["MinMemoryNode"] for r in tried] == ["100M", "4000M"]
+    said = "".join(
+        path.read_text() for path in (cluster.folder / "logs/slurm/rule_spectrum").rglob("*.log")
+    )
+    assert "exceeded memory limit" in said
+    assert cluster.results() == local
+
+
+@pytest.mark.slow
+def test_a_node_that_vanishes_gives_its_jobs_back(cluster, local):
+    process = cluster.start()
+    number = cluster.wait_for("immunize")
+    slurm(str(SCRIPT), "crash-node")
+    try:
+        end = time.monotonic() + 60
+        while time.monotonic() < end and "down" not in slurm("sinfo", "-hN", "-o", "%T"):
+            time.sleep(0.5)
+        assert "down" in slurm("sinfo", "-hN", "-o", "%T")
+    finally:
+        slurm(str(SCRIPT), "start-node")
+    assert process.wait(timeout=400) == 0, (cluster.folder / "out.txt").read_text()
+    record = next(r for r in cluster.jobs() if r["JobId"] == number)
+    assert record["Restarts"] == "1"
+    assert record["JobState"] == "COMPLETED"
+    assert cluster.results() == local

@@ -1,0 +1,128 @@
+"""`snakemake --use-conda`, with a real solver on stub packages (see `stand_in.py`)."""
+
+import copy
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.workflow.conftest import MINIATURE, ROOT, Run, Workflow, plain_environment
+
+from . import channel
+
+rattler = pytest.importorskip("rattler")
+
+TINY = copy.deepcopy(MINIATURE) | {"seeds": [0], "figures": {"limit": {}}}
+TINY["datasets"] = {"binary": TINY["datasets"]["binary"]}
+TINY["methods"] = {"identity": {}, "optimum": {}}
+TINY["attacks"] = {"gradient_descent": {}}
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory) -> dict[str, str]:
+    """An environment in which `conda` is the stand-in, with our channel."""
+    channels = tmp_path_factory.mktemp("channels")
+    channel.build(channels / "conda-forge", sys.executable)
+    place = Path(__file__).parent / "bin"
+    return plain_environment() | {
+        "PATH": f"{place}{os.pathsep}{os.environ['PATH']}",
+        "STAND_IN_CHANNELS": str(channels),
+        "STAND_IN_PYTHON": sys.executable,
+    }
+
+
+@pytest.fixture
+def workflow(tmp_path) -> Workflow:
+    found = Workflow(tmp_path / "w")
+    found.configure(TINY)
+    return found
+
+
+def with_conda(workflow, environment, *arguments) -> Run:
+    done = subprocess.run(
+        workflow.command("--use-conda", *arguments), cwd=workflow.folder, env=environment,
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    return Run(done.returncode, done.stdout + done.stderr)
+
+
+def test_every_line_of_every_environment_is_a_strict_spec():
+    for path in sorted((ROOT / "envs").glob("*.yaml")):
+        wanted = yaml.safe_load(path.read_text())
+        assert wanted["channels"] == ["conda-forge"]
+        for line in wanted["dependencies"]:
+            rattler.MatchSpec(line, strict=True)
+
+
+def test_a_study_runs_in_its_environments_with_the_same_results(workflow, environment, tmp_path):
+    plain = Workflow(tmp_path / "plain")
+    plain.configure(TINY)
+    assert plain.run().code == 0
+    run = with_conda(workflow, environment)
+    assert run.code == 0, run.output
+    made = {
+        path.name: path.read_text()
+        for path in (workflow.folder / ".snakemake/conda").glob("*.yaml")
+    }
+    assert sorted(made.values()) == sorted(
+        (ROOT / "envs" / name).read_text() for name in ("torch.yaml", "plotting.yaml")
+    )
+    assert workflow.results() == plain.results()
+
+
+def test_pin_files_are_made_from_the_environments_and_installed_from(workflow, environment):
+    done = subprocess.run(
+        ["bash", "envs/pin.sh"], cwd=workflow.folder, env=environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for path in (workflow.folder / "envs").glob("*.yaml"):
+        pinned = path.with_suffix("").with_suffix(".linux-64.pin.txt").read_text()
+        for line in yaml.safe_load(path.read_text())["dependencies"]:
+            name, version = line.split("=")
+            assert f"/{name}-{version}" in pinned
+    run = with_conda(workflow, environment)
+    assert run.code == 0, run.output
+    # Snakemake only warns of a pin file that does not work, and solves anew.
+    assert "from pin file" not in run.output or "Failed" not in run.output, run.output
+
+
+def test_a_pin_file_that_does_not_work_is_noticed(workflow, environment):
+    pins = workflow.folder / "envs" / "torch.linux-64.pin.txt"
+    pins.write_text("@EXPLICIT\nfile:///nowhere/linux-64/python-3.12.0-stub_0.tar.bz2\n")
+    run = with_conda(workflow, environment, "--conda-create-envs-only")
+    assert "Failed to install conda environment from pin file" in run.output
+
+
+def test_an_environment_that_cannot_be_had_stops_the_study(workflow, environment):
+    path = workflow.folder / "envs" / "torch.yaml"
+    path.write_text(path.read_text().replace("numpy=2.4", "numpy=99"))
+    run = with_conda(workflow, environment)
+    assert run.code != 0
+    assert "CreateCondaEnvironmentException" in run.output
+    assert "No candidates were found for numpy" in run.output
+
+
+def test_pin_files_that_are_there_agree_with_their_environments():
+    for pins in (ROOT / "envs").glob("*.pin.txt"):
+        text = pins.read_text()
+        source = pins.with_name(pins.name.replace(".linux-64.pin.txt", ".yaml"))
+        for line in yaml.safe_load(source.read_text())["dependencies"]:
+            name, version = line.split("=")
+            assert f"/{name}-{version}" in text, f"{pins.name} is older than {source.name}"
+
+
+def test_without_conda_the_pins_are_refused_with_a_word(tmp_path):
+    folder = tmp_path / "envs"
+    shutil.copytree(ROOT / "envs", folder)
+    done = subprocess.run(
+        ["/bin/bash", "pin.sh"], cwd=folder, env={"PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if shutil.which("conda", path="/usr/bin:/bin") is None:
+        assert done.returncode == 1
+        assert "conda is not on PATH" in done.stderr

@@ -1,0 +1,128 @@
+"""A stage that is asked to end saves what is finished, and goes on from there."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from immunization.tasks import save_task_set
+
+from .conftest import defaults, task_set
+
+ROOT = Path(__file__).parents[2]
+PREAMBLE = """
+import immunization.batches as batches
+batches.HOST_BYTES = 1  # every pair is a batch of its own
+import resource, sys
+from immunization import immunize, stage
+"""
+
+
+@pytest.fixture(scope="module")
+def tasks(source, tmp_path_factory):
+    path = tmp_path_factory.mktemp("tasks") / "tasks.safetensors"
+    save_task_set(path, task_set(source, seeds=(0, 1, 2, 3)))
+    return path
+
+
+def start(tasks, out, *, before="", environment=None, steps=60):
+    """The stage immunize, with a batch a pair, whose results it keeps when it is asked to end."""
+    parameters = {"mini": defaults("methods", "alg1", profile="paper", steps=steps)}
+    code = PREAMBLE + before + "stage.run(immunize.main)"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, "--label", "a", "--method", "alg1",
+         "--parameters", json.dumps(parameters), "--tasks", str(tasks), "--device", "cpu",
+         "--out", str(out / "a.safetensors"), "--trajectories", str(out / "a.parquet"),
+         "--progress", str(out / "progress"), "--checkpoint-seconds", "1000"],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **(environment or {})},
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def after_pieces(process, count):
+    """Wait until so many pieces are done."""
+    for _ in range(count):
+        line = process.stderr.readline()
+        assert "piece" in line, line
+
+
+@pytest.fixture(scope="module")
+def whole(tasks, tmp_path_factory):
+    """What an undisturbed run writes."""
+    out = tmp_path_factory.mktemp("whole")
+    process = start(tasks, out)
+    text = process.communicate(timeout=200)[1]
+    assert process.returncode == 0, text
+    assert text.count("piece ") > 10
+    assert not list((out / "progress").glob("*"))
+    return out
+
+
+def go_on(tasks, out, whole):
+    """The same command again ends with the same bytes; how many pieces it took over."""
+    process = start(tasks, out)
+    text = process.communicate(timeout=200)[1]
+    assert process.returncode == 0, text
+    for name in ("a.safetensors", "a.parquet"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+    assert not list((out / "progress").glob("*"))
+    return int(text.split(" of them kept")[0].split()[-1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_finished_batches_are_saved_at_a_signal_and_not_computed_again(
+    tasks, tmp_path, whole, number
+):
+    process = start(tasks, tmp_path)
+    after_pieces(process, 5)
+    process.send_signal(number)
+    text = process.communicate(timeout=30)[1]
+    assert process.returncode == 143, text
+    assert "saving what is finished" in text
+    assert not (tmp_path / "a.safetensors").exists()
+    assert go_on(tasks, tmp_path, whole) >= 5
+
+
+def test_a_stage_ends_with_the_snakemake_that_started_it(tasks, tmp_path, whole):
+    owner = subprocess.Popen(["sleep", "1000"])
+    process = start(tasks, tmp_path, environment={"IMMUNIZATION_OWNER": str(owner.pid)})
+    after_pieces(process, 3)
+    owner.kill()
+    owner.wait()
+    text = process.communicate(timeout=30)[1]
+    assert process.returncode == 143
+    assert "the Snakemake that started this job is gone" in text
+    assert go_on(tasks, tmp_path, whole) >= 3
+
+
+def test_a_slurm_job_that_is_saved_waits_for_slurm_to_end_it(tasks, tmp_path, whole):
+    """Else SLURM would count it as failed, and not put a pre-empted job back into the queue."""
+    process = start(tasks, tmp_path, environment={"SLURM_JOB_ID": "1"})
+    after_pieces(process, 2)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(2)
+    assert process.poll() is None
+    kept = list((tmp_path / "progress").glob("*.safetensors"))
+    assert len(kept) >= 2
+    process.kill()  # what SLURM does after the grace time
+    process.communicate()
+    assert go_on(tasks, tmp_path, whole) >= 2
+
+
+def test_too_little_memory_is_told_with_the_remedy(tasks, tmp_path):
+    limit = (
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, used + 2**20))\n"
+        "import torch\n"
+        "immunize.load_task_set = lambda path: torch.zeros(2**27)\n"
+    )
+    process = start(tasks, tmp_path, before=limit)
+    text = process.communicate(timeout=60)[1]
+    assert process.returncode == 2, text
+    assert "the machine's memory did not suffice" in text
+    assert "--set-resources RULE:mem_mb=N" in text

@@ -1,0 +1,29 @@
+localrules:
+    manifest,
+
+
+# Sums and provenance of every result, tasks and extractors included.
+rule manifest:
+    input:
+        files=MANIFEST_FILES,
+        code=source("manifest.py"),
+    output:
+        sums=f"{RESULTS}/SHA256SUMS",
+        provenance=f"{RESULTS}/provenance.json",
+    log:
+        f"{LOGS}/manifest.log",
+    benchmark:
+        f"{LOGS}/benchmark/manifest.jsonl"
+    conda:
+        "../../envs/plotting.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 500 * attempt,
+        runtime=growing(10),
+    params:
+        folder=RESULTS,
+        files=lambda wildcards, input: compact(list(input.files)),
+        code=fingerprint("immunization.manifest"),
+    shell:
+        '"$PYTHON" -m immunization.manifest --folder {params.folder:q} --files {params.files:q}'
+        " --sums {output.sums:q} --provenance {output.provenance:q} 2> {log:q}"
