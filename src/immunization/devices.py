@@ -122,8 +122,14 @@ def _try(folder: Path, devices: list[Device], count: int, wanted: int | None) ->
         os.close(mutex)
 
 
-def claim() -> list[Device]:
-    """Claim the GPUs that the environment asks for, and let this process see only them.
+def wanted_count() -> int:
+    """GPUs that a job is to take."""
+    return int(os.environ.get(COUNT) or 1)
+
+
+def claim(count: int = 1) -> list[Device]:
+    """Claim some GPUs, or the part of their memory that the environment names, and let this process
+    see only them.
 
     Waits while other jobs hold them. Where `nvidia-smi` sees none, nothing is claimed and torch
     decides.
@@ -134,7 +140,6 @@ def claim() -> list[Device]:
     devices = visible()
     if not devices:
         return []
-    count = int(os.environ.get(COUNT) or 1)
     asked = os.environ.get(MEMORY)
     wanted = int(float(asked) * 2**30) if asked else None
     if count > len(devices):
@@ -152,7 +157,7 @@ def claim() -> list[Device]:
     told = False
     while not (chosen := _try(folder, devices, count, wanted)):
         if not told:
-            stage.LOG.info("waiting for a GPU; other jobs hold all %d (see %s)", count, folder)
+            stage.LOG.info("waiting for a GPU; other jobs hold them (see %s)", folder)
             told = True
         time.sleep(0.2)
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(device.uuid for device in chosen)

@@ -260,7 +260,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     stage.one_thread_each()
-    device = stage.choose_device(options.device)
+    device = stage.choose_device(options.device, shared=True)
     method = load("methods", options.method)
     code = ["immunization.immunize", f"immunization.methods.{options.method}"]
     contents = dict(zip(options.tasks, map(content_of, options.tasks), strict=True))

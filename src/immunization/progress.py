@@ -58,7 +58,7 @@ class Pieces(Generic[Result]):
 
     def __init__(self, folder: Path, keeper: Keeper[Result], base: Any, every: float = 0.0) -> None:
         self.folder, self.keeper, self.base = folder, keeper, base
-        self.every = 0.0 if workers.is_worker() else every
+        self.every = 0.0 if workers.count() > 1 else every
         self._unsaved: dict[Path, Result] = {}
         self._saved = time.monotonic()
 
@@ -96,12 +96,11 @@ class Pieces(Generic[Result]):
             threads: pieces at a time.
 
         Returns:
-            The result of every piece, in order. A worker process ends here.
+            The result of every piece, in order. A worker ends here.
         """
         stems = [self.stem(key) for key in keys]
-        if workers.is_worker():
-            self._serve(stems, work)
-        workers.run_all(sum(not self._there(stem) for stem in stems))
+        if workers.count() > 1:
+            self._share(stems, work)
         kept = 0
 
         def one(number: int) -> Result:
@@ -124,8 +123,8 @@ class Pieces(Generic[Result]):
         self._unsaved.clear()
         return found
 
-    def _serve(self, stems: list[Path], work: Callable[[int], Result]) -> None:
-        """Compute what no other worker does, and end the process."""
+    def _share(self, stems: list[Path], work: Callable[[int], Result]) -> None:
+        """Compute what no other process of the job does."""
         for number, stem in enumerate(stems):
             if self._there(stem):
                 continue
@@ -133,7 +132,9 @@ class Pieces(Generic[Result]):
                 if own and self._kept(stem) is None:
                     self.keeper.write(stem, work(number))
                     stage.LOG.info("piece %d of %d done", number + 1, len(stems))
-        raise SystemExit(0)
+        if workers.is_worker():
+            raise SystemExit(0)
+        workers.finish()
 
     def tidy(self, keys: Sequence[Any] = ()) -> None:
         """Remove all pieces but some, and what a kill left half written."""

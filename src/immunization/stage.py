@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -86,8 +85,13 @@ def map_threads(function: Callable[[Any], Any], items: list[Any], threads: int) 
         return list(pool.map(function, items))
 
 
-def choose_device(wanted: str) -> str:
+def choose_device(wanted: str, *, shared: bool = False) -> str:
     """The torch device for ``auto``, ``cpu`` or ``cuda``; claims a GPU where there is one.
+
+    Args:
+        wanted: one of these.
+        shared: whether the stage works through pieces, and so can take the several GPUs that the
+            config gives a job; it then starts its workers.
 
     Raises:
         UserError: for ``cuda`` on a machine without a usable GPU.
@@ -97,9 +101,9 @@ def choose_device(wanted: str) -> str:
     from immunization import devices, workers
 
     if wanted != "cpu" and not workers.is_worker() and not torch.cuda.is_initialized():
-        found = devices.claim()
+        found = devices.claim(devices.wanted_count() if shared else 1)
         if len(found) > 1:
-            os.environ[workers.DEVICES] = ",".join(device.uuid for device in found)
+            workers.start([device.uuid for device in found])
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     elif wanted == "cuda" and not torch.cuda.is_available():

@@ -1,7 +1,8 @@
-"""Several GPUs for one job: a worker process on each, which share the pieces of the job.
+"""Several GPUs for one job: a process on each, which share the pieces of the job.
 
-A worker is the same command with one GPU visible; it computes pieces that no other has locked,
-keeps them, and ends. The job then finds all pieces there.
+The job itself works on the first GPU. On every other one a worker runs the same command; each
+computes pieces that no other has locked, and keeps them. A worker then ends, and the job takes all
+pieces up (see `immunization.progress`). A worker that dies costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import subprocess
 import sys
 
 from immunization import interrupt, stage
-from immunization.errors import UserError
 
 DEVICES = "IMMUNIZATION_DEVICES"
 """Environment variable with the GPUs of a job that has several, separated by commas."""
 WORKER = "IMMUNIZATION_WORKER"
 """Environment variable that tells a worker its number."""
+
+_running: list[subprocess.Popen[bytes]] = []
 
 
 def is_worker() -> bool:
@@ -26,48 +28,33 @@ def is_worker() -> bool:
 
 def count() -> int:
     """GPUs of this job, 1 where it has none."""
-    return max(1, len(_devices()))
+    return max(1, len([device for device in os.environ.get(DEVICES, "").split(",") if device]))
 
 
-def _devices() -> list[str]:
-    return [device for device in os.environ.get(DEVICES, "").split(",") if device]
-
-
-def run_all(pieces: int) -> None:
-    """Let workers compute pieces, where the job has several GPUs.
+def start(devices: list[str]) -> None:
+    """Start a worker on each GPU but the first, which this process keeps.
 
     Args:
-        pieces: how many there are to do; with fewer than two there is nothing to share.
-
-    Raises:
-        UserError: when a worker fails; its own message stands above.
+        devices: names of the GPUs for CUDA.
     """
-    devices = _devices()
-    if len(devices) < 2 or pieces < 2:
-        return
-    running = [
-        subprocess.Popen(
-            [sys.executable, *sys.orig_argv[1:]],
-            env=os.environ
-            | {
-                WORKER: str(number),
-                "CUDA_VISIBLE_DEVICES": device,
-                interrupt.OWNER: str(os.getpid()),
-            },
-        )
-        for number, device in enumerate(devices[:pieces])
-    ]
+    os.environ[DEVICES] = ",".join(devices)
+    os.environ["CUDA_VISIBLE_DEVICES"] = devices[0]
+    for number, device in enumerate(devices[1:], 1):
+        own = {
+            WORKER: str(number),
+            "CUDA_VISIBLE_DEVICES": device,
+            interrupt.OWNER: str(os.getpid()),
+        }
+        command = [sys.executable, *sys.orig_argv[1:]]
+        _running.append(subprocess.Popen(command, env=os.environ | own))
 
-    def stop() -> None:
-        for process in running:
-            process.terminate()
 
-    with interrupt.saving(stop):
-        codes = [process.wait() for process in running]
-    if any(codes):
-        raise UserError(
-            f"a worker failed on GPU {devices[next(i for i, c in enumerate(codes) if c)]}; its "
-            "message stands above. Finished pieces are kept: run the same command again, or set "
-            "`gpus: 1`."
-        )
-    stage.LOG.info("%d workers done", len(running))
+def finish() -> None:
+    """Wait for the workers of this process."""
+    for process in _running:
+        code = process.wait()
+        if code:
+            stage.LOG.info("a worker failed (exit code %d); its pieces are computed here", code)
+    if _running:
+        stage.LOG.info("%d workers done", len(_running))
+    _running.clear()

@@ -1,6 +1,14 @@
 """On a CUDA device methods and attackers give what they give on the CPU."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -18,6 +26,7 @@ from immunization.attacks._data_objective import GramObjective, likelihood, refe
 from immunization.attacks._objective import Plan
 from immunization.attacks._quadratic import Quadratic
 from immunization.datasets._labelled import Labelled
+from immunization.files import read_table, read_tensors
 from immunization.methods import alg1
 
 from .conftest import defaults, task_set
@@ -139,3 +148,81 @@ def test_probable_losses(name, loss):
     torch.testing.assert_close(
         there.gaps.cpu()[~reached], here.gaps[~reached], rtol=1e-5, atol=1e-7
     )
+
+
+def run_stage(arguments, **environment):
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src"), **environment},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """All pairs of digits, three seeds."""
+    path = tmp_path_factory.mktemp("digits") / "digits.safetensors"
+    parameters = defaults("datasets", "digits", task="one_vs_rest", pairs="all")
+    run_stage(
+        ["immunization.prepare", "--name", "digits", "--source", "digits",
+         "--parameters", json.dumps(parameters), "--seeds", "[0, 1, 2]", "--out", str(path)]
+    )  # fmt: skip
+    return path
+
+
+def immunize_digits(tasks, out, **environment):
+    parameters = {"digits": defaults("methods", "alg1", profile="paper", steps=20)}
+    told = run_stage(
+        ["immunization.immunize", "--label", "a", "--method", "alg1",
+         "--parameters", json.dumps(parameters), "--tasks", str(tasks), "--device", "cuda",
+         "--out", str(out / "a.safetensors"), "--trajectories", str(out / "a.parquet"),
+         "--progress", str(out / "progress")],
+        **environment,
+    )  # fmt: skip
+    return told, (out / "a.safetensors"), read_table(out / "a.parquet")
+
+
+def test_a_job_on_two_gpus_shares_its_pieces(digits, tmp_path):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two CUDA devices")
+    told, two, rows = immunize_digits(digits, tmp_path / "two", IMMUNIZATION_GPUS="2")
+    assert "1 workers done" in told
+    _, one, expected = immunize_digits(digits, tmp_path / "one")
+    pd.testing.assert_frame_equal(rows, expected, rtol=1e-6)
+    for name, theta in read_tensors(two)[0].items():
+        torch.testing.assert_close(theta, read_tensors(one)[0][name], rtol=1e-6, atol=1e-9)
+
+
+def test_a_study_larger_than_the_memory_it_claims_splits_its_batches(digits, tmp_path):
+    _, whole, expected = immunize_digits(digits, tmp_path / "whole")
+    told, tight, rows = immunize_digits(
+        digits, tmp_path / "tight", IMMUNIZATION_GPU_MEMORY_GB="0.06"
+    )
+    assert int(told.split(" pieces, ")[0].split()[-1]) > 1 or "going on with" in told, told
+    pd.testing.assert_frame_equal(rows, expected, rtol=1e-6)
+    for name, theta in read_tensors(tight)[0].items():
+        torch.testing.assert_close(theta, read_tensors(whole)[0][name], rtol=1e-6, atol=1e-9)
+
+
+def test_a_job_that_is_killed_on_a_gpu_goes_on(digits, tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    parameters = {"digits": defaults("methods", "alg1", profile="paper", steps=20)}
+    command = [
+        sys.executable, "-c",
+        "import immunization.batches as b; b.ENOUGH = 1e5\n"
+        "from immunization import immunize, stage; stage.run(immunize.main)",
+        "--label", "a", "--method", "alg1", "--parameters", json.dumps(parameters),
+        "--tasks", str(digits), "--device", "cuda", "--out", str(tmp_path / "a.safetensors"),
+        "--trajectories", str(tmp_path / "a.parquet"), "--progress", str(tmp_path / "progress"),
+    ]  # fmt: skip
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    lines = [process.stderr.readline() for _ in range(3)]
+    assert all("piece" in line for line in lines), lines
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert int(again.stderr.split(" of them kept")[0].split()[-1]) >= 3

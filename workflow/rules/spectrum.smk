@@ -16,7 +16,7 @@ rule spectrum:
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=growing(240),
-        gpu=GPU,
+        gpu=min(GPU, 1),
     params:
         parameters=compact(STUDY["spectrum"]),
         code=fingerprint("immunization.spectrum"),

@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 
-from immunization import stage
+from immunization import stage, workers
 from immunization.files import write_table, write_tensors
 from immunization.networks.activations import Activations
 from immunization.networks.backbones._backbone import Tail
@@ -23,10 +23,25 @@ from immunization.networks.methods._problem import Problem
 from immunization.networks.released import Pretrained, read_pretrained, release
 from immunization.networks.store import ImageSet
 from immunization.networks.training import Checkpoint, clear, prepare_device
+from immunization.progress import locked
 from immunization.provenance import essence, provenance
 from immunization.registry import load
 from immunization.seals import content_of
 from immunization.seeding import seed_of
+
+
+class Subject(NamedTuple):
+    """What a method immunizes at a time.
+
+    Attributes:
+        path: of the pre-trained network.
+        harmful: label of D_H.
+        seed: of the method.
+    """
+
+    path: str
+    harmful: str
+    seed: int
 
 
 def immunized(
@@ -66,66 +81,102 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", required=True, help="folder for NETWORK.D_H.safetensors, .parquet")
     options = parser.parse_args(arguments)
-    device = stage.choose_device(options.device)
+    device = stage.choose_device(options.device, shared=True)
     prepare_device(device, options.threads, deterministic=options.deterministic)
     method = load("networks/methods", options.method)
     paths = {Path(path).stem: path for path in options.images}
     used = {name: ImageSet(paths[name], device) for name in (options.primary, *options.harmful)}
     code = ["immunization.networks.immunize", f"immunization.networks.methods.{options.method}"]
-    for path in options.pretrained:
-        pretrained = read_pretrained(path, device)
+    todo = [
+        Subject(path, name, seed)
+        for path in options.pretrained
+        for name in options.harmful
+        for seed in options.seeds
+    ]
+    records = {}
+    current: tuple[str, Pretrained, Activations] | None = None
+    opposite: tuple[str, str, Activations] | None = None
+
+    def finished(subject: Subject) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """What is kept of a subject; else computed, unless another process of the job does so."""
+        nonlocal current, opposite
+        if current is None or current[0] != subject.path:
+            pretrained = read_pretrained(subject.path, device)
+            first = used[options.primary]
+            primary = Activations(pretrained.backbone, first.train, first.size)
+            current = subject.path, pretrained, primary
+        pretrained, primary = current[1:]
         parameters = options.parameters[pretrained.name]
         record = provenance(code, {"method": options.method, **parameters}, device)
-        first = used[options.primary]
-        primary = Activations(pretrained.backbone, first.train, first.size)
+        records[subject.path] = (pretrained.name, record)
+        place = f"{options.label}.{pretrained.name}.{subject.harmful}.{subject.seed}"
+        key = [
+            essence(record), device, options.deterministic, subject.seed, content_of(subject.path),
+            [content_of(paths[n]) for n in (options.primary, subject.harmful)],
+        ]  # fmt: skip
+        done = Checkpoint(options.progress / f"{place}.done.safetensors", key)
+        with locked(options.progress / f"{place}.lock") as own:
+            kept = done.read("cpu")
+            if kept is not None or not own:
+                return kept
+            unfinished = Checkpoint(
+                options.progress / f"{place}.safetensors", key, options.checkpoint_seconds
+            )
+            if opposite is None or opposite[:2] != subject[:2]:
+                harmful = Activations(
+                    pretrained.backbone, used[subject.harmful].train, used[options.primary].size
+                )
+                opposite = (*subject[:2], harmful)
+            tensors, rows = immunized(
+                pretrained, primary, opposite[2], method, parameters,
+                (pretrained.name, subject.harmful, subject.seed), unfinished,
+            )  # fmt: skip
+            done.write(tensors, {"rows": rows})
+            unfinished.remove()
+        stage.LOG.info(
+            "%s: %s against %s, seed %d",
+            options.label, pretrained.name, subject.harmful, subject.seed,
+        )  # fmt: skip
+        return tensors, {"rows": rows}
+
+    if workers.count() > 1:
+        for subject in todo:
+            finished(subject)
+        if workers.is_worker():
+            return
+        workers.finish()
+    for path in options.pretrained:
         for name in options.harmful:
-            harmful = Activations(pretrained.backbone, used[name].train, first.size)
             tensors: dict[str, torch.Tensor] = {}
             frames = []
             for seed in options.seeds:
-                place = f"{options.label}.{pretrained.name}.{name}.{seed}"
-                key = [
-                    essence(record), device, options.deterministic, seed, content_of(path),
-                    [content_of(paths[n]) for n in (options.primary, name)],
-                ]  # fmt: skip
-                done = Checkpoint(options.progress / f"{place}.done.safetensors", key)
-                kept = done.read("cpu")
-                if kept is None:
-                    unfinished = Checkpoint(
-                        options.progress / f"{place}.safetensors", key, options.checkpoint_seconds
-                    )
-                    own, rows = immunized(
-                        pretrained, primary, harmful, method, parameters,
-                        (pretrained.name, name, seed), unfinished,
-                    )  # fmt: skip
-                    done.write(own, {"rows": rows})
-                    unfinished.remove()
-                else:
-                    own, rows = kept[0], kept[1]["rows"]
-                stage.LOG.info(
-                    "%s: %s against %s, seed %d", options.label, pretrained.name, name, seed
-                )
+                found = finished(Subject(path, name, seed))
+                assert found is not None  # no other process is left
+                own, rows = found[0], found[1]["rows"]
                 tensors |= {f"seed{seed}.{n}": v for n, v in own.items()}
                 # A checkpoint sorts keys: columns should not tell whether a job was killed.
                 names = sorted({n for row in rows for n in row} - {"step"})
                 frames.append(
                     pd.DataFrame(rows or [{"step": 0}], columns=["step", *names]).assign(
-                        method=options.label, network=pretrained.name, harmful=name, seed=seed
+                        method=options.label, network=records[path][0], harmful=name, seed=seed
                     )
                 )
-            base = Path(options.out) / f"{pretrained.name}.{name}"
+            network, record = records[path]
+            base = Path(options.out) / f"{network}.{name}"
             write_tensors(
                 f"{base}.safetensors",
                 tensors,
                 {
                     "method": options.label,
-                    "network": pretrained.name,
+                    "network": network,
                     "harmful": name,
                     "seeds": options.seeds,
                     "provenance": record,
                 },
             )
-            write_table(f"{base}.parquet", pd.concat(frames, ignore_index=True))
+            table = pd.concat(frames, ignore_index=True)
+            table.attrs["provenance"] = record
+            write_table(f"{base}.parquet", table)
     clear(options.progress)
 
 

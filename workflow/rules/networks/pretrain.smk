@@ -18,7 +18,7 @@ rule pretrain:
     resources:
         mem_mb=lambda wildcards, attempt: 12000 * attempt,
         runtime=growing(240),
-        gpu=GPU,
+        gpu=min(GPU, 1),
     params:
         use=lambda wildcards: STUDY["networks"][wildcards.network]["use"],
         parameters=lambda wildcards: compact(STUDY["networks"][wildcards.network]["parameters"]),

@@ -1,0 +1,111 @@
+"""Claims of GPUs by real processes that start together; `nvidia-smi` alone is replaced."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from immunization import devices
+from immunization.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+CLAIM = """
+import os, sys, time
+from immunization import devices, stage
+chosen = devices.claim(int(sys.argv[1]))
+began = time.time()
+print(os.environ["CUDA_VISIBLE_DEVICES"], began, flush=True)
+time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """Two GPUs of 1,000 MiB, and a ledger of their own."""
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "nvidia-smi"
+    script.write_text("#!/bin/sh\nprintf '0, GPU-a, 1000\\n1, GPU-b, 1000\\n'\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv(devices.LEDGER, str(tmp_path / "ledger"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return tmp_path
+
+
+def claimer(count=1, seconds=0.5, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-c", CLAIM, str(count), str(seconds)],
+        env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def spans(processes, seconds):
+    """(GPU, from, to) of each claim."""
+    found = []
+    for process in processes:
+        out, told = process.communicate(timeout=60)
+        assert process.returncode == 0, told
+        names, began = out.split()
+        found += [(name, float(began), float(began) + seconds) for name in names.split(",")]
+    return found
+
+
+def most_at_once(found, name):
+    own = [span for span in found if span[0] == name]
+    return max(sum(a <= moment < b for _, a, b in own) for _, moment, _ in own)
+
+
+def test_jobs_that_start_together_never_hold_the_same_gpu(machine):
+    found = spans([claimer() for _ in range(8)], 0.5)
+    assert {name for name, _, _ in found} == {"GPU-a", "GPU-b"}
+    assert most_at_once(found, "GPU-a") == most_at_once(found, "GPU-b") == 1
+
+
+def test_jobs_that_declare_their_memory_share_a_gpu_up_to_what_it_has(machine):
+    given = {devices.MEMORY: str(400 / 1024)}  # two fit into 1,000 MiB, three do not
+    found = spans([claimer(seconds=2, **given) for _ in range(6)], 2)
+    assert max(most_at_once(found, name) for name in ("GPU-a", "GPU-b")) == 2
+
+
+def test_jobs_that_take_both_gpus_do_not_wait_for_each_other_for_ever(machine):
+    found = spans([claimer(count=2) for _ in range(4)], 0.5)
+    assert len(found) == 8
+    assert most_at_once(found, "GPU-a") == 1
+
+
+def test_the_gpus_of_a_killed_job_are_free(machine):
+    holder = claimer(count=2, seconds=100)
+    assert holder.stdout.readline()
+    holder.kill()
+    holder.communicate()
+    started = time.monotonic()
+    assert len(spans([claimer(count=2, seconds=0)], 0)) == 2
+    assert time.monotonic() - started < 20
+
+
+def test_only_gpus_that_the_environment_allows_are_taken(machine, monkeypatch):
+    for allowed in ("1", "GPU-b"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", allowed)
+        assert [device.uuid for device in devices.visible()] == ["GPU-b"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert devices.visible() == []
+    assert devices.claim() == []
+
+
+def test_what_the_machine_can_never_give_is_refused(machine, monkeypatch):
+    with pytest.raises(UserError, match=r"'gpus': a job is to take 3 GPUs, and 2 can be seen"):
+        devices.claim(3)
+    monkeypatch.setenv(devices.MEMORY, "80")
+    with pytest.raises(UserError, match=r"'gpu_memory_gb': 80 GiB is more than the largest"):
+        devices.claim()
+
+
+def test_places_for_local_jobs(machine):
+    two = devices.visible()
+    assert devices.places(two, None) == 2
+    assert devices.places(two, 400 / 1024) == 4
+    assert devices.places([], None) == 0
