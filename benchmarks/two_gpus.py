@@ -25,28 +25,46 @@ from typing import Any
 from timing import record
 
 from immunization import devices
-from immunization.config import resolve
+from immunization.registry import components
 
-SWEEP = {"eta": [0.002, 0.005, 0.01, 0.02], "balance": [1, 3]}
+ETAS, BALANCES = (0.002, 0.005, 0.01, 0.02), (1, 3)
+
+
+def defaults(kind: str, name: str, **given: Any) -> dict[str, Any]:
+    """Parameters of a component, complete."""
+    known = components(kind)[name].parameters
+    return {key: rule["default"] for key, rule in known.items() if "default" in rule} | given
 
 
 def study(seeds: int, sweep: bool) -> dict[str, Any]:
     """A study of MNIST: a sweep over Algorithm 1, or one method."""
-    alg1: dict[str, Any] = {"use": "alg1", "profile": "corrected", "steps": 200}
-    return resolve(
-        {
-            "study": "two_gpus",
-            "seeds": list(range(seeds)),
-            "datasets": {"mnist": {"task": "digit", "pixels": "normalised"}},
-            "methods": {"identity": {}, "alg1": alg1 | ({"sweep": SWEEP} if sweep else {})},
-            "attacks": {
-                "gradient_descent": {}, "nesterov": {}, "conjugate_gradients": {}, "lbfgs": {},
-                "line_search": {"use": "gradient_descent", "step": "line_search"},
-                "heavy_ball": {},
-            },
-            "attack": {"budget": 20000},
+    alg1 = {"profile": "corrected", "steps": 200}
+    members = [{"eta": eta, "balance": w} for eta in ETAS for w in BALANCES] if sweep else [{}]
+    return {
+        "seeds": list(range(seeds)),
+        "data": defaults("datasets", "mnist", task="digit", pixels="normalised"),
+        "methods": {
+            f"alg1_{number}": ("alg1", defaults("methods", "alg1", **alg1, **member))
+            for number, member in enumerate(members)
         }
-    )  # fmt: skip
+        | {"identity": ("identity", defaults("methods", "identity"))},
+        "attacks": {
+            label: {"use": use, "parameters": defaults("attacks", use, **given)}
+            for label, use, given in (
+                ("gradient_descent", "gradient_descent", {}),
+                ("line_search", "gradient_descent", {"step": "line_search"}),
+                ("heavy_ball", "heavy_ball", {}),
+                ("nesterov", "nesterov", {}),
+                ("conjugate_gradients", "conjugate_gradients", {}),
+                ("lbfgs", "lbfgs", {}),
+            )
+        },
+        "attack": {
+            "budget": 20000, "budget_likelihood": 1000, "threshold": 1e-3, "curve_steps": 1000,
+            "benign": None, "goal_ridge": 1e-3, "sample": None, "third_tasks": 2,
+            "nonlinear_rows": 2000,
+        },
+    }  # fmt: skip
 
 
 class Stages:
@@ -84,21 +102,20 @@ class Stages:
     def prepare(self, mirror: str) -> str:
         """The tasks."""
         out = self.folder / "mnist.safetensors"
-        entry = self.config["datasets"]["mnist"]
         self.run(
             "prepare", "--name", "mnist", "--source", "mnist", "--mirror", mirror,
-            "--parameters", json.dumps(entry["parameters"]),
+            "--parameters", json.dumps(self.config["data"]),
             "--seeds", json.dumps(self.config["seeds"]), "--threads", "8", "--out", str(out),
         )  # fmt: skip
         return str(out)
 
     def immunize(self, label: str, tasks: str) -> str:
         """θ of one method."""
-        entry = self.config["methods"][label]
+        use, parameters = self.config["methods"][label]
         out = self.folder / f"{label}.safetensors"
         self.run(
-            "immunize", "--label", label, "--method", entry["use"],
-            "--parameters", json.dumps(entry["parameters"]), "--tasks", tasks, "--out", str(out),
+            "immunize", "--label", label, "--method", use,
+            "--parameters", json.dumps({"mnist": parameters}), "--tasks", tasks, "--out", str(out),
             "--trajectories", str(out.with_suffix(".parquet")), "--device", "cuda",
             "--progress", str(self.folder / "progress" / label),
         )  # fmt: skip
@@ -106,10 +123,9 @@ class Stages:
 
     def attack(self, thetas: list[str], tasks: str) -> None:
         """The simulated attackers on all methods."""
-        settings = {k: v for k, v in self.config["attack"].items() if k != "flops_per_second"}
         self.run(
             "attack", "--engine", "simulated", "--attackers", json.dumps(self.config["attacks"]),
-            "--settings", json.dumps(settings), "--tasks", tasks, "--thetas", *thetas,
+            "--settings", json.dumps(self.config["attack"]), "--tasks", tasks, "--thetas", *thetas,
             "--device", "cuda", "--progress", str(self.folder / "progress" / "attack"),
             "--steps", str(self.folder / "steps.parquet"),
             "--curves", str(self.folder / "curves.parquet"),
@@ -174,7 +190,7 @@ def job(options: argparse.Namespace, names: list[str]) -> dict[str, Any]:
         thetas: list[str] = []
 
         def protect(stages: Stages = stages, thetas: list[str] = thetas) -> None:
-            thetas.append(stages.immunize("alg1", tasks))
+            thetas.append(stages.immunize("alg1_0", tasks))
 
         immunize[gpus] = timed(protect)
         thetas.append(stages.immunize("identity", tasks))

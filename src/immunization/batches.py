@@ -16,6 +16,8 @@ Member = tuple[int, int]
 Result = TypeVar("Result")
 COPIES = 30
 """Matrices of D×D in float64 that a method holds for each pair: 14 to 20 were measured."""
+WORKSPACES = 2**28
+"""Bytes that products on several streams at once take, whatever the batch: 32 MiB each."""
 SHARE = 0.7
 """Of a GPU's memory that a batch may take."""
 ENOUGH = 6e7
@@ -45,7 +47,7 @@ def split(
         for member in members:
             groups.setdefault(member[0], []).append(member)
         return [part for group in groups.values() for part in _evenly(group, most)]
-    fits = int(SHARE * own_memory(device) / each)
+    fits = int((SHARE * own_memory(device) - WORKSPACES) / each)
     most = max(1, min(fits, int(ENOUGH / dimension**2), -(-len(members) // devices)))
     pairs = len({pair for _, pair in members})
     if most > pairs:  # whole seeds

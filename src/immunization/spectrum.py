@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from immunization import stage
+from immunization.batches import split
 from immunization.evaluate import (
     Limit,
     RoleReport,
@@ -80,10 +81,11 @@ def evaluate(
     options = {"ridge": ridge, "label_share": parameters["label_share"], "singular": singular}
     primary = report_role(problem.primary, theta, **options).host()
     harmful = report_role(problem.harmful, theta, **options).host()
+    pairs = [pair for _, pair in problem.members]
     names = {
-        "pair": range(problem.size),
-        "primary": [p for p, _ in problem.source.pair_names],
-        "harmful": [h for _, h in problem.source.pair_names],
+        "pair": pairs,
+        "primary": [problem.source.pair_names[pair][0] for pair in pairs],
+        "harmful": [problem.source.pair_names[pair][1] for pair in pairs],
     }
 
     spectra = []
@@ -194,9 +196,28 @@ def main(arguments: list[str] | None = None) -> None:
         for name, task_set in task_sets.items()
         for seed in task_set.seeds
     }
+
+    def parts_of(name: str) -> list[list[int]]:
+        """Pairs that go together: on a CPU all, on a GPU as many as its memory takes."""
+        task_set = task_sets[name]
+        pairs = list(range(len(task_set.pair_names)))
+        if device == "cpu":
+            return [pairs]
+        members = [(task_set.seeds[0], pair) for pair in pairs]
+        parts = split(members, task_set.inputs.shape[1], device)
+        return [[pair for _, pair in part] for part in parts]
+
     starts = list(dict.fromkeys(owners.values()))
+    cut = {name: parts_of(name) for name in task_sets}
     problems = stage.map_threads(
-        lambda key: reference(task_sets[key[0]].problem(key[1]), options.parameters, device),
+        lambda key: [
+            reference(
+                task_sets[key[0]].batch([(key[1], pair) for pair in pairs]),
+                options.parameters,
+                device,
+            )
+            for pairs in cut[key[0]]
+        ],
         starts,
         threads,
     )
@@ -207,14 +228,19 @@ def main(arguments: list[str] | None = None) -> None:
         found = []
         for owner, seeds in file.sharing().items():
             keys = {"dataset": file.dataset, "method": file.label, "seed": owner}
-            parts = evaluate(
-                before[owners[file.dataset, owner]],
-                file.theta(owner, device),
-                keys | {"code": file.code},
-                options.parameters,
-                device,
-                singular=file.singular,
-            )
+            several = cut[file.dataset]
+            evaluated = [
+                evaluate(
+                    own,
+                    file.theta(owner, device, pairs if len(several) > 1 else None),
+                    keys | {"code": file.code},
+                    options.parameters,
+                    device,
+                    singular=file.singular,
+                )
+                for own, pairs in zip(before[owners[file.dataset, owner]], several, strict=True)
+            ]
+            parts = [pd.concat(frames) for frames in zip(*evaluated, strict=True)]
             found += [tuple(part.assign(seed=seed) for part in parts) for seed in seeds]
         return found
 

@@ -81,7 +81,7 @@ def test_jobs_of_a_killed_snakemake_are_waited_for_and_their_results_used(cluste
 def long_study(cluster):
     """The miniature with one method that takes about a minute and a half, in batches of a pair."""
     config = copy.deepcopy(MINIATURE)
-    config["methods"]["alg1"] = {"profile": "paper", "steps": 1500}
+    config["methods"]["alg1"] = {"profile": "paper", "steps": 6000}
     cluster.configure(config)
     module = cluster.folder / "src" / "immunization" / "batches.py"
     module.write_text(module.read_text().replace("HOST_BYTES = 2 * 2**30", "HOST_BYTES = 1"))

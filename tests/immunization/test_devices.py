@@ -24,10 +24,10 @@ time.sleep(float(sys.argv[2]))
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """Two GPUs of 1,000 MiB, and a ledger of their own."""
+    """Two GPUs of 10,000 MiB, and a ledger of their own."""
     (tmp_path / "bin").mkdir()
     script = tmp_path / "bin" / "nvidia-smi"
-    script.write_text("#!/bin/sh\nprintf '0, GPU-a, 1000\\n1, GPU-b, 1000\\n'\n")
+    script.write_text("#!/bin/sh\nprintf '0, GPU-a, 10000\\n1, GPU-b, 10000\\n'\n")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv(devices.LEDGER, str(tmp_path / "ledger"))
@@ -66,7 +66,7 @@ def test_jobs_that_start_together_never_hold_the_same_gpu(machine):
 
 
 def test_jobs_that_declare_their_memory_share_a_gpu_up_to_what_it_has(machine):
-    given = {devices.MEMORY: str(400 / 1024)}  # two fit into 1,000 MiB, three do not
+    given = {devices.MEMORY: "2.5"}  # with 2 GiB for CUDA two fit into 10,000 MiB, and three do not
     found = spans([claimer(seconds=2, **given) for _ in range(6)], 2)
     assert max(most_at_once(found, name) for name in ("GPU-a", "GPU-b")) == 2
 
@@ -100,12 +100,12 @@ def test_what_the_machine_can_never_give_is_refused(machine, monkeypatch):
     with pytest.raises(UserError, match=r"'gpus': a job is to take 3 GPUs, and 2 can be seen"):
         devices.claim(3)
     monkeypatch.setenv(devices.MEMORY, "80")
-    with pytest.raises(UserError, match=r"'gpu_memory_gb': 80 GiB is more than the largest"):
+    with pytest.raises(UserError, match="80 GiB, and 2 GiB for CUDA itself, are more"):
         devices.claim()
 
 
 def test_places_for_local_jobs(machine):
     two = devices.visible()
     assert devices.places(two, None) == 2
-    assert devices.places(two, 400 / 1024) == 4
+    assert devices.places(two, 2.5) == 4
     assert devices.places([], None) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from immunization import stage
 from immunization.attacks._objective import Attack, Plan
+from immunization.errors import UserError
 from immunization.extractors import Extractors
 from immunization.seeding import seeded
 from immunization.statistics import TaskBatch, collect, stack_statistics, task_statistics
@@ -194,6 +197,58 @@ def record_steps(last: int, count: int = 25) -> list[int]:
     """0 and about ``count`` whole numbers up to ``last``, evenly spaced on a logarithmic axis."""
     spaced = torch.logspace(0, torch.tensor(float(last)).log10().item(), count, dtype=torch.float64)
     return sorted({0, *spaced.round().to(torch.int64).tolist()})
+
+
+def within_memory(
+    run: Callable[[list[Target], list[Attacker]], Frames],
+    targets: list[Target],
+    attackers: list[Attacker],
+) -> Frames:
+    """Run attackers on some targets, in halves where the GPU runs out of memory.
+
+    Args:
+        run: an engine's, of targets and attackers.
+        targets: a piece.
+        attackers: of the piece.
+
+    Raises:
+        UserError: when a single problem does not fit.
+    """
+    try:
+        return run(targets, attackers)
+    except torch.cuda.OutOfMemoryError as error:
+        short = str(error).split("\n")[0]
+    # Outside of the handler: the traceback would hold the failed attempt in memory.
+    gc.collect()
+    torch.cuda.empty_cache()
+    halves = halved(targets)
+    if halves is None:
+        raise UserError(
+            f"the GPU has not enough memory for a single problem ({short}). Free it from other "
+            "programs, or set `device: cpu`."
+        )
+    stage.LOG.info("out of GPU memory; going on with half of the problems at a time")
+    parts = [within_memory(run, half, attackers) for half in halves]
+    steps, curves = (
+        pd.concat([part[place] for part in parts], ignore_index=True) for place in range(2)
+    )
+    return steps, curves
+
+
+def halved(targets: list[Target]) -> tuple[list[Target], list[Target]] | None:
+    """Targets in two halves, a single one by its problems; None for a single problem."""
+    if len(targets) > 1:
+        half = len(targets) // 2
+        return targets[:half], targets[half:]
+    (target,) = targets
+    half = len(target.pairs) // 2
+    if half == 0:
+        return None
+    first, second = (
+        target._replace(pairs=target.pairs[s], tasks=target.tasks[s], third=target.third[s])
+        for s in (slice(half), slice(half, None))
+    )
+    return [first], [second]
 
 
 def pieces(targets: list[Target], most: float) -> list[list[Target]]:

@@ -13,6 +13,7 @@ from immunization.engines._job import (
     Target,
     Unit,
     labels_of,
+    within_memory,
 )
 from immunization.engines._rows import Row, nonlinear_frames, table
 from immunization.evaluate import correct
@@ -34,14 +35,15 @@ def units(job: Job) -> list[Unit]:
                 "rows": job.settings["nonlinear_rows"],
                 "attackers": [[a.label, a.use, a.parameters] for a in attackers],
             },
-            partial(run, job, target, attackers),
+            partial(within_memory, partial(run, job), [target], attackers),
         )
         for target in job.targets("H", job.sample())
     ]
 
 
-def run(job: Job, target: Target, attackers: list[Attacker]) -> Frames:
-    """All of them on one target; of more training rows than ``nonlinear_rows`` a part is drawn."""
+def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
+    """All of them on a single target; of more rows than ``nonlinear_rows`` a part is drawn."""
+    (target,) = targets
     most = job.settings["nonlinear_rows"]
     theta = target.file.theta(target.owner, job.device, target.pairs)
     found: list[Row] = []

@@ -23,6 +23,7 @@ from immunization.engines._job import (
     pieces,
     plan_of,
     random_starts,
+    within_memory,
 )
 from immunization.engines._rows import Row, frames, table
 from immunization.evaluate import correct
@@ -78,7 +79,7 @@ def _units(job: Job, role: str, pairs: list[int], attackers: list[Attacker]) -> 
                 "pairs": pairs,
                 "attackers": [[a.label, a.use, a.parameters] for a in attackers],
             },
-            partial(run, job, group, attackers),
+            partial(within_memory, partial(run, job), group, attackers),
         )
         for group in pieces(job.targets(role, pairs), most)
     ]

@@ -27,6 +27,7 @@ from immunization.engines._job import (
     pieces,
     plan_of,
     random_starts,
+    within_memory,
 )
 from immunization.engines._rows import Row, frames, table
 from immunization.evaluate import correct
@@ -62,7 +63,7 @@ def units(job: Job) -> list[Unit]:
                 "pairs": job.sample(),
                 "attackers": [[a.label, a.use, a.parameters] for a in attackers],
             }
-            found.append(Unit(key, partial(run, job, group, attackers)))
+            found.append(Unit(key, partial(within_memory, partial(run, job), group, attackers)))
     return found
 
 
