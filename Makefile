@@ -1,6 +1,9 @@
 # make results   set up and run the default study
 # make test      set up and run the tests
 # make lint      set up and run the linters and the type checker
+# make verify    check every result against the sums that were taken when it was written
+# make archive   a finished study in one file, STUDY=results/NAME
+# make audit     known faults of the packages
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
@@ -8,10 +11,20 @@ BIN := $(abspath $(VENV))/bin
 ARGS ?=
 
 .DELETE_ON_ERROR:
-.PHONY: results report test lint format clean
+.PHONY: results report verify archive test lint audit format clean
 
 results: $(VENV)/.ready
+	@$(BIN)/python -m immunization.check --snakemake $(ARGS)
 	$(BIN)/snakemake --cores all $(ARGS)
+
+# Every file of every finished study, or of one: make verify STUDY=results/default
+STUDY ?= $(dir $(wildcard results/*/SHA256SUMS))
+verify: $(VENV)/.ready
+	$(BIN)/python -m immunization.verify $(STUDY)
+
+# A finished study in one file, to be regenerated elsewhere: make archive STUDY=results/default
+archive: $(VENV)/.ready
+	$(BIN)/python -m immunization.archive $(STUDY)
 
 # Snakemake's own report of the study, with captions and run times, as one zip.
 report: results
@@ -25,6 +38,13 @@ lint: $(VENV)/.ready-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check --compact-diff Snakefile workflow
 	$(BIN)/mypy
+
+# Known faults of what is installed, from the public advisories; wants the network.
+audit: $(VENV)/.ready
+	test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit \
+		&& $(VENV)/audit/bin/pip install --quiet pip-audit; }
+	$(BIN)/pip freeze --exclude-editable > $(VENV)/audit/frozen.txt
+	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip -r $(VENV)/audit/frozen.txt
 
 format: $(VENV)/.ready-lint
 	$(BIN)/ruff check --fix .

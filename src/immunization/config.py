@@ -25,6 +25,8 @@ from immunization.shapes import LINEAR, Shape, schema, shape_of
 
 LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
+FILES = {"path", "weights"}
+"""Parameters that may name a file of the user's, which is then an input of a rule."""
 ENGINES = ("simulated", "trained", "nonlinear")
 
 
@@ -242,6 +244,12 @@ def _components(kind: str, study: dict[str, Any], dropped: set[str], shape: Shap
         if wrong:
             continue
         _fill(rule, entry)
+        for key in FILES & entry.keys():
+            if isinstance(entry[key], str) and re.search(r"[{}\x00-\x1f]", entry[key]):
+                yield (
+                    f"  {where}.{key}: {entry[key]!r} holds braces or control characters, which "
+                    "Snakemake takes for its own. Rename the file, or link to it."
+                )
         shared = {key: entry.pop(key) for key in rules.shared}
         chosen = entry.pop(choice)
         study[kind][label] = {choice: chosen, "parameters": dict(entry), **shared}

@@ -189,9 +189,10 @@ def rank_correlations(both: pd.DataFrame) -> pd.DataFrame:
     """
     place = ["dataset", "attack"]
     varied = both.groupby(place)["slowdown"].transform("nunique") > 1
-    both = both[varied].assign(censored=both["censored"].astype(bool))
+    both = both[varied]
     if both.empty:
         return pd.DataFrame()
+    both = both.assign(censored=both["censored"].astype(bool))
     overall = _correlations(both, place)
     inside = _correlations(both, [*place, "method"]).groupby(place, sort=False).mean()
     groups = both.groupby(place, sort=False)

@@ -128,6 +128,7 @@ def test_a_pre_empted_job_is_saved_requeued_and_goes_on(cluster, long_local):
 @pytest.mark.slow
 def test_a_job_over_its_time_is_saved_and_goes_on_with_more(cluster, long_local):
     long_study(cluster)
+    # In place of all of the profile's `set-resources`: every job runs in the partition cpu then.
     run = cluster.submit("--set-resources", "immunize:runtime=attempt")
     assert run.code == 0, run.output
     tried = [r for r in cluster.jobs() if "immunize_wildcards_alg1" in r["Comment"]]

@@ -38,7 +38,7 @@ rule attack:
             ),
         ),
     shell:
-        '"$PYTHON" -m immunization.attack --engine {wildcards.engine}'
+        'exec "$PYTHON" -m immunization.attack --engine {wildcards.engine}'
         " --attackers {params.attackers:q} --settings {params.settings:q}"
         " --tasks {input.tasks:q} --thetas {input.thetas:q} --progress {params.progress:q}"
         " --steps {output.steps:q} --curves {output.curves:q} --threads {threads}"

@@ -15,12 +15,15 @@ if str(ROOT / "src") not in sys.path:
     sys.path.insert(0, str(ROOT / "src"))
 
 from immunization import devices, holder
+from immunization.check import load
 from immunization.config import engine, figure_datasets, resolve
 from immunization.errors import UserError
 from immunization.fingerprint import commit, fingerprint
 from immunization.registry import components
 
 try:
+    for path in workflow.configfiles:
+        load(Path(path))  # Snakemake has read it already, and run what it carried; go no further
     STUDY = resolve(config)
 except UserError as error:
     raise WorkflowError(str(error)) from None
@@ -76,7 +79,11 @@ _exports = {
 
 
 def prefix(exports):
-    """What every command begins with; it replaces Snakemake's own strict mode."""
+    """What every command begins with; it replaces Snakemake's own strict mode.
+
+    Commands then `exec` Python in place of the shell, which a signal to all processes of a job would
+    end before Python has saved its work.
+    """
     text = "".join(f"export {name}={shlex.quote(value)}; " for name, value in exports.items())
     # Snakemake fills braces in with its own names.
     return "set -euo pipefail; " + text.replace("{", "{{").replace("}", "}}")

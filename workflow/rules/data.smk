@@ -24,6 +24,6 @@ rule prepare:
             f"immunization.datasets.{STUDY['datasets'][wildcards.dataset]['source']}",
         ),
     shell:
-        '"$PYTHON" -m immunization.prepare --name {wildcards.dataset} --source {params.source}'
+        'exec "$PYTHON" -m immunization.prepare --name {wildcards.dataset} --source {params.source}'
         " --parameters {params.parameters:q} --seeds {params.seeds:q}"
         ' --mirror "$MIRROR" --cache "$CACHE" --threads {threads} --out {output:q} 2> {log:q}'

@@ -49,5 +49,5 @@ for label, entry in STUDY["figures"].items():
             paths=compact(FIGURE_INPUTS),
             code=fingerprint("immunization.figure", f"immunization.figures.{entry['use']}"),
         shell:
-            '"$PYTHON" -m immunization.figure --figure {params.figure} --paths {params.paths:q}'
+            'exec "$PYTHON" -m immunization.figure --figure {params.figure} --paths {params.paths:q}'
             " --parameters {params.parameters:q} --study {input.study:q} --out {output:q} 2> {log:q}"

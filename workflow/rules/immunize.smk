@@ -33,7 +33,7 @@ rule immunize:
             f"immunization.methods.{STUDY['methods'][wildcards.method]['use']}",
         ),
     shell:
-        '"$PYTHON" -m immunization.immunize --label {wildcards.method} --method {params.use}'
+        'exec "$PYTHON" -m immunization.immunize --label {wildcards.method} --method {params.use}'
         " --parameters {params.parameters:q} --tasks {input.tasks:q} --out {output.thetas:q}"
         " --trajectories {output.trajectories:q} --progress {params.progress:q} --threads {threads}"
         ' $CHECKPOINT --device "$DEVICE" 2> {log:q}'

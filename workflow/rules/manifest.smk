@@ -25,5 +25,5 @@ rule manifest:
         files=lambda wildcards, input: compact(list(input.files)),
         code=fingerprint("immunization.manifest"),
     shell:
-        '"$PYTHON" -m immunization.manifest --folder {params.folder:q} --files {params.files:q}'
+        'exec "$PYTHON" -m immunization.manifest --folder {params.folder:q} --files {params.files:q}'
         " --sums {output.sums:q} --provenance {output.provenance:q} 2> {log:q}"

@@ -48,5 +48,5 @@ rule report_page:
         tables=lambda wildcards, input: os.path.dirname(input.tables[0]),
         code=fingerprint("immunization.report"),
     shell:
-        '"$PYTHON" -m immunization.report --study {input.study:q} --tables {params.tables:q}'
+        'exec "$PYTHON" -m immunization.report --study {input.study:q} --tables {params.tables:q}'
         " --figures {input.figures:q} --ratios {input.ratios:q} --out {output:q} 2> {log:q}"

@@ -21,7 +21,7 @@ rule spectrum:
         parameters=compact(STUDY["spectrum"]),
         code=fingerprint("immunization.spectrum"),
     shell:
-        '"$PYTHON" -m immunization.spectrum --tasks {input.tasks:q} --thetas {input.thetas:q}'
+        'exec "$PYTHON" -m immunization.spectrum --tasks {input.tasks:q} --thetas {input.thetas:q}'
         " --parameters {params.parameters:q} --spectra {output.spectra:q}"
         " --ratios {output.ratios:q} --threads {threads}"
         ' --device "$DEVICE" 2> {log:q}'

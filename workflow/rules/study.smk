@@ -29,4 +29,4 @@ rule study:
         ),
         code=fingerprint("immunization.study"),
     shell:
-        '"$PYTHON" -m immunization.study --study {params.study:q} --out {output:q} 2> {log:q}'
+        'exec "$PYTHON" -m immunization.study --study {params.study:q} --out {output:q} 2> {log:q}'

@@ -61,7 +61,7 @@ rule tables:
         folder=lambda wildcards, output: os.path.dirname(output[0]),
         code=fingerprint("immunization.tables"),
     shell:
-        '"$PYTHON" -m immunization.tables --ratios {input.ratios:q} --steps {input.steps:q}'
+        'exec "$PYTHON" -m immunization.tables --ratios {input.ratios:q} --steps {input.steps:q}'
         " --curves {input.curves:q} --published {input.published:q} --grids {input.grids:q}"
         " --trajectories {input.trajectories:q} --study {input.study:q}"
         " --folder {params.folder:q} 2> {log:q}"

@@ -33,7 +33,7 @@ rule attack:
             f"immunization.networks.attacks.{STUDY['attacks'][wildcards.attack]['use']}",
         ),
     shell:
-        '"$PYTHON" -m immunization.networks.attack --label {wildcards.attack}'
+        'exec "$PYTHON" -m immunization.networks.attack --label {wildcards.attack}'
         " --attack {params.use} --parameters {params.parameters:q}"
         " --settings {params.settings:q} --images {input.images:q} --third {params.third}"
         " --pretrained {input.pretrained:q} --immunized {input.immunized:q}"

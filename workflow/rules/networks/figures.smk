@@ -47,6 +47,6 @@ for label, entry in STUDY["figures"].items():
                 "immunization.networks.figure", f"immunization.networks.figures.{entry['use']}"
             ),
         shell:
-            '"$PYTHON" -m immunization.networks.figure --figure {params.figure}'
+            'exec "$PYTHON" -m immunization.networks.figure --figure {params.figure}'
             " --paths {params.paths:q} --parameters {params.parameters:q}"
             " --study {input.study:q} --out {output:q} 2> {log:q}"

@@ -40,7 +40,7 @@ rule immunize:
             f"immunization.networks.methods.{STUDY['methods'][wildcards.method]['use']}",
         ),
     shell:
-        '"$PYTHON" -m immunization.networks.immunize --label {wildcards.method}'
+        'exec "$PYTHON" -m immunization.networks.immunize --label {wildcards.method}'
         " --method {params.use} --parameters {params.parameters:q} --images {input.images:q}"
         " --primary {params.primary} --harmful {params.harmful} --pretrained {input.pretrained:q}"
         " --seeds {params.seeds:q} --progress {params.progress:q} --out {params.folder:q}"

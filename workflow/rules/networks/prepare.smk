@@ -26,6 +26,6 @@ rule prepare:
             f"immunization.networks.images.{STUDY['images'][wildcards.images]['source']}",
         ),
     shell:
-        '"$PYTHON" -m immunization.networks.prepare --name {wildcards.images}'
+        'exec "$PYTHON" -m immunization.networks.prepare --name {wildcards.images}'
         " --source {params.source} --parameters {params.parameters:q} --size {params.size}"
         ' --mirror "$MIRROR" --cache "$CACHE" --out {output:q} 2> {log:q}'

@@ -31,7 +31,7 @@ rule pretrain:
             f"immunization.networks.backbones.{STUDY['networks'][wildcards.network]['use']}",
         ),
     shell:
-        '"$PYTHON" -m immunization.networks.pretrain --name {wildcards.network} --use {params.use}'
+        'exec "$PYTHON" -m immunization.networks.pretrain --name {wildcards.network} --use {params.use}'
         " --parameters {params.parameters:q} --images {input.images:q} --seed {params.seed}"
         " --progress {params.progress:q} --out {output:q} --threads {threads}{params.exact}"
         ' $CHECKPOINT --device "$DEVICE" 2> {log:q}'

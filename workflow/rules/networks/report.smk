@@ -49,6 +49,6 @@ rule report_page:
         tables=lambda wildcards, input: os.path.dirname(input.tables[0]),
         code=fingerprint("immunization.networks.report"),
     shell:
-        '"$PYTHON" -m immunization.networks.report --study {input.study:q}'
+        'exec "$PYTHON" -m immunization.networks.report --study {input.study:q}'
         " --tables {params.tables:q} --figures {input.figures:q} --spectra {input.spectra:q}"
         " --out {output:q} 2> {log:q}"

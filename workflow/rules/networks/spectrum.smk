@@ -27,7 +27,7 @@ rule spectrum:
         progress=f"{RESULTS}/progress/spectrum",
         code=fingerprint("immunization.networks.spectrum"),
     shell:
-        '"$PYTHON" -m immunization.networks.spectrum --images {input.images:q}'
+        'exec "$PYTHON" -m immunization.networks.spectrum --images {input.images:q}'
         " --primary {params.primary} --harmful {params.harmful} --third {params.third}"
         " --pretrained {input.pretrained:q} --immunized {input.immunized:q}"
         " --parameters {params.parameters:q} --progress {params.progress:q}"

@@ -42,7 +42,7 @@ rule tables:
         folder=lambda wildcards, output: os.path.dirname(output[0]),
         code=fingerprint("immunization.networks.tables"),
     shell:
-        '"$PYTHON" -m immunization.networks.tables --spectra {input.spectra:q}'
+        'exec "$PYTHON" -m immunization.networks.tables --spectra {input.spectra:q}'
         " --densities {input.densities:q} --curves {input.curves:q}"
         " --published {input.published:q} --study {input.study:q}"
         " --folder {params.folder:q} 2> {log:q}"

@@ -1,0 +1,107 @@
+"""Look at a config before Snakemake does: whether it is safe to load, and whether it is right.
+
+    python -m immunization.check config/mine.yaml
+    python -m immunization.check --snakemake --configfile config/config.yaml config/mine.yaml
+
+Snakemake's loader runs Python that a YAML file carries, where the file asks for its template engine
+(`__use_yte__`), and resolves names of Python objects (`!!python/…`). A study needs neither; this
+command refuses both and runs nothing. `make results` calls it first.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from immunization import stage
+from immunization.config import resolve
+from immunization.errors import UserError
+
+OPTIONS = ("--configfile", "--configfiles")
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A config file as plain data.
+
+    Raises:
+        UserError: when it is missing, malformed, or would make Snakemake run code.
+    """
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}).") from error
+    except yaml.YAMLError as error:
+        told = " ".join(str(error).split())
+        raise UserError(
+            f"{path}: not plain YAML ({told}). Tags such as !!python/name are refused: they name "
+            "code."
+        ) from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: a config maps keys to values; this holds {type(found).__name__}.")
+    if "__use_yte__" in found:
+        raise UserError(
+            f"{path}: the key __use_yte__ makes Snakemake run the Python in this file. Studies are "
+            "plain data: write the values out, or use `sweep`. Look at files of others with "
+            "`python -m immunization.check` first."
+        )
+    return found
+
+
+def merged(paths: list[Path]) -> dict[str, Any]:
+    """Several config files, laid over each other as Snakemake does."""
+
+    def lay(under: dict[str, Any], over: dict[str, Any]) -> None:
+        for key, value in over.items():
+            if isinstance(value, dict) and isinstance(under.get(key), dict):
+                lay(under[key], value)
+            else:
+                under[key] = value
+
+    found: dict[str, Any] = {}
+    for path in paths:
+        lay(found, load(path))
+    return found
+
+
+def named_by(arguments: list[str]) -> list[Path]:
+    """Config files that a command line of Snakemake names; the default study's where it names
+    none."""
+    found, taking = [], False
+    for word in arguments:
+        name, _, value = word.partition("=")
+        if name in OPTIONS:
+            taking = not value
+            found += [value] if value else []
+        elif word.startswith("-"):
+            taking = False
+        elif taking:
+            found.append(word)
+    return [Path(path) for path in found or ["config/config.yaml"]]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Check config files; nothing is run.")
+    parser.add_argument(
+        "--snakemake",
+        action="store_true",
+        help="the rest is a command line of Snakemake, whose config files are checked for code "
+        "alone",
+    )
+    options, words = parser.parse_known_args(arguments)
+    if options.snakemake:
+        for path in named_by(words):
+            load(path)
+        return
+    study = resolve(merged([Path(word) for word in words] or named_by([])))
+    print(
+        f"{study['study']}: {len(study['methods'])} methods, {len(study['attacks'])} attackers, "
+        f"seeds {', '.join(map(str, study['seeds']))}"
+    )
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,312 @@
+"""Hostile input: names, configs, archives, servers. Nothing of it is run, and nothing leads out."""
+
+import ast
+import copy
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from immunization import archive, check
+from immunization.errors import UserError
+
+from .conftest import MINIATURE, ROOT, plain_environment
+
+HOSTILE = (
+    "a;touch pwned", "$(touch pwned)", "`touch pwned`", "a' && touch pwned && '",
+    'a" ; touch pwned',
+    "a\ntouch pwned", "../../outside", "{config}", "-rf", "a|touch pwned", "a>pwned",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("place", ["study", "datasets", "methods", "attacks", "figures", "sweep"])
+def test_a_hostile_name_is_refused_before_any_job(name, place):
+    config = copy.deepcopy(MINIATURE)
+    if place == "study":
+        config["study"] = name
+    elif place == "sweep":
+        config["methods"]["alg1"] = {"sweep": {name: [1]}}
+    else:
+        entry = next(iter(config[place]))
+        config[place][name] = config[place][entry] | (
+            {"source" if place == "datasets" else "use": entry}
+        )
+    with pytest.raises(UserError, match="the config is not right"):
+        check.resolve(config)
+
+
+def test_names_with_dots_and_slashes_never_become_paths(workflow):
+    config = copy.deepcopy(MINIATURE) | {"study": "../../outside"}
+    workflow.configure(config)
+    run = workflow.run()
+    assert run.code != 0
+    assert "study: '../../outside' must start with a letter or digit" in run.output
+    assert not (workflow.folder.parents[1] / "outside").exists()
+
+
+FOLDERS = [n for n in HOSTILE if "/" not in n]
+
+
+def test_a_users_own_files_may_have_any_name_and_run_nothing(workflow):
+    """A table and a mirror whose names would do harm in a shell."""
+    name = "$(touch pwned);`touch pwned` 'a' \"b\" && touch pwned #.csv"
+    rows = range(40)
+    table = pd.DataFrame(
+        {"part": ["p" if i % 2 else "h" for i in rows], "a": [i * 1.0 for i in rows],
+         "b": [i * i % 7 for i in rows], "c": [(3 * i) % 11 for i in rows],
+         "y": [i % 5 for i in rows], "z": [i % 3 for i in rows]}
+    )  # fmt: skip
+    table = table.rename(columns={"b": "<script>alert(1)</script>", "c": "=cmd|' /C calc'!A0"})
+    table.to_csv(workflow.folder / name, index=False)
+    mirror = workflow.folder / "m{x}'; touch pwned; '"
+    mirror.mkdir()
+    config = copy.deepcopy(MINIATURE) | {"seeds": [0], "figures": {"limit": {}}}
+    config["methods"] = {"identity": {}, "optimum": {}}
+    config["datasets"] = {
+        "own": {
+            "source": "csv_table", "path": name, "split_column": "part", "primary_values": ["p"],
+            "harmful_values": ["h"], "primary_target": "y", "harmful_target": "z",
+        }
+    }  # fmt: skip
+    config["data"] = {"mirror": str(mirror), "cache": "c $(touch pwned)"}
+    workflow.configure(config)
+    run = workflow.run()
+    assert run.code == 0, run.output
+    assert not list(workflow.folder.rglob("pwned"))
+    page = (workflow.folder / "results/mini/report.html").read_text()
+    assert "<script>alert(1)" not in page
+
+
+def test_a_path_that_snakemake_would_fill_in_is_refused(workflow):
+    config = copy.deepcopy(MINIATURE)
+    config["datasets"]["own"] = {
+        "source": "csv_table", "path": "a{b}.csv", "split_column": "s", "primary_values": [1],
+        "harmful_values": [2], "primary_target": "y", "harmful_target": "z",
+    }  # fmt: skip
+    with pytest.raises(UserError, match="holds braces or control characters"):
+        check.resolve(config)
+
+
+TEMPLATE = "__use_yte__: true\nstudy: mini\nx: ?__import__('os').system('touch pwned')\n"
+TAGGED = "study: !!python/object/apply:os.system ['touch pwned']\n"
+NAMED = "study: !!python/name:os.system\n"
+
+
+@pytest.mark.parametrize("text", [TEMPLATE, TAGGED, NAMED, "- a\n", "a: [\n"])
+def test_a_config_that_carries_code_is_refused_by_the_check_and_not_run(tmp_path, text):
+    (tmp_path / "evil.yaml").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "immunization.check", "--snakemake", "--cores", "2",
+         "--configfile", str(ROOT / "config/config.yaml"), "evil.yaml", "-n"],
+        cwd=tmp_path, env=plain_environment() | {"PYTHONPATH": str(ROOT / "src")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "evil.yaml: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["evil.yaml"]
+
+
+def test_make_results_checks_configs_before_snakemake_reads_them(tmp_path):
+    done = subprocess.run(
+        ["make", "--dry-run", "results", "ARGS=--configfile evil.yaml"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    commands = [line for line in done.stdout.splitlines() if "evil.yaml" in line]
+    assert "immunization.check" in commands[0]
+    assert "snakemake" in commands[1]
+
+
+def test_a_template_is_refused_by_the_workflow_too(workflow):
+    text = (workflow.folder / "study.yaml").read_text()
+    (workflow.folder / "study.yaml").write_text(f"__use_yte__: true\n{text}")
+    run = workflow.run("-n")
+    assert run.code != 0
+    assert "makes Snakemake run the Python in this file" in run.output
+
+
+def test_the_check_reads_configs_as_snakemake_does():
+    for names in (
+        ["config/config.yaml"], ["config/paper.yaml", "config/paper_subset.yaml"],
+        ["config/config.yaml", "config/house_prices.yaml"], ["config/deepnets.yaml"],
+    ):  # fmt: skip
+        check.resolve(check.merged([ROOT / name for name in names]))
+    assert check.named_by(["--cores", "all", "--configfile", "a", "b", "-n"]) == [
+        Path("a"),
+        Path("b"),
+    ]
+    assert check.named_by(["--configfile=a", "--config", "x=1"]) == [Path("a")]
+    assert check.named_by(["-n"]) == [Path("config/config.yaml")]
+
+
+def packed(path, *members, data=b"x"):
+    """An archive with members of any kind."""
+    with tarfile.open(path, "w:gz") as found:
+        for member in members:
+            if member.isfile():
+                member.size = len(data)
+                found.addfile(member, io.BytesIO(data))
+            else:
+                found.addfile(member)
+    return path
+
+
+def member(name, kind=tarfile.REGTYPE, link=""):
+    found = tarfile.TarInfo(name)
+    found.type, found.linkname = kind, link
+    return found
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ([member("../outside")], "leads out"),
+        ([member("a/../../outside")], "leads out"),
+        ([member("/tmp/outside")], "leads out"),
+        ([member("a\\..\\outside")], "leads out"),
+        ([member("a", tarfile.SYMTYPE, "/etc"), member("a/passwd")], "link or a device"),
+        ([member("a", tarfile.LNKTYPE, "/etc/passwd")], "link or a device"),
+        ([member("a", tarfile.CHRTYPE)], "link or a device"),
+        ([member("a", tarfile.FIFOTYPE)], "link or a device"),
+        ([member("a"), member("a")], "comes twice"),
+    ],
+)
+def test_a_hostile_archive_is_refused_whole(tmp_path, members, told):
+    path = packed(tmp_path / "a.tar.gz", member("fine"), *members)
+    with pytest.raises(UserError, match=told):
+        archive.extract(path, tmp_path / "into")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tar.gz"]
+
+
+def test_an_archive_of_endless_zeros_is_refused_before_it_is_unpacked(tmp_path):
+    path = packed(tmp_path / "bomb.tar.gz", member("zeros"), data=bytes(50 * 2**20))
+    assert path.stat().st_size < 2**20
+    with pytest.raises(UserError, match="unpacks to more than"):
+        archive.extract(path, tmp_path / "into", most=2**20)
+    assert not (tmp_path / "into").exists()
+
+
+def test_a_cut_archive_and_a_full_folder_are_told(tmp_path):
+    path = packed(tmp_path / "a.tar.gz", member("a"), data=os.urandom(10000))
+    cut = tmp_path / "cut.tar.gz"
+    cut.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(UserError, match=r"cut\.tar\.gz: not a whole archive"):
+        archive.extract(cut, tmp_path / "into")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("mine")
+    with pytest.raises(UserError, match="is not empty"):
+        archive.extract(path, tmp_path / "full")
+
+
+def calls(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def test_no_module_unpickles_evaluates_text_or_calls_a_shell():
+    for path in (ROOT / "src").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        modules = {
+            name.name if isinstance(node, ast.Import) else node.module
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for name in node.names
+        }
+        assert not modules & {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}, path
+        for name, node in calls(tree):
+            given = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            assert name not in ("eval", "exec", "os.system", "os.popen", "pd.read_pickle"), path
+            assert name != "yaml.load", path
+            assert given.get("shell", "False") == "False", path
+            if name == "torch.load":
+                assert given.get("weights_only") == "True", path
+            if name == "np.load":
+                assert given.get("allow_pickle", "False") == "False", path
+            if name.endswith((".extractall", ".extract")):
+                assert given.get("filter") == "'data'", path
+
+
+def test_every_value_in_a_shell_command_is_quoted_or_a_checked_name():
+    """Labels match `[A-Za-z][A-Za-z0-9_]*`, and names of components are names of files of ours."""
+    import re
+
+    checked = {
+        "wildcards.dataset", "wildcards.method", "wildcards.engine", "wildcards.images",
+        "wildcards.network", "wildcards.attack", "params.source", "params.use", "params.figure",
+        "params.primary", "params.harmful", "params.third", "params.seed", "params.size",
+        "params.exact", "threads",
+    }  # fmt: skip
+    for path in (ROOT / "workflow").rglob("*.smk"):
+        for block in re.findall(r"shell:\n((?:\s+['\"].*\n)+)", path.read_text()):
+            for name, how in re.findall(r"(?<!\{)\{([\w.]+)(:q)?\}", block):
+                assert how == ":q" or name in checked, (path.name, name)
+
+
+def test_the_study_is_archived_and_regenerated_to_identical_tables(workflow, tmp_path):
+    """Also with a table of the user's own, under its name."""
+    own = workflow.folder / "my table.csv"
+    rows = range(40)
+    pd.DataFrame(
+        {"part": ["p" if i % 2 else "h" for i in rows], "a": [i * 1.0 for i in rows],
+         "b": [i * i % 7 for i in rows], "y": [i % 5 for i in rows], "z": [i % 3 for i in rows]}
+    ).to_csv(own, index=False)  # fmt: skip
+    config = copy.deepcopy(MINIATURE)
+    config["datasets"] = {
+        "digits": config["datasets"]["digits"],
+        "own": {
+            "source": "csv_table", "path": own.name, "split_column": "part",
+            "primary_values": ["p"], "harmful_values": ["h"], "primary_target": "y",
+            "harmful_target": "z",
+        },
+    }  # fmt: skip
+    workflow.configure(config)
+    run = workflow.run()
+    assert run.code == 0, run.output
+    environment = plain_environment() | {"PYTHONPATH": "src"}
+
+    def python(folder, *arguments):
+        done = subprocess.run(
+            [sys.executable, "-m", *arguments], cwd=folder, env=environment,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
+    shutil.copy(ROOT / "Makefile", workflow.folder)
+    code, told = python(
+        workflow.folder, "immunization.archive", "results/mini", "--out", "a.tar.gz"
+    )
+    assert code == 0, told
+    first = (workflow.folder / "a.tar.gz").read_bytes()
+    assert (
+        python(workflow.folder, "immunization.archive", "results/mini", "--out", "b.tar.gz")[0] == 0
+    )
+    assert (workflow.folder / "b.tar.gz").read_bytes() == first
+    new = tmp_path / "new"
+    code, told = python(
+        workflow.folder, "immunization.archive", "--extract", "a.tar.gz", "--into", str(new)
+    )
+    assert code == 0, told
+    # Elsewhere: the old checkout is gone.
+    shutil.move(workflow.folder, tmp_path / "gone")
+    assert yaml.safe_load((new / "config/archived.yaml").read_text())["study"] == "mini"
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "config/archived.yaml"],
+        cwd=new, env=plain_environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    code, told = python(new, "immunization.verify", "results/mini", "--against", "archived/mini")
+    assert code == 0, told
+    table = new / "archived/mini/tables/ratios.csv"
+    table.write_text(table.read_text().replace("digits", "digit5"))
+    code, told = python(new, "immunization.verify", "results/mini", "--against", "archived/mini")
+    assert code == 1
+    assert "tables/ratios.csv: differs" in told
