@@ -46,6 +46,7 @@ def closure(*modules: str) -> list[Path]:
     return sorted(seen)
 
 
+@cache
 def fingerprint(*modules: str) -> str:
     """Sixteen hexadecimal digits that change when the source of any of `closure` changes."""
     digest = hashlib.sha256()

@@ -30,6 +30,8 @@ except UserError as error:
 
 RESULTS = f"results/{STUDY['study']}"
 LOGS = f"logs/{STUDY['study']}"
+# Paths are spelt out: references to rules make Snakemake slow where they stand beside long lists.
+STUDY_FILE = f"{RESULTS}/study.json"
 # What results do not depend on is left out of their record, so that a change of it reruns nothing.
 SITE = ("device", "gpus", "gpu_memory_gb", "threads", "data", "checkpoint_seconds")
 RECORDED = {key: value for key, value in STUDY.items() if key not in SITE}

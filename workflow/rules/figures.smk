@@ -1,6 +1,6 @@
 FIGURE_INPUTS = {
-    "ratios": rules.spectrum.output.ratios,
-    "spectra": rules.spectrum.output.spectra,
+    "ratios": SPECTRUM["ratios"],
+    "spectra": SPECTRUM["spectra"],
     "curves": attack_files("curves"),
     "trajectories": TRAJECTORIES,
     "steps": attack_files("steps"),
@@ -15,7 +15,7 @@ for label, entry in STUDY["figures"].items():
         name:
             f"figure_{label}"
         input:
-            study=rules.study.output[0],
+            study=STUDY_FILE,
             results=[
                 path
                 for paths in FIGURE_INPUTS.values()

@@ -13,6 +13,7 @@ THETAS = expand(
     method=METHODS,
     dataset=DATASETS,
 )
+SPECTRUM = {name: f"{RESULTS}/spectrum/{name}.parquet" for name in ("spectra", "ratios")}
 TRAJECTORIES = [path.replace(".safetensors", ".parquet") for path in THETAS]
 
 

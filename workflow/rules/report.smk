@@ -8,20 +8,20 @@ MANIFEST_FILES = [
     *TASKS,
     *THETAS,
     *TRAJECTORIES,
-    *rules.spectrum.output,
+    *SPECTRUM.values(),
     *attack_files("steps"),
     *attack_files("curves"),
-    *rules.tables.output,
+    *TABLE_FILES,
     *FIGURES,
 ]
 
 
 rule report_page:
     input:
-        study=rules.study.output[0],
-        tables=rules.tables.output,
+        study=STUDY_FILE,
+        tables=TABLE_FILES,
         figures=FIGURES,
-        ratios=rules.spectrum.output.ratios,
+        ratios=SPECTRUM["ratios"],
         code=[
             source("report.py"),
             source("report.html.jinja"),

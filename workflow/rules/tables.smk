@@ -13,10 +13,13 @@ TABLES = (
     "steps",
     "replication",
 )
+TABLE_FILES = expand(
+    f"{RESULTS}/tables/{{table}}.{{suffix}}", table=TABLES, suffix=("csv", "md", "tex")
+)
 # All that is no figure and not the report.
 RESULT_FILES = [
     *expand(f"{RESULTS}/tables/{{table}}.csv", table=TABLES),
-    *rules.spectrum.output,
+    *SPECTRUM.values(),
     *attack_files("steps"),
     *attack_files("curves"),
 ]
@@ -24,8 +27,8 @@ RESULT_FILES = [
 
 rule tables:
     input:
-        study=rules.study.output[0],
-        ratios=rules.spectrum.output.ratios,
+        study=STUDY_FILE,
+        ratios=SPECTRUM["ratios"],
         steps=attack_files("steps"),
         curves=attack_files("curves"),
         trajectories=TRAJECTORIES,

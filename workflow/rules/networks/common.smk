@@ -11,6 +11,7 @@ PRETRAINED = expand(f"{RESULTS}/pretrained/{{network}}.safetensors", network=NET
 IMMUNIZED = expand(
     f"{RESULTS}/immunized/{{method}}/{{setting}}.safetensors", method=METHODS, setting=SETTINGS
 )
+SPECTRUM = {name: f"{RESULTS}/spectrum/{name}.parquet" for name in ("spectra", "densities")}
 if STUDY["deterministic"]:
     # Bitwise repeatable products need a workspace of their own.
     shell.prefix(prefix(_exports | {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}))

@@ -1,6 +1,6 @@
 FIGURE_INPUTS = {
-    "spectra": rules.spectrum.output.spectra,
-    "densities": rules.spectrum.output.densities,
+    "spectra": SPECTRUM["spectra"],
+    "densities": SPECTRUM["densities"],
     "curves": attack_files("curves"),
 }
 
@@ -11,7 +11,7 @@ for label, entry in STUDY["figures"].items():
         name:
             f"figure_{label}"
         input:
-            study=rules.study.output[0],
+            study=STUDY_FILE,
             results=[
                 path
                 for paths in FIGURE_INPUTS.values()

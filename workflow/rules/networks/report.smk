@@ -9,20 +9,20 @@ MANIFEST_FILES = [
     *PRETRAINED,
     *IMMUNIZED,
     *(path.replace(".safetensors", ".parquet") for path in IMMUNIZED),
-    *rules.spectrum.output,
+    *SPECTRUM.values(),
     *attack_files("runs"),
     *attack_files("curves"),
-    *rules.tables.output,
+    *TABLE_FILES,
     *FIGURES,
 ]
 
 
 rule report_page:
     input:
-        study=rules.study.output[0],
-        tables=rules.tables.output,
+        study=STUDY_FILE,
+        tables=TABLE_FILES,
         figures=FIGURES,
-        spectra=rules.spectrum.output.spectra,
+        spectra=SPECTRUM["spectra"],
         code=[
             source("networks/report.py"),
             source("networks/report.html.jinja"),

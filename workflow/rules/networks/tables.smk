@@ -3,10 +3,13 @@ localrules:
 
 
 TABLES = ("table3", "spectra", "attacks", "resistance", "hessians", "claims")
+TABLE_FILES = expand(
+    f"{RESULTS}/tables/{{table}}.{{suffix}}", table=TABLES, suffix=("csv", "md", "tex")
+)
 # All that is no figure and not the report.
 RESULT_FILES = [
     *expand(f"{RESULTS}/tables/{{table}}.csv", table=TABLES),
-    *rules.spectrum.output,
+    *SPECTRUM.values(),
     *attack_files("runs"),
     *attack_files("curves"),
 ]
@@ -14,9 +17,9 @@ RESULT_FILES = [
 
 rule tables:
     input:
-        study=rules.study.output[0],
-        spectra=rules.spectrum.output.spectra,
-        densities=rules.spectrum.output.densities,
+        study=STUDY_FILE,
+        spectra=SPECTRUM["spectra"],
+        densities=SPECTRUM["densities"],
         curves=attack_files("curves"),
         published=os.path.relpath(ROOT / "config" / "published_networks.csv"),
         code=[source("networks/tables.py"), source("networks/resistance.py")],
