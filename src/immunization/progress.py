@@ -13,7 +13,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -58,7 +58,7 @@ class Pieces(Generic[Result]):
 
     def __init__(self, folder: Path, keeper: Keeper[Result], base: Any, every: float = 0.0) -> None:
         self.folder, self.keeper, self.base = folder, keeper, base
-        self.every = 0.0 if workers.count() > 1 else every
+        self.every = 0.0 if workers.is_worker() else every
         self._unsaved: dict[Path, Result] = {}
         self._saved = time.monotonic()
 
@@ -99,12 +99,16 @@ class Pieces(Generic[Result]):
             The result of every piece, in order. A worker ends here.
         """
         stems = [self.stem(key) for key in keys]
+        own: dict[Path, Result] = {}
         if workers.count() > 1:
-            self._share(stems, work)
+            with interrupt.saving(self.flush):
+                own = self._share(stems, work)
         kept = 0
 
         def one(number: int) -> Result:
             nonlocal kept
+            if stems[number] in own:
+                return own.pop(stems[number])
             found = self._kept(stems[number])
             if found is not None:
                 kept += 1
@@ -123,18 +127,31 @@ class Pieces(Generic[Result]):
         self._unsaved.clear()
         return found
 
-    def _share(self, stems: list[Path], work: Callable[[int], Result]) -> None:
-        """Compute what no other process of the job does."""
-        for number, stem in enumerate(stems):
-            if self._there(stem):
-                continue
-            with locked(stem.with_suffix(".lock")) as own:
-                if own and self._kept(stem) is None:
-                    self.keeper.write(stem, work(number))
-                    stage.LOG.info("piece %d of %d done", number + 1, len(stems))
-        if workers.is_worker():
-            raise SystemExit(0)
-        workers.finish()
+    def _share(self, stems: list[Path], work: Callable[[int], Result]) -> dict[Path, Result]:
+        """Compute what no other process of the job does.
+
+        The job itself holds its results, and the locks on them, until its workers are done; theirs
+        go through files.
+        """
+        own: dict[Path, Result] = {}
+        with ExitStack() as locks:
+            for number, stem in enumerate(stems):
+                if self._there(stem) or not locks.enter_context(locked(stem.with_suffix(".lock"))):
+                    continue
+                if self._there(stem):  # finished by another between the two looks
+                    continue
+                found = work(number)
+                if self.every:
+                    self._unsaved[stem] = own[stem] = found
+                    if time.monotonic() - self._saved >= self.every:
+                        self.flush()
+                else:
+                    self.keeper.write(stem, found)
+                stage.LOG.info("piece %d of %d done", number + 1, len(stems))
+            if workers.is_worker():
+                raise SystemExit(0)
+            workers.finish()
+        return own
 
     def tidy(self, keys: Sequence[Any] = ()) -> None:
         """Remove all pieces but some, and what a kill left half written."""
