@@ -219,6 +219,7 @@ def wide():
     return task_set(Labelled(inputs, labels), seeds=tuple(range(100)))
 
 
+@pytest.mark.filterwarnings("ignore:The CUDA Graph is empty")  # one that ran out of memory
 def test_a_study_larger_than_its_memory_splits_its_batches(wide, little_memory):
     parameters = defaults("methods", "alg1", profile="paper", steps=5)
     expected, *_ = immunize.immunize("a", alg1, parameters, wide, "cuda", 1)
