@@ -22,6 +22,12 @@ def load_decompositions(device: torch.device) -> None:
     torch.linalg.eigh(torch.ones(1, 1, dtype=torch.float64, device=device))
 
 
+@cache
+def streams_of(device: torch.device) -> list[torch.cuda.Stream]:
+    """The streams of a device, always the same: on each that it meets, cuBLAS keeps 32 MiB."""
+    return [torch.cuda.Stream(device) for _ in range(STREAMS)]
+
+
 def map_streams(
     function: Callable[[Item], Result], items: Sequence[Item], device: torch.device
 ) -> list[Result]:
@@ -43,11 +49,12 @@ def map_streams(
     if device.type != "cuda" or count <= 1:
         return [function(item) for item in items]
     load_decompositions(device)
+    streams = streams_of(device)
     before = torch.cuda.current_stream(device)
     enabled = torch.is_grad_enabled()
 
     def work(number: int) -> list[Result]:
-        stream = torch.cuda.Stream(device)
+        stream = streams[number]
         with torch.cuda.device(device), torch.cuda.stream(stream), torch.set_grad_enabled(enabled):
             # What the caller has queued comes first: also reads of memory that is free by now.
             stream.wait_stream(before)

@@ -62,6 +62,16 @@ def _evenly(members: list[Member], most: int) -> list[list[Member]]:
     return [members[start : start + size] for start in range(0, len(members), size)]
 
 
+def release() -> None:
+    """Give back what failed work left on the GPU: tensors in cycles, cached blocks, and the
+    workspaces that cuBLAS keeps for every stream it has met."""
+    gc.collect()
+    clear = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
+    if clear is not None and torch.cuda.is_initialized():
+        clear()
+    torch.cuda.empty_cache()
+
+
 def run_within_memory(
     function: Callable[[list[Member]], Result], members: list[Member]
 ) -> list[tuple[list[Member], Result]]:
@@ -87,8 +97,7 @@ def run_within_memory(
             short = str(error).split("\n")[0]
         # Outside of the handler: the traceback would hold the failed batch in memory. What earlier
         # batches left behind may be all that is in the way, so the same is tried once more.
-        gc.collect()
-        torch.cuda.empty_cache()
+        release()
         if not last:
             stage.LOG.info("out of GPU memory; trying again after clearing up")
     if len(members) == 1:

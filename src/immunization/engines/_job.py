@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from immunization import stage
 from immunization.attacks._objective import Attack, Plan
+from immunization.batches import release
 from immunization.errors import UserError
 from immunization.extractors import Extractors
 from immunization.seeding import seeded
@@ -219,8 +219,7 @@ def within_memory(
     except torch.cuda.OutOfMemoryError as error:
         short = str(error).split("\n")[0]
     # Outside of the handler: the traceback would hold the failed attempt in memory.
-    gc.collect()
-    torch.cuda.empty_cache()
+    release()
     halves = halved(targets)
     if halves is None:
         raise UserError(
