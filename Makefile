@@ -7,6 +7,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
+# Files of tests that run at a time.
+AT_ONCE ?= 2
 # Further arguments for Snakemake, such as ARGS="--configfile config/paper.yaml".
 ARGS ?=
 
@@ -31,7 +33,7 @@ report: results
 	$(BIN)/snakemake --report results/report.zip $(ARGS)
 
 test: $(VENV)/.ready
-	$(BIN)/pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/pytest -n $(AT_ONCE) --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: $(VENV)/.ready-lint
 	$(BIN)/ruff check .

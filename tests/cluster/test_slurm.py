@@ -3,11 +3,13 @@
 import copy
 import os
 import signal
+import subprocess
 import time
 
 import pytest
+import yaml
 
-from tests.workflow.conftest import MINIATURE, Workflow
+from tests.workflow.conftest import MINIATURE, Workflow, plain_environment
 
 from .conftest import SCRIPT, slurm
 
@@ -170,3 +172,69 @@ def test_a_node_that_vanishes_gives_its_jobs_back(cluster, local):
     assert record["Restarts"] == "1"
     assert record["JobState"] == "COMPLETED"
     assert cluster.results() == local
+
+
+SITES = {
+    "typed": {"gpu_model": "fake"},
+    "gres": {"gpu": 0, "gres": "gpu:fake:1"},
+    "none": {"gpu": 0},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("site", "asked"),
+    [("typed", "gres:gpu:fake:1"), ("gres", "gres:gpu:fake:1"), ("none", None)],
+)
+def test_gpus_are_asked_for_as_the_site_has_them(cluster, site, asked):
+    """The lines of `docs/cluster.md`, in a copy of the profile."""
+    path = cluster.folder / "profiles" / "slurm" / "config.yaml"
+    profile = yaml.safe_load(path.read_text())
+    profile["set-resources"]["immunize"] |= SITES[site]
+    path.write_text(yaml.safe_dump(profile))
+    run = cluster.submit("--until", "immunize")
+    assert run.code == 0, run.output
+    own = [record for record in cluster.jobs() if rule_of(record) == "immunize"]
+    assert len(own) == 4
+    for record in own:
+        assert record["JobState"] == "COMPLETED"
+        assert (record.get("TresPerJob") or record.get("TresPerNode")) == asked, record
+
+
+@pytest.mark.slow
+def test_the_default_study_in_miniature_with_all_its_methods_attackers_and_figures(
+    cluster, tmp_path
+):
+    """`config/config.yaml` with fewer rows, pairs, seeds and steps."""
+    overlay = {
+        "study": "mini",
+        "seeds": [0],
+        "datasets": {
+            "digits": {"rows_per_class": 40, "pairs": [[0, 1], [1, 0]]},
+            "digits_one_vs_rest": {"rows_per_class": 40, "pairs": [[3, 8]]},
+        },
+        "methods": {
+            label: {"steps": 3}
+            for label in ("r_ill_only", "opt_kappa", "opt_kappa_clipped", "alg1_paper", "alg1_corrected")
+        },
+        "attack": {"budget": 100, "budget_likelihood": 20, "sample": 1},
+    }  # fmt: skip
+
+    def run(workflow, *arguments):
+        (workflow.folder / "overlay.yaml").write_text(yaml.safe_dump(overlay, sort_keys=False))
+        done = subprocess.run(
+            [*workflow.command(config="config/config.yaml"), "--configfile", "config/config.yaml",
+             "overlay.yaml", *arguments],
+            cwd=workflow.folder, env=plain_environment(), capture_output=True, text=True,
+            timeout=1200, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    here = Workflow(tmp_path / "here")
+    run(here)
+    run(cluster)
+    rules = [rule_of(record) for record in cluster.jobs()]
+    assert rules.count("immunize") == 13
+    assert rules.count("attack") == 9
+    assert all(record["JobState"] == "COMPLETED" for record in cluster.jobs())
+    assert cluster.results() == here.results()

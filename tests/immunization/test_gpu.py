@@ -228,7 +228,8 @@ def test_a_study_larger_than_its_memory_splits_its_batches(wide, little_memory):
     assert len(immunize.plan(alg1, parameters, wide, "cuda").parts) > 5
     found, *_ = immunize.immunize("a", alg1, parameters, wide, "cuda", 1)
     for seed, theta in expected.items():
-        torch.testing.assert_close(found[seed], theta, rtol=1e-6, atol=1e-9)
+        # Batches of another size round otherwise; entries are of order one.
+        torch.testing.assert_close(found[seed], theta, rtol=1e-6, atol=1e-6)
 
 
 def test_a_job_that_is_killed_on_a_gpu_goes_on(digits, tmp_path):
