@@ -215,7 +215,9 @@ def test_the_default_study_in_miniature_with_all_its_methods_attackers_and_figur
         },
         "methods": {
             label: {"steps": 3}
-            for label in ("r_ill_only", "opt_kappa", "opt_kappa_clipped", "alg1_paper", "alg1_corrected")
+            for label in (
+                "r_ill_only", "opt_kappa", "opt_kappa_clipped", "alg1_paper", "alg1_corrected",
+            )
         },
         "attack": {"budget": 100, "budget_likelihood": 20, "sample": 1},
     }  # fmt: skip
@@ -234,7 +236,7 @@ def test_the_default_study_in_miniature_with_all_its_methods_attackers_and_figur
     run(here)
     run(cluster)
     rules = [rule_of(record) for record in cluster.jobs()]
-    assert rules.count("immunize") == 13
+    assert rules.count("immunize") == 14
     assert rules.count("attack") == 9
     assert all(record["JobState"] == "COMPLETED" for record in cluster.jobs())
     assert cluster.results() == here.results()
