@@ -18,25 +18,25 @@ import io
 import os
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from immunization import stage
+from immunization.config import FILES
 from immunization.errors import UserError
 from immunization.files import atomic, read_json
-from immunization.fingerprint import SOURCE
+from immunization.fingerprint import SOURCE, fingerprint
 from immunization.manifest import PROVENANCE, SUMS
 from immunization.seals import sha256
+from immunization.unpack import MOST_BYTES, extract
 from immunization.verify import read_sums, verify
 
 CHECKOUT = (
     "Snakefile", "Makefile", "pyproject.toml", "constraints.txt", "README.md", "CHANGELOG.md",
     "LICENSE", "CITATION.cff", "src", "workflow", "config", "envs", "profiles",
 )  # fmt: skip
-MOST_BYTES = 200 * 2**30
-"""What an archive may unpack to, unless more is allowed: a small file can hold endless zeros."""
 HOW = """# {study}: how to regenerate this study
 
     make results ARGS="--configfile config/archived.yaml --cores all"
@@ -67,7 +67,7 @@ def _places(value: Any) -> Iterator[tuple[dict[str, Any], str]]:
     """Every entry of a config that names a file."""
     if isinstance(value, dict):
         for key, item in value.items():
-            if key in ("path", "weights") and isinstance(item, str) and Path(item).is_file():
+            if key in FILES and isinstance(item, str) and Path(item).is_file():
                 yield value, key
             else:
                 yield from _places(item)
@@ -102,8 +102,19 @@ def _public(records: list[Any], folders: list[Path]) -> dict[str, Path]:
     return found
 
 
+def _refuse_other_code(records: list[Any]) -> None:
+    for record in records:
+        modules = (record or {}).get("modules") or []
+        if modules and fingerprint(*modules) != record["code"]:
+            raise UserError(
+                f"{modules[-1]}: has changed, or what it imports has, since it made results of "
+                f"this study (at commit {record.get('commit') or 'unknown'}). Run the study again, "
+                "check that commit out, or take the archive as it is with --changed-code."
+            )
+
+
 def contents(
-    folder: Path, root: Path, data: list[Path], *, extractors: bool = False
+    folder: Path, root: Path, data: list[Path], *, extractors: bool = False, changed: bool = False
 ) -> tuple[dict[str, Path], dict[str, str]]:
     """What goes into the archive: files by their path in it, and texts.
 
@@ -112,9 +123,10 @@ def contents(
         root: the checkout.
         data: folders where public files may be.
         extractors: take tasks and extractors along.
+        changed: also where the code is not that which made the results.
 
     Raises:
-        UserError: when the study is not finished or a file of it is damaged.
+        UserError: when the study is not finished, a file of it is damaged, or the code has changed.
     """
     problems = verify(folder)
     if problems:
@@ -131,6 +143,8 @@ def contents(
         entry[key] = f"own/{number}/{own.name}"
         files[entry[key]] = own
     records = [group["provenance"] for group in read_json(folder / PROVENANCE)["results"]]
+    if not changed:
+        _refuse_other_code(records)
     public = _public(records, data)
     files |= {f"data/{name}": path for name, path in public.items()}
     if public:
@@ -165,53 +179,6 @@ def write(out: Path, files: dict[str, Path], texts: dict[str, str]) -> None:
                         archive.addfile(member, file)
 
 
-def extract(path: Path, into: Path, most: int = MOST_BYTES) -> int:
-    """Unpack an archive that may come from a stranger; the number of files.
-
-    Plain files and folders alone are unpacked, below ``into`` alone, no more than ``most`` bytes.
-
-    Raises:
-        UserError: for links, devices, paths that lead out, names that come twice, too much data, a
-            damaged archive, or a folder that is not empty. Nothing is left behind then.
-    """
-    if into.exists() and any(into.iterdir()):
-        raise UserError(f"{into}: is not empty. Name a new folder: --into FOLDER.")
-    try:
-        with tarfile.open(path, "r:*") as archive:
-            members = _checked(path, archive, most)
-        into.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(path, "r:*") as archive:
-            for member in members:
-                archive.extract(member, into, filter="data")
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise UserError(f"{path}: not a whole archive ({error}). Fetch it again.") from error
-    return sum(member.isfile() for member in members)
-
-
-def _checked(path: Path, archive: tarfile.TarFile, most: int) -> list[tarfile.TarInfo]:
-    total, names, members = 0, set(), []
-    for member in archive:
-        name = PurePosixPath(member.name)
-        if name.is_absolute() or ".." in name.parts or "\\" in member.name:
-            raise UserError(f"{path}: member {member.name!r} leads out of the folder. Refused.")
-        if not (member.isfile() or member.isdir()):
-            raise UserError(
-                f"{path}: member {member.name!r} is a link or a device; archives of studies hold "
-                "plain files. Refused."
-            )
-        if member.isfile() and name in names:
-            raise UserError(f"{path}: member {member.name!r} comes twice. Refused.")
-        names.add(name)
-        total += member.size
-        if total > most:
-            raise UserError(
-                f"{path}: unpacks to more than {most} bytes. Allow more with --most-gb, if you "
-                "trust it."
-            )
-        members.append(member)
-    return members
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Archive a finished study, or unpack an archive.")
@@ -221,7 +188,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", nargs="+", type=Path, help="folders with the public files")
     parser.add_argument("--extract", type=Path, help="archive to unpack")
     parser.add_argument("--into", type=Path, help="new folder to unpack into")
-    parser.add_argument("--most-gb", type=float, default=MOST_BYTES / 2**30)
+    parser.add_argument("--most-gb", type=float, default=MOST_BYTES / 2**30, help="to unpack")
+    parser.add_argument(
+        "--changed-code", action="store_true", help="archive though the code has changed since"
+    )
     options = parser.parse_args(arguments)
     if options.extract is not None:
         if options.into is None:
@@ -233,7 +203,13 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError("Name the study: python -m immunization.archive results/NAME.")
     out = options.out or Path(f"{options.folder.resolve().name}.tar.gz")
     data = options.data or [Path(".cache/data")]
-    files, texts = contents(options.folder, SOURCE.parent, data, extractors=options.extractors)
+    files, texts = contents(
+        options.folder,
+        SOURCE.parent,
+        data,
+        extractors=options.extractors,
+        changed=options.changed_code,
+    )
     write(out, files, texts)
     print(f"{out}: {len(files) + len(texts)} files, {out.stat().st_size / 1e6:.1f} MB")
 

@@ -9,7 +9,6 @@ a race: two jobs that start together see the same one idle.
 from __future__ import annotations
 
 import fcntl
-import getpass
 import os
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from typing import NamedTuple
 
 from immunization import stage
 from immunization.errors import UserError
+from immunization.holder import user
 
 COUNT = "IMMUNIZATION_GPUS"
 """Environment variable with the config's `gpus`: how many a job takes, 1 by default."""
@@ -74,8 +74,7 @@ def visible() -> list[Device]:
 def ledger() -> Path:
     """Folder of the ledger, made if need be."""
     folder = Path(
-        os.environ.get(LEDGER)
-        or Path(tempfile.gettempdir()) / f"immunization-gpus-{getpass.getuser()}"
+        os.environ.get(LEDGER) or Path(tempfile.gettempdir()) / f"immunization-gpus-{user()}"
     )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder

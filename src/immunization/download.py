@@ -114,12 +114,12 @@ class Place:
         opener = urllib.request.build_opener(_Secure)
         for url in file.urls:
             try:
-                with atomic(target, sealed=False) as temporary:
-                    request = urllib.request.Request(url, headers={"User-Agent": "immunization"})
-                    with (
-                        opener.open(request, timeout=TIMEOUT_SECONDS) as response,
-                        temporary.open("wb") as out,
-                    ):
+                request = urllib.request.Request(url, headers={"User-Agent": "immunization"})
+                with (
+                    opener.open(request, timeout=TIMEOUT_SECONDS) as response,
+                    atomic(target, sealed=False) as temporary,
+                ):
+                    with temporary.open("wb") as out:
                         _copy(response, out)
                     found = sha256(temporary)
                     if found != file.sha256:

@@ -85,7 +85,7 @@ def _unwritable(path: Path, error: Exception) -> UserError | None:
 
     def one_of(numbers: tuple[int, ...]) -> bool:
         return number in numbers or any(
-            f"os error {n}" in text or os.strerror(n) in text for n in numbers
+            f"os error {n})" in text or os.strerror(n) in text for n in numbers
         )
 
     if one_of(_FULL):

@@ -30,13 +30,15 @@ from immunization.errors import UserError
 
 IDLE_FLAGS = (
     "-n", "--dry-run", "--dryrun", "--unlock", "--lint", "--report", "--dag", "--rulegraph",
-    "--filegraph", "--d3dag", "--list-rules", "--list", "--list-target-rules", "--list-changes",
-    "--list-input-changes", "--list-params-changes", "--list-untracked", "--summary",
-    "--detailed-summary", "--archive", "--cleanup-metadata", "--delete-all-output",
-    "--delete-temp-output", "--print-compilation", "--generate-unit-tests", "--conda-list-envs",
-    "--conda-cleanup-envs", "--conda-create-envs-only",
+    "--filegraph", "--d3dag", "--list-rules", "--list", "-l", "--list-target-rules", "--lt",
+    "--list-changes", "--lc", "--list-input-changes", "--li", "--list-params-changes", "--lp",
+    "--list-untracked", "--lu", "--summary", "-S", "--detailed-summary", "-D", "--archive",
+    "--print-compilation", "--generate-unit-tests", "--list-conda-envs", "--conda-cleanup-envs",
+    "--conda-create-envs-only",
 )  # fmt: skip
-"""Options with which Snakemake runs no job."""
+"""Options with which Snakemake runs no job and removes no result."""
+SQUEUE_TRIES = 30
+"""Times that a controller which does not answer is asked, five seconds apart."""
 
 
 def idle(arguments: Sequence[str]) -> bool:
@@ -60,10 +62,19 @@ class Holder:
         results: its folder, relative to the working directory as Snakemake has it.
         state: Snakemake's folder, ``.snakemake``.
         tell: how to say what is done.
+        remote: whether jobs go to a cluster, where they outlive a killed Snakemake.
     """
 
-    def __init__(self, study: str, results: str, state: Path, tell: Callable[[str], None]) -> None:
-        self.results, self.state, self.tell = results, state, tell
+    def __init__(
+        self,
+        study: str,
+        results: str,
+        state: Path,
+        tell: Callable[[str], None],
+        *,
+        remote: bool = False,
+    ) -> None:
+        self.results, self.state, self.tell, self.remote = results, state, tell, remote
         self.note = state / "immunization" / f"{study}.holder"
         self._handle: int | None = None
 
@@ -77,6 +88,8 @@ class Holder:
             self.note.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.note, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
+            if self._held_by_another_user():
+                raise UserError(self._held(self._read())) from error
             raise UserError(
                 f"{self.note.parent}: cannot be written ({error.strerror}). Snakemake keeps its "
                 "notes there; work in a folder of your own that is writable and has space."
@@ -91,15 +104,19 @@ class Holder:
                 raise UserError(self._held(before)) from None
         before = self._read()
         if before:
-            if before.get("host") != platform.node():
+            # The same machine, rebooted or not, or a container on it.
+            here = before.get("host") == platform.node() or before.get("boot") == _boot()
+            if not here:
                 raise UserError(
                     f"{self._held(before)} That machine cannot be asked from here. If you know "
                     f"that it is gone, delete {self.note} and run the same command again."
                 )
             self._recover(before)
         mine = {
-            "user": getpass.getuser(),
+            "user": user(),
             "host": platform.node(),
+            "boot": _boot(),
+            "remote": self.remote,
             "pid": os.getpid(),
             "started": _started(os.getpid()),
             "since": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -108,6 +125,22 @@ class Holder:
         os.pwrite(handle, json.dumps(mine).encode(), 0)
         self._handle = handle  # never closed: the lock ends with the process
         atexit.register(self._leave, os.getpid())
+
+    def _held_by_another_user(self) -> bool:
+        """Whether a note that may be read alone is locked."""
+        try:
+            handle = os.open(self.note, os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        finally:
+            os.close(handle)
+        return False
 
     def _leave(self, owner: int) -> None:
         if os.getpid() == owner:  # not in a fork
@@ -136,7 +169,8 @@ class Holder:
             f"{self.results}: the Snakemake that {who.get('user')} started at {who.get('since')} "
             "was killed; going on where it stopped."
         )
-        _wait_for_jobs(self.tell)
+        if who.get("remote"):
+            _wait_for_jobs(self.tell)
         locks = self.state / "locks"
         for output in sorted(locks.glob("*.output.lock")):
             with contextlib.suppress(OSError):
@@ -146,6 +180,22 @@ class Holder:
                         missing_ok=True
                     )
                     output.unlink(missing_ok=True)
+
+
+def user() -> str:
+    """The name of who runs this, or the number where that has no name, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _boot() -> str:
+    """What tells this start of this machine from others; containers on it have the same."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return platform.node()
 
 
 def _started(pid: int) -> int:
@@ -165,16 +215,29 @@ def leftover_jobs() -> list[str]:
     """Numbers of SLURM jobs of this user that work in this folder; none without SLURM.
 
     A killed Snakemake leaves its jobs running.
+
+    Raises:
+        UserError: when SLURM does not answer for minutes.
     """
     if shutil.which("squeue") is None:
         return []
-    asked = subprocess.run(
-        ["squeue", "--noheader", "--me", "--states=all", "--format=%A|%T|%j|%Z"],
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+    for last in [False] * (SQUEUE_TRIES - 1) + [True]:
+        try:
+            asked = subprocess.run(
+                ["squeue", "--noheader", "--me", "--states=all", "--format=%A|%T|%j|%Z"],
+                capture_output=True, text=True, check=True, timeout=60,
+            )  # fmt: skip
+            break
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            if last:
+                raise UserError(
+                    "SLURM does not answer, and jobs of an earlier, killed run may still be at "
+                    f"work: {error}. Run the same command again when squeue works."
+                ) from error
+            time.sleep(5)
     here = os.path.realpath(".")
     found = []
-    for line in asked.stdout.splitlines() if asked.returncode == 0 else ():
+    for line in asked.stdout.splitlines():
         number, state, name, folder = line.strip().split("|", 3)
         waiting = state in ("PENDING", "RUNNING", "COMPLETING", "SUSPENDED", "CONFIGURING")
         if waiting and name.startswith("immunization") and os.path.realpath(folder) == here:
@@ -187,8 +250,8 @@ def _wait_for_jobs(tell: Callable[[str], None], pause: float = 5.0) -> None:
     while jobs := leftover_jobs():
         if jobs != told:
             tell(
-                f"waiting for SLURM jobs of the earlier run, whose results are used: "
-                f"{', '.join(jobs)}. To give them up: scancel {' '.join(jobs)}"
+                f"waiting for SLURM jobs that work in this folder, whose results are used: "
+                f"{', '.join(jobs)}. If they are of the killed run, scancel gives them up."
             )
             told = jobs
         time.sleep(pause)

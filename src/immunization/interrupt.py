@@ -1,5 +1,5 @@
-"""Leaving in good order: on SIGTERM (pre-emption, scancel, a time limit), on Ctrl-C, and when the
-Snakemake that started a job is gone.
+"""Leaving in good order: on SIGTERM (pre-emption, scancel, a time limit), on Ctrl-C, when the
+terminal goes, and when the Snakemake that started a job is gone.
 
 What is finished is saved, and the process ends with `EXIT`. A training loop that polls is left the
 time to reach its next step and write its checkpoint; any other work in progress is given up.
@@ -34,6 +34,8 @@ _requested = threading.Event()
 _saves: list[Callable[[], None]] = []
 _polled = float("-inf")
 _orphaned = False
+_terminated = False
+_left = False
 
 
 def requested() -> bool:
@@ -45,13 +47,16 @@ def requested() -> bool:
 
 def leave_if_requested() -> None:
     """End the process if it has been asked to; for loops, when their state is saved."""
+    global _left
     if _requested.is_set():
+        _left = True
         _linger()
         raise SystemExit(EXIT)
 
 
 def _linger() -> None:
-    if "SLURM_JOB_ID" in os.environ and not _orphaned:
+    # Ctrl-C is a person's, and in an allocation of theirs SLURM ends nothing.
+    if "SLURM_JOB_ID" in os.environ and _terminated and not _orphaned:
         _tell("saved; waiting for SLURM to end or requeue this job")
         time.sleep(LINGER_SECONDS)
 
@@ -75,6 +80,13 @@ def _tell(text: str) -> None:
     os.write(2, f"{text}\n".encode())
 
 
+def _give_up() -> None:
+    """The loop has not polled again: leave without its last steps."""
+    if not _left:
+        _tell("no step came to its end in time; leaving with the last checkpoint")
+        _end()
+
+
 def _end() -> None:
     for save in reversed(_saves):
         save()
@@ -86,9 +98,11 @@ def _handle(number: int, frame: FrameType | None) -> None:
     if _requested.is_set():  # a second time
         os._exit(EXIT)
     _requested.set()
+    global _terminated
+    _terminated = number == signal.SIGTERM
     if time.monotonic() - _polled < RECENT_SECONDS:
         _tell(f"{signal.Signals(number).name}: saving at the next step, then leaving")
-        timer = threading.Timer(GRACE_SECONDS + LINGER_SECONDS, os._exit, (EXIT,))
+        timer = threading.Timer(GRACE_SECONDS, _give_up)
         timer.daemon = True
         timer.start()
         return
@@ -119,6 +133,8 @@ def watch() -> None:
     """Install the handlers, and follow the owner that the environment names, if any."""
     signal.signal(signal.SIGTERM, _handle)
     signal.signal(signal.SIGINT, _handle)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, _handle)
     owner = os.environ.get(OWNER, "")
     if owner.isdigit():
         threading.Thread(target=_follow, args=(int(owner),), daemon=True).start()

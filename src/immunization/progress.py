@@ -7,13 +7,11 @@ computed by the first that locks it (see `immunization.workers`).
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -21,6 +19,7 @@ from immunization import interrupt, stage, workers
 from immunization.engines._job import Frames, Unit
 from immunization.errors import UserError
 from immunization.files import read_table, write_table
+from immunization.locks import locked
 from immunization.seals import companion
 
 KINDS = ("steps", "curves")
@@ -134,19 +133,22 @@ class Pieces(Generic[Result]):
         go through files.
         """
         own: dict[Path, Result] = {}
-        with ExitStack() as locks:
+        with ExitStack() as held:
             for number, stem in enumerate(stems):
-                if self._there(stem) or not locks.enter_context(locked(stem.with_suffix(".lock"))):
+                if self._there(stem):
                     continue
-                if self._there(stem):  # finished by another between the two looks
-                    continue
-                found = work(number)
-                if self.every:
-                    self._unsaved[stem] = own[stem] = found
-                    if time.monotonic() - self._saved >= self.every:
-                        self.flush()
-                else:
-                    self.keeper.write(stem, found)
+                with ExitStack() as lock:
+                    free = lock.enter_context(locked(stem.with_suffix(".lock")))
+                    if not free or self._there(stem):  # or finished between the two looks
+                        continue
+                    found = work(number)
+                    if self.every:
+                        held.push(lock.pop_all())
+                        self._unsaved[stem] = own[stem] = found
+                        if time.monotonic() - self._saved >= self.every:
+                            self.flush()
+                    else:
+                        self.keeper.write(stem, found)
                 stage.LOG.info("piece %d of %d done", number + 1, len(stems))
             if workers.is_worker():
                 raise SystemExit(0)
@@ -160,22 +162,6 @@ class Pieces(Generic[Result]):
         for path in self.folder.glob("*"):
             if path not in wanted:
                 path.unlink(missing_ok=True)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[bool]:
-    """Whether this process has the lock; it ends with the process at the latest."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(handle)
 
 
 class Tables:

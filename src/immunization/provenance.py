@@ -52,8 +52,9 @@ def provenance(
         device: where it was done.
 
     Returns:
-        ``config`` (hash), ``commit``, ``seeds``, ``immunization``, ``code``, ``parameters``,
-        ``python``, ``packages``, ``device`` and ``kappa``, the definition of κ.
+        ``config`` (hash), ``commit``, ``seeds``, ``immunization``, ``code`` (hash of what
+        ``modules`` import), ``parameters``, ``python``, ``packages``, ``device`` and ``kappa``,
+        the definition of κ.
     """
     study = json.loads(os.environ.get(STUDY) or "{}")
     return {
@@ -62,6 +63,7 @@ def provenance(
         "seeds": study.get("seeds"),
         "immunization": __version__,
         "code": fingerprint(*modules),
+        "modules": modules,
         "parameters": parameters,
         "python": platform.python_version(),
         "packages": packages(),

@@ -16,8 +16,12 @@ from pathlib import Path
 
 from immunization import stage
 from immunization.errors import UserError
+from immunization.locks import locked
 from immunization.manifest import SUMS
-from immunization.seals import companion, damage, read_seal, set_aside
+from immunization.seals import damage, read_seal, set_aside
+
+NEWER = "made anew since the sums were taken, and whole; run snakemake to the end"
+"""What is told of a file of an unfinished run: no damage."""
 
 
 def read_sums(path: Path) -> dict[str, str]:
@@ -62,10 +66,30 @@ def verify(folder: Path) -> dict[str, str]:
     for name, digest in known.items():
         path = folder / name
         if not path.is_file():
-            problems[name] = "missing"
+            problems[name] = "missing; the next snakemake makes it"
+            continue
+        seal = read_seal(path)
+        if seal is not None and seal["sha256"] != digest and damage(path, seal) is None:
+            problems[name] = NEWER
         elif told := damage(path, {"sha256": digest, "bytes": path.stat().st_size}):
             problems[name] = told
     return problems
+
+
+def refuse_while_running(folder: Path) -> None:
+    """Refuse to move files of a study that a Snakemake is making.
+
+    Raises:
+        UserError: naming it.
+    """
+    note = Path(".snakemake") / "immunization" / f"{folder.resolve().name}.holder"
+    if note.is_file():
+        with locked(note) as free:
+            if not free:
+                raise UserError(
+                    f"{folder}: a Snakemake is making it ({note.read_text(encoding='utf-8')}). "
+                    "Repair it when that has ended."
+                )
 
 
 def different_tables(folder: Path, other: Path) -> list[str]:
@@ -97,12 +121,13 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     wrong = False
     for folder in options.folders:
+        if options.repair:
+            refuse_while_running(folder)
         problems = verify(folder)
         for name, told in problems.items():
             print(f"{folder / name}: {told}")
-            if options.repair and (folder / name).is_file():
+            if options.repair and told != NEWER and (folder / name).is_file():
                 print(f"  {set_aside(folder / name)}")
-                companion(folder / name).unlink(missing_ok=True)
         if options.against is not None:
             for told in different_tables(folder, options.against):
                 print(f"{folder} against {options.against}: {told}")
@@ -110,8 +135,8 @@ def main(arguments: list[str] | None = None) -> None:
         wrong = wrong or bool(problems)
         if not problems:
             print(f"{folder}: {len(read_sums(folder / SUMS))} files, all as they were written")
-        elif not options.repair:
-            print("Set them aside with --repair; the next snakemake makes them anew.")
+        elif not options.repair and set(problems.values()) != {NEWER}:
+            print("Set damaged files aside with --repair; the next snakemake makes them anew.")
     sys.exit(1 if wrong else 0)
 
 

@@ -74,7 +74,7 @@ def test_jobs_of_a_killed_snakemake_are_waited_for_and_their_results_used(cluste
     process.wait()
     run = cluster.submit()
     assert run.code == 0, run.output
-    assert "waiting for SLURM jobs of the earlier run" in run.output
+    assert "waiting for SLURM jobs that work in this folder" in run.output
     rules = [record["Comment"] for record in cluster.jobs()]
     assert len(rules) == len(set(rules)), "a job was submitted twice"
     assert cluster.results() == local

@@ -74,7 +74,7 @@ def go_on(tasks, out, whole):
     return int(text.split(" of them kept")[0].split()[-1])
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_finished_batches_are_saved_at_a_signal_and_not_computed_again(
     tasks, tmp_path, whole, number
 ):

@@ -12,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import MINIATURE, Workflow, plain_environment
+from immunization.holder import Holder
+
+from .conftest import MINIATURE, ROOT, Workflow, plain_environment
+
+SRC = ROOT / "src"
 
 SMALL = copy.deepcopy(MINIATURE) | {"seeds": [0], "figures": {"limit": {}}}
 SMALL["datasets"] = {"digits": SMALL["datasets"]["digits"]}
@@ -41,27 +45,29 @@ def small(tmp_path) -> Workflow:
 
 
 def kill(workflow: Workflow, process: subprocess.Popen, kind: str) -> None:
-    """SIGKILL one thing."""
+    """SIGKILL one thing; a job as soon as one runs."""
     if kind == "group":
         os.killpg(process.pid, signal.SIGKILL)
     elif kind == "snakemake":
         process.kill()
     else:
-        for pid in workflow.stages()[:1]:
+        while process.poll() is None:
             try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:  # it has just ended
-                continue
+                os.kill(workflow.stages()[0], signal.SIGKILL)
+            except (IndexError, ProcessLookupError):  # between two jobs
+                time.sleep(0.02)
+            else:
+                return
+        raise AssertionError("no job was running until the end")
 
 
 def trial(workflow: Workflow, expected: dict[str, bytes], kind: str, moment: float) -> None:
     """Kill at a moment, run the same command again, compare."""
     process = workflow.start()
-    try:
+    with pytest.raises(subprocess.TimeoutExpired):  # else there is nothing left to kill
         process.wait(timeout=moment)
-    except subprocess.TimeoutExpired:
-        kill(workflow, process, kind)
-    process.wait(timeout=120)
+    kill(workflow, process, kind)
+    assert process.wait(timeout=120) != 0
     before = workflow.complete()
     run = workflow.run()
     assert run.code == 0, (kind, moment, run.output)
@@ -86,7 +92,7 @@ def test_twenty_four_kills_at_random_moments(undisturbed, tmp_path):
     for number in range(24):
         workflow = Workflow(tmp_path / str(number))
         workflow.configure(SMALL)
-        trial(workflow, expected, KINDS[number % 3], draw.uniform(0.1, 0.95) * seconds)
+        trial(workflow, expected, KINDS[number % 3], draw.uniform(0.1, 0.8) * seconds)
 
 
 def test_ctrl_c_ends_the_jobs_and_the_next_run_goes_on(small, undisturbed):
@@ -228,6 +234,57 @@ def test_a_damaged_input_stops_the_job_that_reads_it_and_the_next_run_makes_it_a
     assert run.code == 0, run.output
     (base / "immunized/alg1/digits.safetensors.damaged").unlink()
     assert done.results() == undisturbed[0]
+
+
+def test_files_of_an_unfinished_run_are_not_taken_for_damaged(done):
+    """Newer than the sums, which are taken when a study is finished."""
+    base = done.folder / "results" / "mini"
+    (base / ".SHA256SUMS.seal").unlink()
+    lines = (base / "SHA256SUMS").read_text().splitlines()
+    old = [f"{'0' * 64}  {line[66:]}" if "ratios.csv" in line else line for line in lines]
+    (base / "SHA256SUMS").write_text("\n".join(old) + "\n")
+    found = verify(done, "--repair")
+    assert found.returncode == 1
+    assert "tables/ratios.csv: made anew since the sums were taken" in found.stdout
+    assert (base / "tables/ratios.csv").is_file()
+
+
+def test_a_study_that_is_being_made_is_not_repaired(small):
+    process = small.start()
+    small.wait_for_stage("immunization.prepare")
+    found = verify(small, "--repair")
+    assert found.returncode == 2
+    assert "a Snakemake is making it" in found.stderr
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_another_user_is_told_who_is_at_work(small):
+    if os.geteuid() != 0:
+        pytest.skip("another user is needed")
+    holder = Holder("mini", "results/mini", small.folder / ".snakemake", print)
+    code = (
+        "import os, sys; os.setuid(65534)\n"
+        "from pathlib import Path\n"
+        "from immunization.holder import Holder\n"
+        f"Holder('mini', 'results/mini', Path({str(small.folder / '.snakemake')!r}), print).take()"
+    )
+    holder.take()
+    folders = [small.folder, *small.folder.parents]
+    modes = {path: path.stat().st_mode for path in folders if len(path.parts) > 2}
+    for path in modes:
+        path.chmod(0o755)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=plain_environment() | {"PYTHONPATH": str(SRC)},
+            capture_output=True, text=True, check=False, cwd="/",
+        )  # fmt: skip
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
+        os.close(holder._handle)
+        holder._leave(os.getpid())
+    assert "is being made by another Snakemake, started by root" in done.stderr
 
 
 def test_a_clock_that_runs_ahead_on_one_machine(done, undisturbed):

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from immunization import archive, check
+from immunization import check, unpack
 from immunization.errors import UserError
 
 from .conftest import MINIATURE, ROOT, plain_environment
@@ -182,7 +182,7 @@ def member(name, kind=tarfile.REGTYPE, link=""):
 def test_a_hostile_archive_is_refused_whole(tmp_path, members, told):
     path = packed(tmp_path / "a.tar.gz", member("fine"), *members)
     with pytest.raises(UserError, match=told):
-        archive.extract(path, tmp_path / "into")
+        unpack.extract(path, tmp_path / "into")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tar.gz"]
 
 
@@ -190,8 +190,40 @@ def test_an_archive_of_endless_zeros_is_refused_before_it_is_unpacked(tmp_path):
     path = packed(tmp_path / "bomb.tar.gz", member("zeros"), data=bytes(50 * 2**20))
     assert path.stat().st_size < 2**20
     with pytest.raises(UserError, match="unpacks to more than"):
-        archive.extract(path, tmp_path / "into", most=2**20)
+        unpack.extract(path, tmp_path / "into", most=2**20)
     assert not (tmp_path / "into").exists()
+
+
+def test_an_archive_with_a_flipped_bit_is_refused_wherever_it_is(tmp_path):
+    """Also in a header, where it looks like the end of the archive."""
+    path = packed(tmp_path / "a.tar.gz", *(member(f"m{n}") for n in range(5)), data=b"abc" * 99)
+    whole = path.read_bytes()
+    for place in range(20, len(whole), 3):  # behind the name in the header, which nobody reads
+        damaged = bytearray(whole)
+        damaged[place] ^= 4
+        path.write_bytes(damaged)
+        with pytest.raises(UserError):
+            unpack.extract(path, tmp_path / "into")
+        assert [p.name for p in tmp_path.iterdir()] == ["a.tar.gz"]
+    path.write_bytes(whole)
+    assert unpack.extract(path, tmp_path / "into") == 5
+
+
+def test_a_full_disk_leaves_nothing_of_an_archive(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)]
+    if subprocess.run(mount, check=False).returncode:
+        pytest.skip("cannot mount here")
+    try:
+        path = packed(tmp_path / "a.tar.gz", member("a"), data=os.urandom(200_000))
+        with pytest.raises(UserError, match="the disk is full"):
+            unpack.extract(path, disk / "into")
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_cut_archive_and_a_full_folder_are_told(tmp_path):
@@ -199,11 +231,11 @@ def test_a_cut_archive_and_a_full_folder_are_told(tmp_path):
     cut = tmp_path / "cut.tar.gz"
     cut.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(UserError, match=r"cut\.tar\.gz: not a whole archive"):
-        archive.extract(cut, tmp_path / "into")
+        unpack.extract(cut, tmp_path / "into")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("mine")
     with pytest.raises(UserError, match="is not empty"):
-        archive.extract(path, tmp_path / "full")
+        unpack.extract(path, tmp_path / "full")
 
 
 def calls(tree):
@@ -305,6 +337,13 @@ def test_the_study_is_archived_and_regenerated_to_identical_tables(workflow, tmp
     assert done.returncode == 0, done.stdout + done.stderr
     code, told = python(new, "immunization.verify", "results/mini", "--against", "archived/mini")
     assert code == 0, told
+    module = new / "src/immunization/methods/alg1.py"
+    module.write_text(module.read_text() + "\n# changed\n")
+    code, told = python(new, "immunization.archive", "results/mini", "--out", "c.tar.gz")
+    assert code == 2
+    assert "immunization.methods.alg1: has changed" in told
+    pack = ("immunization.archive", "results/mini", "--out", "c.tar.gz", "--changed-code")
+    assert python(new, *pack)[0] == 0
     table = new / "archived/mini/tables/ratios.csv"
     table.write_text(table.read_text().replace("digits", "digit5"))
     code, told = python(new, "immunization.verify", "results/mini", "--against", "archived/mini")

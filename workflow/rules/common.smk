@@ -48,7 +48,9 @@ if workflow.is_main_process and not REMOTE and "gpu" not in workflow.global_reso
     workflow.register_resource("gpu", max(1, devices.places(_visible, STUDY["gpu_memory_gb"])))
 if workflow.is_main_process and not holder.idle(sys.argv[1:]):
     try:
-        holder.Holder(STUDY["study"], RESULTS, Path(".snakemake"), logger.info).take()
+        holder.Holder(
+            STUDY["study"], RESULTS, Path(".snakemake"), logger.info, remote=REMOTE
+        ).take()
     except UserError as error:
         raise WorkflowError(str(error)) from None
 

@@ -17,13 +17,13 @@ import torch
 
 from immunization import stage, workers
 from immunization.files import write_table, write_tensors
+from immunization.locks import locked
 from immunization.networks.activations import Activations
 from immunization.networks.backbones._backbone import Tail
 from immunization.networks.methods._problem import Problem
 from immunization.networks.released import Pretrained, read_pretrained, release
 from immunization.networks.store import ImageSet
 from immunization.networks.training import Checkpoint, clear, prepare_device
-from immunization.progress import locked
 from immunization.provenance import essence, provenance
 from immunization.registry import load
 from immunization.seals import content_of
@@ -97,8 +97,10 @@ def main(arguments: list[str] | None = None) -> None:
     current: tuple[str, Pretrained, Activations] | None = None
     opposite: tuple[str, str, Activations] | None = None
 
-    def finished(subject: Subject) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-        """What is kept of a subject; else computed, unless another process of the job does so."""
+    def finished(
+        subject: Subject, *, wait: bool
+    ) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
+        """What is kept of a subject; else computed, unless another process does so."""
         nonlocal current, opposite
         if current is None or current[0] != subject.path:
             pretrained = read_pretrained(subject.path, device)
@@ -115,7 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
             [content_of(paths[n]) for n in (options.primary, subject.harmful)],
         ]  # fmt: skip
         done = Checkpoint(options.progress / f"{place}.done.safetensors", key)
-        with locked(options.progress / f"{place}.lock") as own:
+        with locked(options.progress / f"{place}.lock", wait=wait) as own:
             kept = done.read("cpu")
             if kept is not None or not own:
                 return kept
@@ -141,7 +143,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     if workers.count() > 1:
         for subject in todo:
-            finished(subject)
+            finished(subject, wait=False)
         if workers.is_worker():
             return
         workers.finish()
@@ -150,8 +152,8 @@ def main(arguments: list[str] | None = None) -> None:
             tensors: dict[str, torch.Tensor] = {}
             frames = []
             for seed in options.seeds:
-                found = finished(Subject(path, name, seed))
-                assert found is not None  # no other process is left
+                found = finished(Subject(path, name, seed), wait=True)
+                assert found is not None  # whoever had it has ended
                 own, rows = found[0], found[1]["rows"]
                 tensors |= {f"seed{seed}.{n}": v for n, v in own.items()}
                 # A checkpoint sorts keys: columns should not tell whether a job was killed.

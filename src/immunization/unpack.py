@@ -1,0 +1,91 @@
+"""Unpack the archive of a study, which may come from a stranger, or damaged."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import shutil
+import tarfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from immunization.errors import UserError
+
+MOST_BYTES = 200 * 2**30
+"""What an archive may unpack to, unless more is allowed: a small file can hold endless zeros."""
+PADDING = 2**20
+"""More than any archive has behind its last member."""
+
+
+def extract(path: Path, into: Path, most: int = MOST_BYTES) -> int:
+    """Unpack a .tar.gz; the number of files.
+
+    Plain files and folders alone are unpacked, below ``into`` alone, no more than ``most`` bytes,
+    and only when the checksum of the whole archive is right.
+
+    Raises:
+        UserError: for links, devices, paths that lead out, names that come twice, too much data, a
+            damaged archive, a full disk, or a folder that is not empty. Nothing is left behind.
+    """
+    if into.exists() and any(into.iterdir()):
+        raise UserError(f"{into}: is not empty. Name a new folder: --into FOLDER.")
+    if not path.is_file():
+        raise UserError(f"{path}: no such archive.")
+    try:
+        with gzip.open(path) as raw, tarfile.open(fileobj=raw, mode="r:") as archive:
+            members = _checked(path, archive, most)
+            _to_the_end(path, raw)
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        raise UserError(f"{path}: not a whole archive ({error}). Fetch it again.") from error
+    draft = into.with_name(f".{into.name}.unpacking")
+    try:
+        draft.mkdir(parents=True)
+        with tarfile.open(path, "r:gz") as archive:
+            for member in members:
+                archive.extract(member, draft, filter="data")
+        if into.exists():
+            into.rmdir()
+        draft.rename(into)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        told = "the disk is full" if full else f"cannot be written ({error.strerror or error})"
+        raise UserError(f"{into}: {told}. Nothing was unpacked.") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return sum(member.isfile() for member in members)
+
+
+def _to_the_end(path: Path, raw: gzip.GzipFile) -> None:
+    """Read what is left, so that the checksum at the end is compared.
+
+    A damaged header looks like the end of an archive, and what follows would be left out.
+    """
+    left = PADDING
+    while block := raw.read(2**16):
+        left -= len(block)
+        if left < 0:
+            raise UserError(f"{path}: holds more behind its last member. Refused.")
+
+
+def _checked(path: Path, archive: tarfile.TarFile, most: int) -> list[tarfile.TarInfo]:
+    total, names, members = 0, set(), []
+    for member in archive:
+        name = PurePosixPath(member.name)
+        if name.is_absolute() or ".." in name.parts or "\\" in member.name:
+            raise UserError(f"{path}: member {member.name!r} leads out of the folder. Refused.")
+        if not (member.isfile() or member.isdir()):
+            raise UserError(
+                f"{path}: member {member.name!r} is a link or a device; archives of studies hold "
+                "plain files. Refused."
+            )
+        if member.isfile() and name in names:
+            raise UserError(f"{path}: member {member.name!r} comes twice. Refused.")
+        names.add(name)
+        total += member.size
+        if total > most:
+            raise UserError(
+                f"{path}: unpacks to more than {most} bytes. Allow more with --most-gb, if you "
+                "trust it."
+            )
+        members.append(member)
+    return members
