@@ -29,3 +29,12 @@ def public_data() -> Path:
 def generator() -> torch.Generator:
     """Every draw of a test comes from here."""
     return torch.Generator().manual_seed(0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that mostly wait go first, so that others run beside them (`pytest -n 2`)."""
+    waiting = ("cluster", "test_faults.py", "test_security.py")
+    items.sort(key=lambda item: min(
+        (place for place, name in enumerate(waiting) if name in item.path.parts),
+        default=len(waiting),
+    ))  # fmt: skip

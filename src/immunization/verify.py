@@ -59,10 +59,10 @@ def verify(folder: Path) -> dict[str, str]:
     """
     problems = {}
     sums = folder / SUMS
+    known = read_sums(sums)
     own = read_seal(sums)
     if own is not None and (told := damage(sums, own)):
         problems[SUMS] = told
-    known = read_sums(sums)
     for name, digest in known.items():
         path = folder / name
         if not path.is_file():

@@ -1,6 +1,10 @@
 """Downloads from a real local server: mirrors in turn, checksums, and what is said on failure."""
 
+import contextlib
 import hashlib
+import shutil
+import ssl
+import subprocess
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -8,11 +12,29 @@ from pathlib import Path
 
 import pytest
 
+from immunization import download
 from immunization.datasets import house_prices, mnist
 from immunization.download import File, Place
 from immunization.errors import UserError
 
 CONTENT = b"the right bytes\n" * 100
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A key and a certificate of this machine's, signed by itself."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl makes the certificate of the test server")
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+         "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", str(path),
+         "-out", str(path.with_suffix(".crt"))],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    path.write_bytes(path.read_bytes() + path.with_suffix(".crt").read_bytes())
+    return path
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -25,22 +47,36 @@ class Quiet(SimpleHTTPRequestHandler):
             self.send_header("Content-Length", str(len(CONTENT)))
             self.end_headers()
             self.wfile.write(CONTENT[:50])
+        elif self.path == "/plain":
+            self.send_response(302)
+            self.send_header("Location", "http://localhost/good")
+            self.end_headers()
+        elif self.path == "/endless":
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):  # the other side hangs up
+                for _ in range(100):
+                    self.wfile.write(bytes(2**20))
         else:
             super().do_GET()
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(tmp_path, certificate, monkeypatch):
     """Base address of a server whose folder holds a good and an altered file."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     folder = tmp_path / "www"
     folder.mkdir()
     (folder / "good").write_bytes(CONTENT)
     (folder / "short").write_bytes(CONTENT[:-20])
     handler = partial(Quiet, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"https://localhost:{server.server_port}"
         server.shutdown()
         thread.join()
 
@@ -64,6 +100,33 @@ def test_when_no_source_has_it_all_are_listed_and_nothing_is_left_behind(server,
     for word in ("set/good", "/absent", "404", "/short", "truncated", "mirror"):
         assert word in str(error.value)
     assert not list((tmp_path / "cache" / "set").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [("plain", "which is not HTTPS"), ("endless", "not the file that was asked for")],
+)
+def test_redirects_to_plain_http_and_endless_answers_are_refused(
+    server, tmp_path, monkeypatch, address, told
+):
+    monkeypatch.setattr(download, "MOST_BYTES", 5 * 2**20)
+    with pytest.raises(UserError, match=told):
+        Place(None, tmp_path / "cache").fetch(file(f"{server}/{address}"))
+
+
+def test_a_server_whose_certificate_nobody_vouches_for_is_refused(server, tmp_path, monkeypatch):
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with pytest.raises(UserError, match="CERTIFICATE_VERIFY_FAILED"):
+        Place(None, tmp_path / "cache").fetch(file(f"{server}/good"))
+
+
+@pytest.mark.parametrize("url", ["http://a/b", "ftp://a/b", "file:///etc/passwd"])
+def test_addresses_of_other_kinds_and_paths_that_lead_out_are_refused(url):
+    with pytest.raises(ValueError, match="come over HTTPS"):
+        file(url)
+    for path in ("../up", "/abs", "a/../../b"):
+        with pytest.raises(ValueError, match="lead into the mirror"):
+            File(path, "0" * 64, ())
 
 
 def test_a_mirror_comes_first_and_is_checked(tmp_path):

@@ -36,13 +36,16 @@ def test_the_fingerprint_changes_with_the_source_of_an_import(tmp_path, monkeypa
     shutil.copytree(module.SOURCE, tmp_path / "src")
     monkeypatch.setattr(module, "SOURCE", tmp_path / "src")
     module._imports.cache_clear()
+    fingerprint.cache_clear()
     before = fingerprint("immunization.methods.optimum")
     other = fingerprint("immunization.tables")
     file = tmp_path / "src" / "hessian_spectrum" / "generalized.py"
     file.write_text(file.read_text() + "\n# changed\n")
+    fingerprint.cache_clear()  # kept for the life of a process
     assert fingerprint("immunization.methods.optimum") != before
     assert fingerprint("immunization.tables") == other
     module._imports.cache_clear()
+    fingerprint.cache_clear()
 
 
 def test_components_are_files_and_helpers_are_not():

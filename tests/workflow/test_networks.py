@@ -1,8 +1,10 @@
 """A real miniature study of networks through real Snakemake."""
 
 import copy
+import json
 import re
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ import yaml
 
 from immunization.files import read_table, read_tensors
 from immunization.formats import number
+from immunization.networks import figure, report, tables
 from immunization.registry import components
 from tests.networks.conftest import write_folder
 
@@ -240,3 +243,43 @@ def test_the_guide_to_networks_draws_every_rule():
         assert rule in graph
     config = yaml.safe_load((ROOT / "config" / "deepnets.yaml").read_text())
     assert set(config["networks"]) == {"resnet18", "vit"}
+
+
+def test_tables_figures_and_the_report_by_hand_are_those_of_the_workflow(
+    done, tmp_path, monkeypatch
+):
+    """Their command lines, in this process, on the files of the finished study."""
+    monkeypatch.chdir(done.folder)
+    base = Path("results/mini")
+    spectra, densities = (str(base / f"spectrum/{n}.parquet") for n in ("spectra", "densities"))
+    study = str(base / "study.json")
+    attacks = json.loads(Path(study).read_text())["order"]["attacks"]
+    curves = [str(base / f"attack/{label}.curves.parquet") for label in attacks]
+    tables.main(
+        ["--spectra", spectra, "--densities", densities, "--curves", *curves, "--published",
+         "config/published_networks.csv", "--study", study, "--folder", str(tmp_path / "tables")]
+    )  # fmt: skip
+    paths = json.dumps({"spectra": spectra, "densities": densities, "curves": curves})
+    drawn = []
+    for label in components("networks/figures"):
+        out = [str(tmp_path / "figures" / f"{label}.{n}-harm.{s}") for n in ("resnet", "vit")
+               for s in ("svg", "txt")]  # fmt: skip
+        figure.main(["--figure", label, "--paths", paths, "--study", study, "--out", *out])
+        drawn += out
+    made = [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".seal"]
+    assert len(made) == 6 * 3 + len(drawn)
+    for path in made:
+        assert path.read_bytes() == (base / path.relative_to(tmp_path)).read_bytes(), path
+    page = tmp_path / "report.html"
+    report.main(
+        ["--study", study, "--tables", str(base / "tables"), "--spectra", spectra, "--figures",
+         *(str(base / path) for path in figures_of(done)), "--out", str(page)]
+    )  # fmt: skip
+    assert page.read_bytes() == (base / "report.html").read_bytes()
+
+
+def figures_of(done):
+    order = json.loads((done.folder / "results/mini/study.json").read_text())["order"]["figures"]
+    return [
+        f"figures/{label}.{network}-harm.svg" for label in order for network in ("resnet", "vit")
+    ]

@@ -38,7 +38,15 @@ def test_every_number_can_be_traced(finished):
     ratios = read_table(base / "spectrum" / "ratios.parquet")
     assert len(ratios) == 4 * 2 * (2 + 1 + 1)  # methods, seeds, pairs of the three data sets
     record = ratios.attrs["provenance"]
-    assert {"code", "parameters", "torch", "kappa", "immunization"} <= set(record)
+    assert {"code", "parameters", "kappa", "immunization", "device", "commit"} <= set(record)
+    assert record["seeds"] == [0, 1]
+    assert len(record["config"]) == 64
+    assert {"torch", "numpy", "pandas"} <= set(record["packages"])
+    told = json.loads((base / "provenance.json").read_text())["results"]
+    files = {name for group in told for name in group["files"]}
+    assert files == {line[66:] for line in (base / "SHA256SUMS").read_text().splitlines()}
+    assert {group["provenance"]["config"] for group in told} == {record["config"]}
+    assert all(group["provenance"]["kappa"] == record["kappa"] for group in told)
     _, metadata = read_tensors(base / "immunized" / "alg1" / "diabetes.safetensors")
     assert metadata["parameters"]["profile"] == "paper"
     assert metadata["parameters"]["steps"] == 5

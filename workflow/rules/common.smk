@@ -90,7 +90,7 @@ def prefix(exports):
     """
     text = "".join(f"export {name}={shlex.quote(value)}; " for name, value in exports.items())
     # Snakemake fills braces in with its own names.
-    return "set -euo pipefail; " + text.replace("{", "{{").replace("}", "}}")
+    return "".join(["set -euo pipefail; ", text.replace("{", "{{").replace("}", "}}")])
 
 
 shell.prefix(prefix(_exports))

@@ -21,7 +21,7 @@ rule manifest:
         mem_mb=lambda wildcards, attempt: 500 * attempt,
         runtime=growing(10),
     params:
-        folder=RESULTS,
+        folder=lambda wildcards, output: os.path.dirname(output.sums),
         files=lambda wildcards, input: compact(list(input.files)),
         code=fingerprint("immunization.manifest"),
     shell:

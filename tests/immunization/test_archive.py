@@ -1,0 +1,145 @@
+"""Sums, provenance, checks and archives of a study, on files that stages wrote."""
+
+import json
+
+import pytest
+import torch
+import yaml
+
+from immunization import archive, check, manifest, study, unpack, verify
+from immunization.errors import UserError
+from immunization.files import write_tensors, write_text
+from immunization.provenance import provenance
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A finished study with one table, one file of tensors, a public file and one of the user's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IMMUNIZATION_STUDY", json.dumps({"config": "c" * 64, "seeds": [0, 1]}))
+    public = tmp_path / "mirror" / "set" / "data.csv"
+    public.parent.mkdir(parents=True)
+    public.write_text("a\n1\n")
+    (tmp_path / "mine.csv").write_text("b\n2\n")
+    base = tmp_path / "results" / "s"
+    raw = {"study": "s", "datasets": {"own": {"source": "csv_table", "path": "mine.csv"}}}
+    study.main(
+        ["--study", json.dumps({"config": {"study": "s"}, "order": {}, "raw": raw}),
+         "--out", str(base / "study.json")]
+    )  # fmt: skip
+    record = provenance(["immunization.methods.optimum"], {"budget": 2})
+    record["files"] = {"public": {"set/data.csv": verify_sha(public)}}
+    write_tensors(base / "theta.safetensors", {"a": torch.ones(3)}, {"provenance": record})
+    write_text(base / "tables" / "ratios.csv", "x\n1\n", record)
+    finish(base)
+    return base
+
+
+def verify_sha(path):
+    from immunization.seals import sha256
+
+    return sha256(path)
+
+
+def finish(base):
+    files = [base / name for name in ("study.json", "theta.safetensors", "tables/ratios.csv")]
+    manifest.main(
+        ["--folder", str(base), "--files", json.dumps(list(map(str, files))),
+         "--sums", str(base / "SHA256SUMS"), "--provenance", str(base / "provenance.json")]
+    )  # fmt: skip
+
+
+def checked(*arguments):
+    with pytest.raises(SystemExit) as done:
+        verify.main(list(map(str, arguments)))
+    return done.value.code
+
+
+def test_provenance_groups_files_by_what_made_them(folder):
+    told = json.loads((folder / "provenance.json").read_text())["results"]
+    by_files = {tuple(group["files"]): group["provenance"] for group in told}
+    made = by_files["tables/ratios.csv", "theta.safetensors"]
+    assert made["config"] == "c" * 64
+    assert made["seeds"] == [0, 1]
+    assert made["modules"] == ["immunization.methods.optimum"]
+    assert made["kappa"].startswith("non-zero spectrum")
+
+
+def test_a_file_without_a_seal_stops_the_manifest(folder):
+    (folder / "tables" / ".ratios.csv.seal").unlink()
+    with pytest.raises(UserError, match=r"ratios\.csv: has no seal"):
+        finish(folder)
+
+
+def test_what_is_missing_damaged_or_newer_is_told_apart(folder, capsys):
+    assert checked(folder) == 0
+    (folder / "study.json").unlink()
+    write_text(folder / "tables" / "ratios.csv", "x\n2\n")
+    path = folder / "theta.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    assert checked(folder, "--repair") == 1
+    told = capsys.readouterr().out
+    assert "study.json: missing" in told
+    assert "ratios.csv: made anew since the sums were taken" in told
+    assert "It was set aside as theta.safetensors.damaged" in told
+    assert (folder / "tables" / "ratios.csv").is_file()
+
+
+def test_sums_that_lead_out_or_are_cut_are_refused(folder):
+    for line in (f"{'0' * 64}  ../x\n", f"{'0' * 64}  /x\n", "0123  a\n", "\n"):
+        (folder / "SHA256SUMS").write_text(line)
+        with pytest.raises(UserError, match="line 1: not a sum"):
+            verify.verify(folder)
+    (folder / "SHA256SUMS").unlink()
+    with pytest.raises(UserError, match="snakemake to the end"):
+        verify.verify(folder)
+
+
+def test_an_archive_has_data_own_files_and_a_config_that_names_them(folder, tmp_path, capsys):
+    archive.main([str(folder), "--out", "s.tar.gz", "--data", "nowhere", "mirror"])
+    archive.main(["--extract", "s.tar.gz", "--into", "new"])
+    new = tmp_path / "new"
+    config = yaml.safe_load((new / "config" / "archived.yaml").read_text())
+    assert config["data"] == {"mirror": "data"}
+    own = config["datasets"]["own"]["path"]
+    assert (new / own).read_text() == "b\n2\n"
+    assert (new / "data" / "set" / "data.csv").read_text() == "a\n1\n"
+    assert (new / "archived/s/tables/ratios.csv").is_file()
+    assert not (new / "archived/s/theta.safetensors").exists()
+    assert (new / "Snakefile").is_file()
+    assert "results/s" in (new / "REGENERATE.md").read_text()
+    archive.main([str(folder), "--out", "all.tar.gz", "--data", "mirror", "--extractors"])
+    assert unpack.extract(tmp_path / "all.tar.gz", tmp_path / "all") > 0
+    assert (tmp_path / "all/archived/s/theta.safetensors").is_file()
+    assert checked(folder, "--against", new / "archived" / "s") == 0
+    (new / "archived/s/tables/more.csv").write_text("x")
+    assert checked(folder, "--against", new / "archived" / "s") == 1
+    assert "more.csv: only in" in capsys.readouterr().out
+
+
+def test_an_archive_is_refused_where_data_are_gone_or_changed_or_the_study_is_damaged(folder):
+    with pytest.raises(UserError, match="a file that the study was made from is in"):
+        archive.main([str(folder), "--data", "nowhere"])
+    path = folder.parents[1] / "mirror" / "set" / "data.csv"
+    path.write_text("changed")
+    with pytest.raises(UserError, match="is not the file that the study was made from"):
+        archive.main([str(folder), "--data", "mirror"])
+    (folder / "tables" / "ratios.csv").write_text("y")
+    with pytest.raises(UserError, match="Repair the study first"):
+        archive.main([str(folder), "--data", "mirror"])
+    for arguments, told in (([], "Name the study"), (["--extract", "x"], "--into FOLDER")):
+        with pytest.raises(UserError, match=told):
+            archive.main(arguments)
+
+
+def test_a_config_is_checked_without_snakemake(tmp_path, capsys):
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "study: mini\ndatasets: {digits: {}}\nmethods: {identity: {}}\n"
+        "attacks: {gradient_descent: {}}\n"
+    )
+    check.main([str(path)])
+    assert "mini: 1 methods, 1 attackers, seeds 0, 1, 2" in capsys.readouterr().out
+    check.main(["--snakemake", "--cores", "2", "--configfile", str(path)])
+    with pytest.raises(UserError, match="cannot be read"):
+        check.main([str(tmp_path / "absent.yaml")])
