@@ -33,7 +33,7 @@ report: results
 	$(BIN)/snakemake --report results/report.zip $(ARGS)
 
 test: $(VENV)/.ready
-	$(BIN)/pytest -n $(AT_ONCE) --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/pytest -n $(AT_ONCE) --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: $(VENV)/.ready-lint
 	$(BIN)/ruff check .
