@@ -264,9 +264,10 @@ def test_another_user_is_told_who_is_at_work(small):
         pytest.skip("another user is needed")
     holder = Holder("mini", "results/mini", small.folder / ".snakemake", print)
     code = (
-        "import os, sys; os.setuid(65534)\n"
+        "import os\n"
         "from pathlib import Path\n"
         "from immunization.holder import Holder\n"
+        "os.setuid(65534)\n"
         f"Holder('mini', 'results/mini', Path({str(small.folder / '.snakemake')!r}), print).take()"
     )
     holder.take()
