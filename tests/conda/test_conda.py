@@ -74,6 +74,7 @@ def test_a_study_runs_in_its_environments_with_the_same_results(workflow, enviro
     assert workflow.results() == plain.results()
 
 
+@pytest.mark.slow
 def test_pin_files_are_made_from_the_environments_and_installed_from(workflow, environment):
     done = subprocess.run(
         ["bash", "envs/pin.sh"], cwd=workflow.folder, env=environment,

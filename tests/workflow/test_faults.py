@@ -95,6 +95,7 @@ def test_twenty_four_kills_at_random_moments(undisturbed, tmp_path):
         trial(workflow, expected, KINDS[number % 3], draw.uniform(0.1, 0.8) * seconds)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_jobs_and_the_next_run_goes_on(small, undisturbed):
     process = small.start()
     pid = small.wait_for_stage("immunization.immunize")
@@ -106,6 +107,7 @@ def test_ctrl_c_ends_the_jobs_and_the_next_run_goes_on(small, undisturbed):
     assert small.results() == undisturbed[0]
 
 
+@pytest.mark.slow
 def test_jobs_do_not_outlive_a_killed_snakemake(small):
     process = small.start()
     pid = small.wait_for_stage("immunization.attack")
@@ -221,6 +223,7 @@ def test_one_flipped_bit_in_any_file_is_found_named_and_repaired(done, undisturb
     }
 
 
+@pytest.mark.slow
 def test_a_damaged_input_stops_the_job_that_reads_it_and_the_next_run_makes_it_anew(
     done, undisturbed
 ):
