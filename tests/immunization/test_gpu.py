@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +196,55 @@ def test_a_job_on_two_gpus_shares_its_pieces(digits, tmp_path):
     pd.testing.assert_frame_equal(rows, expected, rtol=1e-6)
     for name, theta in read_tensors(two)[0].items():
         torch.testing.assert_close(theta, read_tensors(one)[0][name], rtol=1e-6, atol=1e-9)
+
+
+NEIGHBOUR = """
+import torch
+from immunization import devices
+devices.claim()
+devices.limit_memory()
+try:
+    torch.empty(9 * 2**30, dtype=torch.uint8, device="cuda")
+except torch.OutOfMemoryError:
+    print("held to its part", flush=True)
+a = torch.ones(4096, 4096, device="cuda")
+while True:
+    a @ a
+    torch.cuda.synchronize()
+"""
+
+
+@pytest.mark.parametrize(("part", "waits"), [("8", False), ("", True)])
+def test_jobs_share_a_gpu_only_if_they_say_what_memory_they_take(digits, tmp_path, part, waits):
+    """Beside a neighbour at work that took 8 GiB."""
+    _, alone, expected = immunize_digits(digits, tmp_path / "alone")
+    gpu = devices.visible()[0]
+    shared = {
+        "CUDA_VISIBLE_DEVICES": gpu.uuid,
+        devices.LEDGER: str(tmp_path / "ledger"),
+        "PYTHONPATH": str(Path(__file__).parents[2] / "src"),
+    }
+    neighbour = subprocess.Popen(
+        [sys.executable, "-c", NEIGHBOUR], env=os.environ | shared | {devices.MEMORY: "8"},
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    end = threading.Timer(20, neighbour.kill)
+    try:
+        assert neighbour.stdout.readline() == "held to its part\n"
+        if waits:
+            end.start()
+        told, beside, rows = immunize_digits(
+            digits, tmp_path / "beside", **shared, **{devices.MEMORY: part}
+        )
+        assert ("waiting for a GPU" in told) == waits
+        assert (neighbour.poll() is None) != waits
+    finally:
+        end.cancel()
+        neighbour.kill()
+        neighbour.communicate()
+    pd.testing.assert_frame_equal(rows, expected, rtol=1e-6)
+    for name, theta in read_tensors(beside)[0].items():
+        torch.testing.assert_close(theta, read_tensors(alone)[0][name], rtol=1e-6, atol=1e-9)
 
 
 @pytest.fixture
