@@ -45,7 +45,7 @@ lint: $(VENV)/.ready-lint
 audit: $(VENV)/.ready
 	test -x $(VENV)/audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)/audit \
 		&& $(VENV)/audit/bin/pip install --quiet pip-audit; }
-	$(BIN)/pip freeze --exclude-editable > $(VENV)/audit/frozen.txt
+	$(BIN)/pip freeze --exclude-editable | sed 's/+[^ ]*$$//' > $(VENV)/audit/frozen.txt
 	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip -r $(VENV)/audit/frozen.txt
 
 format: $(VENV)/.ready-lint

@@ -48,6 +48,12 @@ archived one, byte by byte. Data files lie in `data/` (public ones, named in the
 the commit.
 Tables are the same to the last byte with the same versions on the same kind of device.
 """
+FOLDERS = """
+These folders were not taken along. Put them where they were, or name their places in
+`config/archived.yaml`:
+
+{folders}
+"""
 
 
 def _checkout(root: Path) -> Iterator[Path]:
@@ -63,11 +69,16 @@ def _checkout(root: Path) -> Iterator[Path]:
                 yield path
 
 
+def _is_own(key: str, path: Path) -> bool:
+    # Weights may also be a name, which a folder may have by chance.
+    return path.is_file() or (key == "path" and path.is_dir())
+
+
 def _places(value: Any) -> Iterator[tuple[dict[str, Any], str]]:
-    """Every entry of a config that names a file."""
+    """Every entry of a config that names a file or folder."""
     if isinstance(value, dict):
         for key, item in value.items():
-            if key in FILES and isinstance(item, str) and Path(item).is_file():
+            if key in FILES and isinstance(item, str) and _is_own(key, Path(item)):
                 yield value, key
             else:
                 yield from _places(item)
@@ -102,6 +113,24 @@ def _public(records: list[Any], folders: list[Path]) -> dict[str, Path]:
     return found
 
 
+def _check_own(records: list[Any]) -> None:
+    """Compare the user's own files with what the results were made from.
+
+    Raises:
+        UserError: when one is gone or has changed.
+    """
+    wanted: dict[str, str] = {}
+    for record in records:
+        wanted |= ((record or {}).get("files") or {}).get("own", {})
+    for name, digest in sorted(wanted.items()):
+        if not Path(name).is_file() or sha256(name) != digest:
+            told = "has changed since" if Path(name).is_file() else "is gone"
+            raise UserError(
+                f"{name}: a file that the study was made from {told}; its SHA-256 was {digest}. "
+                "Put it back, or run the study again."
+            )
+
+
 def _refuse_other_code(records: list[Any]) -> None:
     for record in records:
         modules = (record or {}).get("modules") or []
@@ -128,6 +157,11 @@ def contents(
     Raises:
         UserError: when the study is not finished, a file of it is damaged, or the code has changed.
     """
+    if not (root / "Snakefile").is_file():
+        raise UserError(
+            f"{root}: is no checkout, and an archive holds the code. Run this from the folder of "
+            "one: PYTHONPATH=src python -m immunization.archive ..."
+        )
     problems = verify(folder)
     if problems:
         name, told = next(iter(problems.items()))
@@ -138,11 +172,16 @@ def contents(
     label = study["config"]["study"]
     config = copy.deepcopy(study["raw"])
     files = {path.relative_to(root).as_posix(): path for path in _checkout(root)}
+    folders = []
     for number, (entry, key) in enumerate(_places(config)):
         own = Path(entry[key])
+        if own.is_dir():
+            folders.append(f"- `{own}`\n")
+            continue
         entry[key] = f"own/{number}/{own.name}"
         files[entry[key]] = own
     records = [group["provenance"] for group in read_json(folder / PROVENANCE)["results"]]
+    _check_own(records)
     if not changed:
         _refuse_other_code(records)
     public = _public(records, data)
@@ -155,7 +194,8 @@ def contents(
     files[f"archived/{label}/{PROVENANCE}"] = folder / PROVENANCE
     texts = {
         "config/archived.yaml": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
-        "REGENERATE.md": HOW.format(study=label),
+        "REGENERATE.md": HOW.format(study=label)
+        + (FOLDERS.format(folders="".join(folders)) if folders else ""),
         "results/.gitkeep": "",
     }
     return files, texts
@@ -175,6 +215,8 @@ def write(out: Path, files: dict[str, Path], texts: dict[str, str]) -> None:
                     archive.addfile(member, io.BytesIO(data))
                 else:
                     with files[name].open("rb") as file:
+                        if os.fstat(file.fileno()).st_mode & 0o100:  # envs/pin.sh
+                            member.mode = 0o755
                         member.size = os.fstat(file.fileno()).st_size
                         archive.addfile(member, file)
 

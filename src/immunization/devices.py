@@ -42,7 +42,7 @@ class Device(NamedTuple):
     Attributes:
         number: as `nvidia-smi` counts.
         uuid: its name for CUDA.
-        memory: bytes.
+        memory: bytes; 1 where `nvidia-smi` does not tell, so that it is whole or taken.
     """
 
     number: int
@@ -61,7 +61,7 @@ def visible() -> list[Device]:
     found = []
     for line in done.stdout.splitlines():
         number, uuid, memory = (part.strip() for part in line.split(","))
-        found.append(Device(int(number), uuid, int(memory) * 2**20 if memory.isdigit() else 0))
+        found.append(Device(int(number), uuid, int(memory) * 2**20 if memory.isdigit() else 1))
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
         return found
@@ -87,6 +87,12 @@ def _lock(path: Path, how: int) -> int | None:
     except BlockingIOError:
         os.close(handle)
         return None
+    except OSError as error:
+        os.close(handle)
+        raise UserError(
+            f"{path.parent}: files there cannot be locked ({error.strerror}), which tells jobs "
+            f"which GPU is taken. Name a folder on a local disk in {LEDGER}."
+        ) from error
     return handle
 
 
@@ -151,6 +157,11 @@ def claim(count: int = 1) -> list[Device]:
             "here (CUDA_VISIBLE_DEVICES counts). Lower it."
         )
     largest = max(device.memory for device in devices)
+    if wanted is not None and largest == 1:
+        raise UserError(
+            "config key 'gpu_memory_gb': nvidia-smi does not tell the memory of the GPUs here, so "
+            "they cannot be shared by it. Leave it out."
+        )
     if wanted is not None and wanted > largest:
         raise UserError(
             f"config key 'gpu_memory_gb': {asked} GiB, and {CONTEXT / 2**30:g} GiB for CUDA "

@@ -81,6 +81,11 @@ def _unwritable(path: Path, error: Exception) -> UserError | None:
     Libraries wrap the system's error in exceptions of their own, which keep its text.
     """
     number = getattr(error, "errno", None)
+    other = getattr(error, "filename", None)
+    if isinstance(other, str | Path):
+        that, folder = Path(other).absolute(), path.absolute().parent
+        if folder != that.parent and that not in (folder, *folder.parents):
+            return None  # of a file that is read
     text = str(error)
 
     def one_of(numbers: tuple[int, ...]) -> bool:
@@ -265,6 +270,13 @@ def read_tensor(
 
 
 def _unreadable(path: Path | str, error: Exception) -> UserError:
+    path = Path(path)
+    aside = path.with_name(f"{path.name}.damaged")
+    if not path.exists() and aside.exists():  # another attempt of the same job said so in full
+        return UserError(
+            f"{path}: was damaged, and set aside as {aside.name}. Run the same command again: it "
+            "is made anew, and what depends on it."
+        )
     return UserError(
         f"{path}: cannot be read ({error}). It may be left over from an interrupted run or "
         "damaged on disk. Delete it and run the same command again; only what depends on it "

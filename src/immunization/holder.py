@@ -37,6 +37,8 @@ IDLE_FLAGS = (
     "--conda-create-envs-only",
 )  # fmt: skip
 """Options with which Snakemake runs no job and removes no result."""
+TAKE_OVER = "IMMUNIZATION_TAKE_OVER"
+"""Environment variable with the name of another machine whose Snakemake is known to be gone."""
 SQUEUE_TRIES = 30
 """Times that a controller which does not answer is asked, five seconds apart."""
 
@@ -47,7 +49,9 @@ def idle(arguments: Sequence[str]) -> bool:
     Args:
         arguments: without the program.
     """
-    short = re.compile(r"-[a-zA-Z]*n[a-zA-Z]*$")  # -n among others, such as -np
+    if "--report-after-run" in arguments:
+        return False
+    short = re.compile(r"-[npqkFf]*n[npqkFf]*$")  # -n among others without a value, such as -np
     return any(
         a.split("=")[0] in IDLE_FLAGS or (short.match(a) and not a.startswith("--"))
         for a in arguments
@@ -84,9 +88,20 @@ class Holder:
         Raises:
             UserError: when another process holds it, or one on another machine may.
         """
+        while self._handle is None:
+            handle = self._open()
+            try:
+                if self._settle(handle):
+                    self._handle = handle  # never closed: the lock ends with the process
+            finally:
+                if self._handle is None:
+                    os.close(handle)
+        atexit.register(self._leave, os.getpid())
+
+    def _open(self) -> int:
         try:
             self.note.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.note, os.O_RDWR | os.O_CREAT, 0o666)
+            return os.open(self.note, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             if self._held_by_another_user():
                 raise UserError(self._held(self._read())) from error
@@ -94,6 +109,10 @@ class Holder:
                 f"{self.note.parent}: cannot be written ({error.strerror}). Snakemake keeps its "
                 "notes there; work in a folder of your own that is writable and has space."
             ) from error
+
+    def _settle(self, handle: int) -> bool:
+        """Lock the note, clean up behind the one before, and sign; False where the note was removed
+        since it was opened."""
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -102,14 +121,17 @@ class Holder:
             before = self._read()
             if before and before.get("host") == platform.node() and _runs(before):
                 raise UserError(self._held(before)) from None
+        if not self._is_note(handle):
+            return False
         before = self._read()
         if before:
             # The same machine, rebooted or not, or a container on it.
             here = before.get("host") == platform.node() or before.get("boot") == _boot()
-            if not here:
+            if not here and before.get("host") != os.environ.get(TAKE_OVER):
                 raise UserError(
                     f"{self._held(before)} That machine cannot be asked from here. If you know "
-                    f"that it is gone, delete {self.note} and run the same command again."
+                    "that this Snakemake is gone, run the same command again with "
+                    f"{TAKE_OVER}={before.get('host')} in front."
                 )
             self._recover(before)
         mine = {
@@ -123,8 +145,14 @@ class Holder:
         }
         os.truncate(handle, 0)
         os.pwrite(handle, json.dumps(mine).encode(), 0)
-        self._handle = handle  # never closed: the lock ends with the process
-        atexit.register(self._leave, os.getpid())
+        return True
+
+    def _is_note(self, handle: int) -> bool:
+        """Whether an open file is the note that lies there now."""
+        try:
+            return os.path.samestat(os.fstat(handle), self.note.stat())
+        except OSError:
+            return False
 
     def _held_by_another_user(self) -> bool:
         """Whether a note that may be read alone is locked."""
@@ -143,7 +171,8 @@ class Holder:
         return False
 
     def _leave(self, owner: int) -> None:
-        if os.getpid() == owner:  # not in a fork
+        # Not in a fork, and only one's own.
+        if os.getpid() == owner and self._handle is not None and self._is_note(self._handle):
             with contextlib.suppress(OSError):
                 self.note.unlink(missing_ok=True)
 

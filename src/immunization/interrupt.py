@@ -27,10 +27,13 @@ GRACE_SECONDS = 20.0
 """What it gets for that; schedulers mostly wait 30 seconds or more before they kill."""
 LINGER_SECONDS = 120.0
 """For how long a saved SLURM job waits for its end; grace times are mostly shorter."""
+AGAIN_SECONDS = 1.0
+"""Signals closer together are one event: a terminal that goes tells every process of its own."""
 OWNER = "IMMUNIZATION_OWNER"
 """Environment variable with the process id of the Snakemake that runs a job."""
 
 _requested = threading.Event()
+_since = float("-inf")
 _saves: list[Callable[[], None]] = []
 _polled = float("-inf")
 _orphaned = False
@@ -95,12 +98,16 @@ def _end() -> None:
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    if _requested.is_set():  # a second time
-        os._exit(EXIT)
+    global _since, _terminated
+    now = time.monotonic()
+    if _requested.is_set():
+        if now - _since > AGAIN_SECONDS:  # a second time
+            os._exit(EXIT)
+        return
+    _since = now
     _requested.set()
-    global _terminated
     _terminated = number == signal.SIGTERM
-    if time.monotonic() - _polled < RECENT_SECONDS:
+    if now - _polled < RECENT_SECONDS:
         _tell(f"{signal.Signals(number).name}: saving at the next step, then leaving")
         timer = threading.Timer(GRACE_SECONDS, _give_up)
         timer.daemon = True
@@ -123,6 +130,8 @@ def _follow(owner: int) -> None:
     if handle is not None:
         select.select([handle], [], [])
         os.close(handle)
+    if _requested.is_set():  # both have been asked to end, and the owner was quicker
+        return
     global _orphaned
     _orphaned = True
     _tell("the Snakemake that started this job is gone")

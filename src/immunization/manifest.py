@@ -1,4 +1,4 @@
-"""The last stage: SHA256SUMS over every result of a study, and where each comes from.
+"""The last stage: where every result of a study comes from, and SHA256SUMS over all.
 
     python -m immunization.manifest --folder results/default --files … \\
         --sums results/default/SHA256SUMS --provenance results/default/provenance.json
@@ -20,7 +20,7 @@ from immunization import stage
 from immunization.errors import UserError
 from immunization.files import write_text
 from immunization.provenance import provenance
-from immunization.seals import read_seal
+from immunization.seals import read_seal, sha256
 
 SUMS = "SHA256SUMS"
 PROVENANCE = "provenance.json"
@@ -67,6 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     record = provenance(["immunization.manifest"], {})
     text = json.dumps(compact_records(records), indent=1, ensure_ascii=False, sort_keys=True)
     write_text(options.provenance, f"{text}\n", record)
+    sums[PROVENANCE] = sha256(options.provenance)
     lines = [f"{digest}  {name}\n" for name, digest in sums.items()]
     write_text(options.sums, "".join(lines), record)
 

@@ -42,7 +42,7 @@ def read_seal(path: Path | str) -> dict[str, Any] | None:
     """
     try:
         seal = json.loads(companion(path).read_text(encoding="utf-8"))
-        return {"sha256": str(seal["sha256"]), "bytes": int(seal["bytes"]), **seal}
+        return {**seal, "sha256": str(seal["sha256"]), "bytes": int(seal["bytes"])}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,8 +35,8 @@ def parse_json(text: str) -> Any:
 def run(main: Callable[[list[str] | None], None]) -> None:
     """Run a stage: log to standard error, and turn a user's mistake into one message.
 
-    Exit code 2 for a `UserError`, 143 where it was asked to end (see `immunization.interrupt`);
-    anything else is a fault of ours and shows its traceback.
+    Exit code 2 for a `UserError` and for want of memory, 143 where it was asked to end (see
+    `immunization.interrupt`); anything else is a fault of ours and shows its traceback.
     """
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
@@ -49,16 +50,32 @@ def run(main: Callable[[list[str] | None], None]) -> None:
     except MemoryError:
         _too_little_memory("")
     except RuntimeError as error:  # torch's allocator on a CPU has no class of its own
+        if type(error).__name__ == "OutOfMemoryError":
+            _too_little_gpu_memory(error)
         if "can't allocate memory" not in str(error):
             raise
         _too_little_memory(f" ({error})")
 
 
 def _too_little_memory(what: str) -> NoReturn:
+    if "SLURM_JOB_ID" in os.environ:  # on its command line it would replace all of the profile's
+        how = "`mem_mb` of the rule under `set-resources` of your profile"
+    else:
+        how = "`snakemake --set-resources RULE:mem_mb=N`"
     print(
         f"error: the machine's memory did not suffice{what}. What is finished is kept. Run fewer "
-        "jobs or threads at a time, or give the rule more memory: "
-        "`snakemake --set-resources RULE:mem_mb=N`; with `--retries 2` it grows by itself.",
+        f"jobs or threads at a time, or give the rule more memory: {how}; with `--retries 2` it "
+        "grows by itself.",
+        file=sys.stderr,
+    )
+    sys.exit(2)
+
+
+def _too_little_gpu_memory(error: RuntimeError) -> NoReturn:
+    print(
+        f"error: the GPU's memory did not suffice ({str(error).splitlines()[0]}). What is "
+        "finished is kept. Raise the config key `gpu_memory_gb` or leave it out, end what else is "
+        "on the GPU, take a larger one, or a smaller `batch` where the component has it.",
         file=sys.stderr,
     )
     sys.exit(2)

@@ -6,6 +6,7 @@ import errno
 import gzip
 import shutil
 import tarfile
+import tempfile
 import zlib
 from pathlib import Path, PurePosixPath
 
@@ -13,8 +14,25 @@ from immunization.errors import UserError
 
 MOST_BYTES = 200 * 2**30
 """What an archive may unpack to, unless more is allowed: a small file can hold endless zeros."""
+MOST_HEADERS = 2**26
+"""What the heads of all members may take, which are read into memory: more than 100,000 files."""
 PADDING = 2**20
 """More than any archive has behind its last member."""
+
+
+class _Guarded(gzip.GzipFile):
+    """Gives so many bytes and no more; what is skipped does not count."""
+
+    left = MOST_HEADERS
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= self.left:
+            raise UserError(
+                f"{self.name}: the heads of its members take more than {MOST_HEADERS // 2**20} "
+                "MiB. Refused."
+            )
+        self.left -= size
+        return super().read(size)
 
 
 def extract(path: Path, into: Path, most: int = MOST_BYTES) -> int:
@@ -24,22 +42,26 @@ def extract(path: Path, into: Path, most: int = MOST_BYTES) -> int:
     and only when the checksum of the whole archive is right.
 
     Raises:
-        UserError: for links, devices, paths that lead out, names that come twice, too much data, a
-            damaged archive, a full disk, or a folder that is not empty. Nothing is left behind.
+        UserError: for links, devices, paths that lead out, names that come twice, too much data or
+            too many members, a damaged archive, a full disk, or a folder that is not empty. Nothing
+            is left behind.
     """
-    if into.exists() and any(into.iterdir()):
-        raise UserError(f"{into}: is not empty. Name a new folder: --into FOLDER.")
+    into = into.absolute()
+    if into.exists() and (not into.is_dir() or any(into.iterdir())):
+        raise UserError(f"{into}: is not an empty folder. Name a new folder: --into FOLDER.")
     if not path.is_file():
         raise UserError(f"{path}: no such archive.")
     try:
-        with gzip.open(path) as raw, tarfile.open(fileobj=raw, mode="r:") as archive:
+        with _Guarded(path) as raw, tarfile.open(fileobj=raw, mode="r:") as archive:
             members = _checked(path, archive, most)
             _to_the_end(path, raw)
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise UserError(f"{path}: not a whole archive ({error}). Fetch it again.") from error
-    draft = into.with_name(f".{into.name}.unpacking")
+    draft = None
     try:
-        draft.mkdir(parents=True)
+        into.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{into.name}.unpacking-", dir=into.parent))
+        draft.chmod(0o755)
         with tarfile.open(path, "r:gz") as archive:
             for member in members:
                 archive.extract(member, draft, filter="data")
@@ -51,7 +73,8 @@ def extract(path: Path, into: Path, most: int = MOST_BYTES) -> int:
         told = "the disk is full" if full else f"cannot be written ({error.strerror or error})"
         raise UserError(f"{into}: {told}. Nothing was unpacked.") from error
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)
     return sum(member.isfile() for member in members)
 
 

@@ -10,6 +10,43 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[2]
+IMPORTED = {
+    "pytorch": "torch",
+    "pillow": "PIL",
+    "matplotlib-base": "matplotlib",
+    "scikit-learn": "sklearn",
+    "pyyaml": "yaml",
+    "pydantic": "pydantic",
+    "snakemake": "snakemake",
+}
+"""What packages are imported as, where it is not their name; the last three are Snakemake's own, in
+no environment of a stage."""
+BRINGS = {
+    "pytorch": ["jinja2"],
+    "matplotlib-base": ["pillow"],
+    "timm": ["pyyaml"],
+    "peft": ["pyyaml", "jinja2"],
+}
+"""What real packages depend on, of those that environments name."""
+HIDE = """# Only what the environment names can be imported, as with real packages.
+import json, os, sys
+from pathlib import Path
+
+IMPORTED, BRINGS, KNOWN = json.loads({told!r})
+prefix = Path(__file__).parents[2]
+here = {{json.loads(p.read_text())["name"] for p in prefix.glob("conda-meta/*.json")}}
+here |= {{more for name in here for more in BRINGS.get(name, [])}}
+hidden = {{IMPORTED.get(name, name) for name in {{*KNOWN, *IMPORTED}} - here}}
+
+
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in hidden:
+            raise ModuleNotFoundError(f"No module named {{name!r}} in {{prefix}}", name=name)
+
+
+sys.meta_path.insert(0, Hide())
+"""
 
 
 def wanted() -> dict[str, str]:
@@ -56,7 +93,8 @@ def package(folder: Path, name: str, version: str, files: dict[str, str]) -> dic
 
 
 def build(folder: Path, python: str) -> None:
-    """Write the channel; its `python` runs an interpreter of this machine.
+    """Write the channel; its `python` runs an interpreter of this machine, and hides from it what
+    its environment does not name.
 
     Args:
         folder: of the channel.
@@ -68,8 +106,13 @@ def build(folder: Path, python: str) -> None:
     for name, version in wanted().items():
         files = {f"share/{name}/stub": "stub\n"}
         if name == "python":
-            script = f'#!/bin/sh\nexec "{python}" "$@"\n'
+            script = (
+                '#!/bin/sh\nhere=$(dirname "$(dirname "$0")")\n'
+                f'PYTHONPATH="$PYTHONPATH:$here/share/hide" exec "{python}" "$@"\n'
+            )
             files |= {f"bin/{alias}": script for alias in ("python", "python3")}
+            known = json.dumps([IMPORTED, BRINGS, sorted({*wanted()} - {"python"})])
+            files["share/hide/sitecustomize.py"] = HIDE.format(told=known)
         packages[f"{name}-{version}-stub_0.tar.bz2"] = package(
             folder / "linux-64", name, version, files
         )

@@ -1,7 +1,9 @@
 """`snakemake --use-conda`, with a real solver on stub packages (see `stand_in.py`)."""
 
+import ast
 import copy
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from immunization.fingerprint import PACKAGES, closure
+from immunization.registry import KINDS, components
 from tests.workflow.conftest import MINIATURE, ROOT, Run, Workflow, plain_environment
 
 from . import channel
@@ -56,6 +60,52 @@ def test_every_line_of_every_environment_is_a_strict_spec():
         assert wanted["channels"] == ["conda-forge"]
         for line in wanted["dependencies"]:
             rattler.MatchSpec(line, strict=True)
+
+
+def imports(path: Path) -> set[str]:
+    """Packages that a module needs to be imported itself."""
+    found = set()
+
+    def walk(nodes: list[ast.stmt]) -> None:
+        for node in nodes:
+            if isinstance(node, ast.Import):
+                found.update(alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+                found.add(node.module.split(".")[0])
+            elif isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.unparse(node.test):
+                walk(node.body + node.orelse)
+            elif isinstance(node, ast.ClassDef | ast.Try | ast.With):
+                walk(node.body)
+
+    walk(ast.parse(path.read_text()).body)
+    return found - set(sys.stdlib_module_names) - set(PACKAGES)
+
+
+def stages() -> list[tuple[str, str]]:
+    """Environment and module of every rule."""
+    found = []
+    for path in sorted((ROOT / "workflow/rules").rglob("*.smk")):
+        text = path.read_text()
+        modules = re.findall(r"-m (immunization[\w.]*)", text)
+        names = re.findall(r"envs/(\w+)\.yaml", text)
+        assert len(set(names)) == len(modules) == min(1, len(modules)), path
+        found += [(names[0], module) for module in modules]
+    assert len(found) > 15
+    return found
+
+
+def test_what_stages_and_components_import_is_in_their_environments():
+    asked = stages()
+    for kind in KINDS:
+        env = "plotting" if kind.endswith("figures") else "networks" if "/" in kind else "torch"
+        package = f"immunization.{kind.replace('/', '.')}"
+        asked += [(env, f"{package}.{name}") for name in components(kind)]
+    for env, module in asked:
+        lines = yaml.safe_load((ROOT / "envs" / f"{env}.yaml").read_text())["dependencies"]
+        named = {line.split("=")[0] for line in lines}
+        known = {channel.IMPORTED.get(name, name) for name in named}
+        needed = {name for path in closure(module) for name in imports(path)}
+        assert needed <= known, f"{module} imports {needed - known}, not in envs/{env}.yaml"
 
 
 def test_a_study_runs_in_its_environments_with_the_same_results(workflow, environment, tmp_path):

@@ -1,6 +1,7 @@
 """Sums, provenance, checks and archives of a study, on files that stages wrote."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -22,13 +23,21 @@ def folder(tmp_path, monkeypatch):
     public.write_text("a\n1\n")
     (tmp_path / "mine.csv").write_text("b\n2\n")
     base = tmp_path / "results" / "s"
-    raw = {"study": "s", "datasets": {"own": {"source": "csv_table", "path": "mine.csv"}}}
+    (tmp_path / "pictures").mkdir()
+    raw = {
+        "study": "s",
+        "datasets": {"own": {"source": "csv_table", "path": "mine.csv"}},
+        "images": {"cats": {"source": "image_folder", "path": "pictures"}},
+    }
     study.main(
         ["--study", json.dumps({"config": {"study": "s"}, "order": {}, "raw": raw}),
          "--out", str(base / "study.json")]
     )  # fmt: skip
     record = provenance(["immunization.methods.optimum"], {"budget": 2})
-    record["files"] = {"public": {"set/data.csv": verify_sha(public)}}
+    record["files"] = {
+        "public": {"set/data.csv": verify_sha(public)},
+        "own": {"mine.csv": verify_sha(tmp_path / "mine.csv")},
+    }
     write_tensors(base / "theta.safetensors", {"a": torch.ones(3)}, {"provenance": record})
     write_text(base / "tables" / "ratios.csv", "x\n1\n", record)
     finish(base)
@@ -85,6 +94,19 @@ def test_what_is_missing_damaged_or_newer_is_told_apart(folder, capsys):
     assert (folder / "tables" / "ratios.csv").is_file()
 
 
+def test_provenance_is_verified_too(folder):
+    path = folder / "provenance.json"
+    path.write_text(path.read_text().replace("optimum", "optimal"))
+    assert list(verify.verify(folder)) == ["provenance.json"]
+    path.unlink()
+    assert verify.verify(folder) == {"provenance.json": "missing; the next snakemake makes it"}
+
+
+def test_without_a_checkout_there_is_no_archive(folder, tmp_path):
+    with pytest.raises(UserError, match="is no checkout"):
+        archive.contents(folder, tmp_path, [])
+
+
 def test_sums_that_lead_out_or_are_cut_are_refused(folder):
     for line in (f"{'0' * 64}  ../x\n", f"{'0' * 64}  /x\n", "0123  a\n", "\n"):
         (folder / "SHA256SUMS").write_text(line)
@@ -107,7 +129,12 @@ def test_an_archive_has_data_own_files_and_a_config_that_names_them(folder, tmp_
     assert (new / "archived/s/tables/ratios.csv").is_file()
     assert not (new / "archived/s/theta.safetensors").exists()
     assert (new / "Snakefile").is_file()
-    assert "results/s" in (new / "REGENERATE.md").read_text()
+    how = (new / "REGENERATE.md").read_text()
+    assert "results/s" in how
+    assert "not taken along" in how
+    assert "- `pictures`" in how
+    assert os.access(new / "envs" / "pin.sh", os.X_OK)
+    assert not os.access(new / "Makefile", os.X_OK)
     archive.main([str(folder), "--out", "all.tar.gz", "--data", "mirror", "--extractors"])
     assert unpack.extract(tmp_path / "all.tar.gz", tmp_path / "all") > 0
     assert (tmp_path / "all/archived/s/theta.safetensors").is_file()
@@ -122,6 +149,12 @@ def test_an_archive_is_refused_where_data_are_gone_or_changed_or_the_study_is_da
         archive.main([str(folder), "--data", "nowhere"])
     path = folder.parents[1] / "mirror" / "set" / "data.csv"
     path.write_text("changed")
+    own = folder.parents[1] / "mine.csv"
+    for told in ("has changed since", "is gone"):
+        own.write_text("b\n3\n") if told != "is gone" else own.unlink()
+        with pytest.raises(UserError, match=rf"mine\.csv: a file .* {told}"):
+            archive.main([str(folder), "--data", "mirror"])
+    own.write_text("b\n2\n")
     with pytest.raises(UserError, match="is not the file that the study was made from"):
         archive.main([str(folder), "--data", "mirror"])
     (folder / "tables" / "ratios.csv").write_text("y")

@@ -104,6 +104,16 @@ def test_what_the_machine_can_never_give_is_refused(machine, monkeypatch):
         devices.claim()
 
 
+def test_gpus_that_do_not_tell_their_memory_are_whole_or_taken(machine, monkeypatch):
+    script = machine / "bin" / "nvidia-smi"
+    script.write_text(script.read_text().replace("10000", "[N/A]"))
+    found = spans([claimer() for _ in range(4)], 0.5)
+    assert most_at_once(found, "GPU-a") == most_at_once(found, "GPU-b") == 1
+    monkeypatch.setenv(devices.MEMORY, "2")
+    with pytest.raises(UserError, match="does not tell the memory"):
+        devices.claim()
+
+
 def test_places_for_local_jobs(machine):
     two = devices.visible()
     assert devices.places(two, None) == 2

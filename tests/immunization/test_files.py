@@ -56,6 +56,24 @@ def test_a_cut_file_is_named_with_the_remedy(tmp_path, keep):
             read(path)
 
 
+def test_a_second_attempt_tells_of_what_the_first_set_aside(tmp_path):
+    path = tmp_path / "x.safetensors"
+    write_tensors(path, {"a": torch.ones(100)}, {})
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match="damaged: it has"):
+        read_tensors(path)
+    with pytest.raises(UserError, match=r"was damaged, and set aside as x\.safetensors\.damaged"):
+        read_tensors(path)
+
+
+def test_a_file_that_cannot_be_read_is_not_taken_for_one_that_cannot_be_written(tmp_path):
+    other = tmp_path / "other" / "source.csv"
+    for error in (PermissionError(13, "Permission denied", str(other)), OSError(28, "No space")):
+        place = pytest.raises(PermissionError) if error.errno == 13 else pytest.raises(UserError)
+        with place, atomic(tmp_path / "out.tar"):
+            raise error
+
+
 @pytest.mark.parametrize(("read", "text"), [(read_json, '{"a": 1'), (read_csv, "")])
 def test_a_cut_text_file_is_named_too(tmp_path, read, text):
     path = tmp_path / "cut"

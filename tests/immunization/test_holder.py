@@ -27,7 +27,8 @@ def test_looking_runs_no_job(words):
 @pytest.mark.parametrize(
     "words",
     ["--cores 2", "--cores all --configfile config/new.yaml", "--delete-all-output",
-     "--until immunize", "--touch", "--keep-going", "-j 4", "--forceall"],
+     "--until immunize", "--touch", "--keep-going", "-j 4", "--forceall", "-Rimmunize",
+     "-Uimmunize", "--report out.zip --report-after-run"],
 )  # fmt: skip
 def test_what_writes_or_deletes_results_has_to_hold_the_study(words):
     assert not idle(words.split())
@@ -40,8 +41,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def release(taken):
-    os.close(taken._handle)
     taken._leave(os.getpid())
+    os.close(taken._handle)
 
 
 def note(folder, **changes):
@@ -83,8 +84,54 @@ def test_locks_of_a_killed_snakemake_go_and_those_of_another_study_stay(folder):
 
 def test_a_note_from_another_machine_is_not_taken_for_dead(folder):
     path = note(folder, host="elsewhere", boot="another")
-    with pytest.raises(UserError, match=f"on elsewhere.*delete {path}"):
-        Holder("s", "results/s", folder / ".snakemake", print).take()
+    before = path.read_text()
+    taken = Holder("s", "results/s", folder / ".snakemake", print)
+    with pytest.raises(UserError, match=r"on elsewhere.*IMMUNIZATION_TAKE_OVER=elsewhere in front"):
+        taken.take()
+    assert path.read_text() == before
+
+
+def test_who_knows_that_another_machine_is_gone_takes_over_and_waits_for_its_jobs(
+    folder, monkeypatch
+):
+    locks = folder / ".snakemake" / "locks"
+    locks.mkdir(parents=True)
+    (locks / "0.output.lock").write_text("results/s/a.csv\n")
+    note(folder, host="login1", boot="another", remote=True)
+    asked = []
+    monkeypatch.setattr(holder, "leftover_jobs", lambda: asked.append(1) or [])
+    taken = Holder("s", "results/s", folder / ".snakemake", print)
+    monkeypatch.setenv(holder.TAKE_OVER, "login2")
+    with pytest.raises(UserError, match="on login1"):
+        taken.take()
+    monkeypatch.setenv(holder.TAKE_OVER, "login1")
+    taken.take()
+    release(taken)
+    assert asked
+    assert not list(locks.iterdir())
+
+
+def test_a_note_that_was_removed_amid_taking_it_is_not_held(folder, monkeypatch):
+    """The holder before ends between the opening of the note and the lock on it."""
+    first = Holder("s", "results/s", folder / ".snakemake", print)
+    first.take()
+    flock, calls = holder.fcntl.flock, []
+
+    def late(handle, how):
+        calls.append(handle)
+        if len(calls) == 1:
+            release(first)
+        flock(handle, how)
+
+    monkeypatch.setattr(holder.fcntl, "flock", late)
+    second = Holder("s", "results/s", folder / ".snakemake", print)
+    second.take()
+    assert len(calls) == 2
+    assert second._is_note(second._handle)
+    third = Holder("s", "results/s", folder / ".snakemake", print)
+    with pytest.raises(UserError, match="being made by another"):
+        third.take()
+    release(second)
 
 
 def test_a_container_on_this_machine_may_have_another_name_each_time(folder):

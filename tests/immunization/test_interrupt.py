@@ -102,6 +102,40 @@ def test_a_stage_ends_with_the_snakemake_that_started_it(tasks, tmp_path, whole)
     assert go_on(tasks, tmp_path, whole) >= 3
 
 
+def test_a_terminal_that_goes_ends_both_and_nothing_is_lost(tasks, tmp_path, whole):
+    """The stage is told, and at once its Snakemake is gone, while the stage still saves."""
+    owner = subprocess.Popen(["sleep", "1000"])
+    slow = (
+        "import time\nfrom immunization.progress import Pieces\n"
+        "write = Pieces.flush\n"
+        "def flush(self):\n    time.sleep(0.5)\n    write(self)\n"
+        "Pieces.flush = flush\n"
+    )
+    process = start(
+        tasks, tmp_path, before=slow, environment={"IMMUNIZATION_OWNER": str(owner.pid)}
+    )
+    after_pieces(process, 3)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.02)
+    owner.kill()
+    owner.wait()
+    text = process.communicate(timeout=30)[1]
+    assert process.returncode == 143, text
+    assert list((tmp_path / "progress").glob("*.safetensors"))
+    assert go_on(tasks, tmp_path, whole) >= 3
+
+
+def test_a_second_signal_ends_a_stage_at_once(tasks, tmp_path):
+    process = start(tasks, tmp_path, environment={"SLURM_JOB_ID": "1"})
+    after_pieces(process, 2)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(2)
+    assert process.poll() is None  # it waits for SLURM
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == 143
+
+
 def test_a_slurm_job_that_is_saved_waits_for_slurm_to_end_it(tasks, tmp_path, whole):
     """Else SLURM would count it as failed, and not put a pre-empted job back into the queue."""
     process = start(tasks, tmp_path, environment={"SLURM_JOB_ID": "1"})
@@ -116,18 +150,35 @@ def test_a_slurm_job_that_is_saved_waits_for_slurm_to_end_it(tasks, tmp_path, wh
     assert go_on(tasks, tmp_path, whole) >= 2
 
 
-def test_too_little_memory_is_told_with_the_remedy(tasks, tmp_path):
+@pytest.mark.parametrize(
+    ("environment", "remedy"),
+    [({}, "--set-resources RULE:mem_mb=N"), ({"SLURM_JOB_ID": "1"}, "`mem_mb` of the rule under")],
+)
+def test_too_little_memory_is_told_with_the_remedy(tasks, tmp_path, environment, remedy):
     limit = (
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, used + 2**20))\n"
         "import torch\n"
         "immunize.load_task_set = lambda path: torch.zeros(2**27)\n"
     )
-    process = start(tasks, tmp_path, before=limit)
+    process = start(tasks, tmp_path, before=limit, environment=environment)
     text = process.communicate(timeout=60)[1]
     assert process.returncode == 2, text
     assert "the machine's memory did not suffice" in text
-    assert "--set-resources RULE:mem_mb=N" in text
+    assert remedy in text
+
+
+def test_too_little_gpu_memory_is_told_with_the_remedy(tasks, tmp_path):
+    fails = (
+        "import torch\n"
+        "def fail(path):\n    raise torch.OutOfMemoryError('CUDA out of memory. Tried 9 GiB.')\n"
+        "immunize.load_task_set = fail\n"
+    )
+    process = start(tasks, tmp_path, before=fails)
+    text = process.communicate(timeout=60)[1]
+    assert process.returncode == 2, text
+    assert "the GPU's memory did not suffice (CUDA out of memory. Tried 9 GiB.)" in text
+    assert "Traceback" not in text
 
 
 TWO = "from immunization import workers\nif not workers.is_worker(): workers.start(['0', '1'])\n"

@@ -194,6 +194,19 @@ def test_an_archive_of_endless_zeros_is_refused_before_it_is_unpacked(tmp_path):
     assert not (tmp_path / "into").exists()
 
 
+@pytest.mark.parametrize("name", ["m" * 2**20, "m"])
+def test_endless_heads_are_refused_before_they_fill_the_memory(tmp_path, monkeypatch, name):
+    """One head of a great length, or many."""
+    monkeypatch.setattr(unpack._Guarded, "left", 2**18)
+    path = packed(
+        tmp_path / "bomb.tar.gz", *(member(f"{name}{n}") for n in range(1000)[:: len(name)])
+    )
+    assert path.stat().st_size < 2**18
+    with pytest.raises(UserError, match="the heads of its members take more than"):
+        unpack.extract(path, tmp_path / "into")
+    assert not (tmp_path / "into").exists()
+
+
 def test_an_archive_with_a_flipped_bit_is_refused_wherever_it_is(tmp_path):
     """Also in a header, where it looks like the end of the archive."""
     path = packed(tmp_path / "a.tar.gz", *(member(f"m{n}") for n in range(5)), data=b"abc" * 99)
@@ -234,8 +247,13 @@ def test_a_cut_archive_and_a_full_folder_are_told(tmp_path):
         unpack.extract(cut, tmp_path / "into")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("mine")
-    with pytest.raises(UserError, match="is not empty"):
-        unpack.extract(path, tmp_path / "full")
+    for place in ("full", "full/mine"):
+        with pytest.raises(UserError, match="is not an empty folder"):
+            unpack.extract(path, tmp_path / place)
+    # What another extraction of the same name is at work on, or a killed one left, stays.
+    (tmp_path / ".into.unpacking-other").mkdir()
+    assert unpack.extract(path, tmp_path / "into") == 1
+    assert (tmp_path / ".into.unpacking-other").is_dir()
 
 
 def calls(tree):

@@ -33,7 +33,9 @@ LOGS = f"logs/{STUDY['study']}"
 # Paths are spelt out: references to rules make Snakemake slow where they stand beside long lists.
 STUDY_FILE = f"{RESULTS}/study.json"
 # What results do not depend on is left out of their record, so that a change of it reruns nothing.
-SITE = ("device", "gpus", "gpu_memory_gb", "threads", "data", "checkpoint_seconds")
+SITE = {"device", "gpus", "gpu_memory_gb", "threads", "data", "checkpoint_seconds"}
+if "networks" in STUDY:  # on a CPU the last digits of networks depend on their threads
+    SITE -= {"threads"}
 RECORDED = {key: value for key, value in STUDY.items() if key not in SITE}
 
 # `--jobs` alone means another machine's: a login node tells nothing of the GPUs of the others.

@@ -23,7 +23,7 @@ from immunization.networks.activations import Activations, spread_rows
 from immunization.networks.attacks._victim import Victim
 from immunization.networks.released import Immunized, Pretrained, read_pretrained
 from immunization.networks.store import ImageSet
-from immunization.networks.training import prepare_device
+from immunization.networks.training import prepare_device, rounding
 from immunization.progress import run_units
 from immunization.provenance import essence, provenance
 from immunization.registry import components, load
@@ -172,7 +172,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     record = provenance(
         ["immunization.networks.attack", f"immunization.networks.attacks.{options.attack}"],
-        {"use": options.attack, "settings": options.settings, **options.parameters},
+        {"use": options.attack, "settings": options.settings, **options.parameters}
+        | rounding(device, options.threads),
         device,
     )
     base = [

@@ -23,7 +23,7 @@ from immunization.networks.backbones._backbone import Tail
 from immunization.networks.methods._problem import Problem
 from immunization.networks.released import Pretrained, read_pretrained, release
 from immunization.networks.store import ImageSet
-from immunization.networks.training import Checkpoint, clear, prepare_device
+from immunization.networks.training import Checkpoint, clear, prepare_device, rounding
 from immunization.provenance import essence, provenance
 from immunization.registry import load
 from immunization.seals import content_of
@@ -109,7 +109,8 @@ def main(arguments: list[str] | None = None) -> None:
             current = subject.path, pretrained, primary
         pretrained, primary = current[1:]
         parameters = options.parameters[pretrained.name]
-        record = provenance(code, {"method": options.method, **parameters}, device)
+        asked = {"method": options.method, **parameters} | rounding(device, options.threads)
+        record = provenance(code, asked, device)
         records[subject.path] = (pretrained.name, record)
         place = f"{options.label}.{pretrained.name}.{subject.harmful}.{subject.seed}"
         key = [

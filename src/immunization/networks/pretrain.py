@@ -30,12 +30,13 @@ from immunization.networks.training import (
     clear,
     epoch_order,
     prepare_device,
+    rounding,
     step_generator,
     steps_per_epoch,
 )
 from immunization.provenance import essence, provenance
 from immunization.registry import load
-from immunization.seals import content_of
+from immunization.seals import content_of, sha256
 from immunization.seeding import seed_of
 
 
@@ -177,9 +178,13 @@ def main(arguments: list[str] | None = None) -> None:
     model = Classifier(Body(backbone), head).to(device)
     record = provenance(
         ["immunization.networks.pretrain", f"immunization.networks.backbones.{options.use}"],
-        {"use": options.use, "seed": options.seed, **options.parameters},
+        {"use": options.use, "seed": options.seed, **options.parameters}
+        | rounding(device, options.threads),
         device,
     )
+    weights = options.parameters.get("weights", "")
+    if Path(weights).is_file():
+        record["files"] = {"own": {weights: sha256(weights)}}
     began = time.monotonic()
     curve: list[dict[str, float]] = []
     checkpoint = Checkpoint(

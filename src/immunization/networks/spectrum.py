@@ -39,7 +39,7 @@ from immunization.networks.activations import Activations, spread_rows
 from immunization.networks.backbones._backbone import Classifier, Tail
 from immunization.networks.released import Immunized, Pretrained, read_pretrained
 from immunization.networks.store import ImageSet
-from immunization.networks.training import accuracy, prepare_device
+from immunization.networks.training import accuracy, prepare_device, rounding
 from immunization.progress import run_units
 from immunization.provenance import essence, provenance
 from immunization.seals import content_of
@@ -313,7 +313,8 @@ def main(arguments: list[str] | None = None) -> None:
     prepare_device(device, options.threads, deterministic=options.deterministic)
     parameters = options.parameters
     paths = {Path(path).stem: path for path in options.images}
-    record = provenance(["immunization.networks.spectrum"], parameters, device)
+    asked = parameters | rounding(device, options.threads)
+    record = provenance(["immunization.networks.spectrum"], asked, device)
     files = [Immunized.open(path) for path in options.immunized]
     networks = {Path(path).stem: path for path in options.pretrained}
     subjects = Subjects(networks, paths, options.primary, options.third, parameters, device)

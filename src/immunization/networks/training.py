@@ -249,6 +249,12 @@ def accuracy(
     return float(hits) / count if hits is not None else float("nan")
 
 
+def rounding(device: str, threads: int) -> dict[str, int]:
+    """What the last digits of a stage's results depend on besides its parameters, for their record:
+    threads, on a CPU."""
+    return {"threads": threads} if device == "cpu" else {}
+
+
 def prepare_device(
     device: str, threads: int, *, deterministic: bool, try_kernels: bool = False
 ) -> None:

@@ -38,4 +38,4 @@ rule attack:
         " --settings {params.settings:q} --images {input.images:q} --third {params.third}"
         " --pretrained {input.pretrained:q} --immunized {input.immunized:q}"
         " --progress {params.progress:q} --runs {output.runs:q} --curves {output.curves:q}"
-        ' --threads {threads}{params.exact} --device "$DEVICE" 2> {log:q}'
+        ' $THREADS{params.exact} --device "$DEVICE" 2> {log:q}'

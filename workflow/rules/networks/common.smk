@@ -12,11 +12,17 @@ IMMUNIZED = expand(
     f"{RESULTS}/immunized/{{method}}/{{setting}}.safetensors", method=METHODS, setting=SETTINGS
 )
 SPECTRUM = {name: f"{RESULTS}/spectrum/{name}.parquet" for name in ("spectra", "densities")}
+# The config's threads and not `{threads}`, which `--cores` may lower: the last digits depend on them.
+_threads = f" --threads {STUDY['threads']}"
+_exports["THREADS"] = _threads
 if STUDY["deterministic"]:
     # Bitwise repeatable products need a workspace of their own.
-    shell.prefix(prefix(_exports | {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}))
-# Part of a command line, and so of what a rerun depends on.
-EXACT = " --deterministic" if STUDY["deterministic"] else ""
+    _exports["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+shell.prefix(prefix(_exports))
+# Part of a command line, and so of what a rerun depends on; threads where it is known that they matter.
+EXACT = (" --deterministic" if STUDY["deterministic"] else "") + (
+    _threads if STUDY["device"] == "cpu" else ""
+)
 
 
 wildcard_constraints:

@@ -44,4 +44,4 @@ rule immunize:
         " --method {params.use} --parameters {params.parameters:q} --images {input.images:q}"
         " --primary {params.primary} --harmful {params.harmful} --pretrained {input.pretrained:q}"
         " --seeds {params.seeds:q} --progress {params.progress:q} --out {params.folder:q}"
-        ' --threads {threads}{params.exact} $CHECKPOINT --device "$DEVICE" 2> {log:q}'
+        ' $THREADS{params.exact} $CHECKPOINT --device "$DEVICE" 2> {log:q}'

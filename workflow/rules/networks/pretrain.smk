@@ -33,5 +33,5 @@ rule pretrain:
     shell:
         'exec "$PYTHON" -m immunization.networks.pretrain --name {wildcards.network} --use {params.use}'
         " --parameters {params.parameters:q} --images {input.images:q} --seed {params.seed}"
-        " --progress {params.progress:q} --out {output:q} --threads {threads}{params.exact}"
+        " --progress {params.progress:q} --out {output:q} $THREADS{params.exact}"
         ' $CHECKPOINT --device "$DEVICE" 2> {log:q}'

@@ -32,4 +32,4 @@ rule spectrum:
         " --pretrained {input.pretrained:q} --immunized {input.immunized:q}"
         " --parameters {params.parameters:q} --progress {params.progress:q}"
         " --spectra {output.spectra:q} --densities {output.densities:q}"
-        ' --threads {threads}{params.exact} --device "$DEVICE" 2> {log:q}'
+        ' $THREADS{params.exact} --device "$DEVICE" 2> {log:q}'
