@@ -11,7 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import Run, Workflow, plain_environment
+from tests.workflow.conftest import (  # noqa: F401  (one is a fixture)
+    Run,
+    Workflow,
+    finished,
+    plain_environment,
+)
 
 SCRIPT = Path(__file__).with_name("slurm.sh")
 SECONDS = 400

@@ -94,6 +94,7 @@ def run(arguments, environment):
     )
 
 
+@pytest.mark.slow
 def test_killed_five_times_at_random_it_repeats_one_piece_at_most_and_ends_the_same(
     inputs, tmp_path, small_pieces
 ):

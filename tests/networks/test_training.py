@@ -113,7 +113,7 @@ def test_a_checkpoint_of_another_run_or_a_damaged_one_is_not_used(tmp_path):
     assert Checkpoint(None, 0).read("cpu") is None
 
 
-@pytest.mark.parametrize("use", ["resnet", "vit"])
+@pytest.mark.parametrize("use", ["resnet", pytest.param("vit", marks=pytest.mark.slow)])
 def test_training_killed_at_a_random_step_resumes_to_the_same_bits(
     use, prepared, tmp_path, deterministic
 ):

@@ -85,6 +85,7 @@ def test_bad_data_stop_with_the_place_and_keep_what_is_done(
     assert (workflow.folder / "results/mini/tasks/diabetes.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_an_edited_table_is_prepared_anew(tmp_path):
     workflow = Workflow(tmp_path / "w")
     path = workflow.folder / "table.csv"
@@ -139,6 +140,7 @@ def test_a_gpu_that_is_asked_for_and_absent_stops_with_the_remedy(workflow):
     )
 
 
+@pytest.mark.slow
 def test_an_output_cut_short_is_named_and_made_anew_by_the_next_run(workflow):
     """A file from a bad disk, newer than what it was made from."""
     path = workflow.folder / "results/mini/immunized/alg1/digits.safetensors"
