@@ -185,6 +185,46 @@ def test_a_read_only_folder_is_named_and_once_writable_the_study_goes_on(small, 
 
 
 @pytest.fixture
+def little_memory():
+    """A control group of 20 MB, over which the kernel's OOM killer watches; ends removed."""
+    for base, limit in (
+        (Path("/sys/fs/cgroup"), "memory.max"),
+        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
+    ):
+        group = base / f"immunization-{os.getpid()}"
+        if not (base / "cgroup.procs").exists() or not os.access(base, os.W_OK):
+            continue
+        group.mkdir()
+        if not (group / limit).exists():  # memory is not handed down
+            group.rmdir()
+            continue
+        (group / limit).write_text("20M")
+        yield group
+        group.rmdir()
+        return
+    pytest.skip("no control group for memory may be made here")
+
+
+def oom_kills(group: Path) -> int:
+    """How many processes of a control group the kernel has killed for want of memory."""
+    events = next(p for n in ("memory.events", "memory.oom_control") if (p := group / n).exists())
+    return int(dict(line.split() for line in events.read_text().splitlines())["oom_kill"])
+
+
+def test_a_job_that_the_kernel_kills_for_want_of_memory(small, undisturbed, little_memory):
+    process = small.start()
+    pid = small.wait_for_stage("immunization.immunize")
+    (little_memory / "cgroup.procs").write_text(f"{pid}")
+    assert process.wait(timeout=120) != 0
+    assert oom_kills(little_memory) == 1
+    before = small.complete()
+    run = small.run()
+    assert run.code == 0, run.output
+    assert all(small.complete()[name] == written for name, written in before.items())
+    assert small.results() == undisturbed[0]
+
+
+@pytest.fixture
 def done(undisturbed, small) -> Workflow:
     """The small study, finished."""
     run = small.run()
