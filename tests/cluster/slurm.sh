@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A real SLURM on this machine, for tests: munge, slurmctld and slurmd from Debian's packages, one
 # node with two fake GPUs (null devices), partitions cpu, gpu, and urgent, whose jobs pre-empt the
-# others. Wants root; needs no systemd and no accounting.
+# others. Wants root and a mounted /sys/fs/cgroup; needs no systemd and no accounting.
 #   tests/cluster/slurm.sh start | stop | crash-node | start-node
 # All of it lives in $SLURM_ROOT; /etc/slurm holds links to it, since jobs lose SLURM_CONF on their way.
 set -euo pipefail
