@@ -62,6 +62,7 @@ from hessian_spectrum.rank import eigenvalue_tolerance, numerical_rank, relative
 from hessian_spectrum.regularizers import r_ill, r_ill_gradient, r_well, r_well_gradient
 from hessian_spectrum.softmax import (
     SoftmaxProbeSpectrum,
+    contrasts,
     softmax_probe_operator,
     softmax_probe_spectrum,
     softmax_probe_trace,
@@ -101,6 +102,7 @@ __all__ = [
     "TriangularFactor",
     "condition_gradient",
     "condition_number",
+    "contrasts",
     "dense_operator",
     "dual_gram",
     "effective_rank",

@@ -43,7 +43,9 @@ class RangeFactor:
         return self.basis * self.singular_values
 
 
-def range_factor(features: Tensor, *, tolerance: float | None = None) -> RangeFactor:
+def range_factor(
+    features: Tensor, *, tolerance: float | None = None, offset: float = 1.0
+) -> RangeFactor:
     """Factor a feature matrix and decide its rank.
 
     Works on the features themselves, never on XᵀX: squaring halves the digits, so a Gram matrix
@@ -53,6 +55,7 @@ def range_factor(features: Tensor, *, tolerance: float | None = None) -> RangeFa
         features: X, shape (N, D), finite, floating or integer.
         tolerance: relative tolerance on singular values; default `relative_tolerance` of the
             shape and dtype of ``features`` (integers count as float64: they are exact).
+        offset: as in `relative_tolerance`, for features whose mean was taken off before they came.
 
     Returns:
         The factor in float64.
@@ -65,7 +68,7 @@ def range_factor(features: Tensor, *, tolerance: float | None = None) -> RangeFa
             f"A feature matrix has two dimensions (N, D). Got {tuple(features.shape)}."
         )
     if tolerance is None:
-        tolerance = relative_tolerance(len(features), features.shape[1], data_dtype(features))
+        tolerance = relative_tolerance(*features.shape, data_dtype(features), offset=offset)
     features = features.to(torch.float64)
     if not torch.isfinite(features).all():
         row, column = (int(i) for i in (~torch.isfinite(features)).nonzero()[0])
@@ -83,7 +86,12 @@ def range_factor(features: Tensor, *, tolerance: float | None = None) -> RangeFa
 
 
 def factor_of_triangle(
-    triangle: Tensor, *, rows: int, dtype: torch.dtype, tolerance: float | None = None
+    triangle: Tensor,
+    *,
+    rows: int,
+    dtype: torch.dtype,
+    offset: float = 1.0,
+    tolerance: float | None = None,
 ) -> RangeFactor:
     """Range factor of a data set of which only R is left, K = RᵀR (see `TriangularFactor`).
 
@@ -91,19 +99,24 @@ def factor_of_triangle(
         triangle: R, shape (·, D).
         rows: N, for the default tolerance.
         dtype: of the data before any upcast, likewise.
+        offset: likewise, where a mean was taken off.
         tolerance: relative tolerance on singular values; default `relative_tolerance`.
 
     Raises:
         ValueError: for a zero matrix.
     """
     if tolerance is None:
-        tolerance = relative_tolerance(rows, triangle.shape[1], dtype)
+        tolerance = relative_tolerance(rows, triangle.shape[1], dtype, offset=offset)
     _, values, right = torch.linalg.svd(triangle.to(torch.float64), full_matrices=False)
     return _cut(values, right.mT, tolerance)
 
 
 def factor_of_gram(
-    gram: Tensor, *, dtype: torch.dtype | None = None, tolerance: float | None = None
+    gram: Tensor,
+    *,
+    dtype: torch.dtype | None = None,
+    offset: float = 1.0,
+    tolerance: float | None = None,
 ) -> RangeFactor:
     """Range factor from K itself, for when the features are gone.
 
@@ -112,7 +125,10 @@ def factor_of_gram(
     Args:
         gram: K, shape (D, D), symmetric positive semi-definite.
         dtype: of the data before any upcast; default that of ``gram``.
-        tolerance: on **eigenvalues**, relative to σ_1; default `eigenvalue_tolerance`.
+        offset: as in `relative_tolerance`, where a mean was taken off the features.
+        tolerance: on **eigenvalues**, relative to σ_1; default the larger of
+            `eigenvalue_tolerance` for the dtype of ``gram`` and `relative_tolerance`, squared,
+            for that of the data.
 
     Returns:
         The factor; its ``tolerance`` is on singular values, the square root of the given one.
@@ -123,7 +139,9 @@ def factor_of_gram(
     """
     check_symmetric(gram, "A Gram matrix")
     if tolerance is None:
-        tolerance = eigenvalue_tolerance(len(gram), dtype or data_dtype(gram))
+        size, formed = len(gram), data_dtype(gram)
+        data = relative_tolerance(size, size, dtype or formed, offset=offset)
+        tolerance = max(eigenvalue_tolerance(size, formed), data**2)
     values, vectors = torch.linalg.eigh(gram.to(torch.float64))
     if bool(values[0] < -tolerance * values[-1].abs()):
         raise ValueError(

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from hessian_spectrum.factor import range_factor
+from hessian_spectrum.loss_root import loss_root
 from hessian_spectrum.network import Loss, Network
 from hessian_spectrum.operators import Reduction
+from hessian_spectrum.rank import relative_tolerance
 from hessian_spectrum.spectrum import Spectrum
 
 ENTRIES = 2**28
@@ -66,34 +68,13 @@ def ggn_factor(
                 f"The factor of this GGN has {total * outputs.shape[1]} × {width} entries, beyond "
                 f"the {entries} that are formed. Use fewer samples or parameters, or a density."
             )
-        root = _root_of_loss(loss, outputs, targets)
+        root = loss_root(loss, outputs, targets)
         if reduction == "mean":
             root = root * (len(targets) / total) ** 0.5
         jacobian = torch.func.vmap(torch.func.jacrev(one), in_dims=(None, 0))(chosen, inputs)
         flat = torch.cat([jacobian[name].flatten(2) for name in names], dim=2).to(torch.float64)
         rows.append((root @ flat).flatten(0, 1))
     return torch.cat(rows)
-
-
-def _root_of_loss(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Square roots of the loss's Hessian in each sample's outputs, (n, C, C)."""
-    outputs = outputs.detach().to(torch.float64).requires_grad_()
-    if targets.dtype.is_floating_point:
-        targets = targets.to(torch.float64)
-    (gradient,) = torch.autograd.grad(loss(outputs, targets), outputs, create_graph=True)
-    columns = []
-    for index in range(outputs.shape[1]):
-        pick = torch.zeros_like(outputs)
-        pick[:, index] = 1
-        if not gradient.requires_grad:
-            columns.append(torch.zeros_like(outputs))
-            continue
-        (column,) = torch.autograd.grad(gradient, outputs, pick, retain_graph=True)
-        columns.append(column)
-    values, vectors = torch.linalg.eigh(torch.stack(columns, dim=-1))
-    if bool((values < -1e-10 * values.abs().amax()).any()):
-        raise ValueError("The loss is not convex in the network's outputs; its GGN is indefinite.")
-    return (vectors * values.clamp(min=0).sqrt().unsqueeze(-2)) @ vectors.mT
 
 
 def ggn_spectrum(
@@ -112,14 +93,14 @@ def ggn_spectrum(
     rank is the network's.
 
     Args:
-        tolerance: on singular values relative to the largest; default max(NC, P)·eps of the
-            network's dtype.
+        tolerance: on singular values relative to the largest; default `relative_tolerance` of
+            the factor's shape and the network's dtype.
     """
     factor = ggn_factor(
         model, loss, batches, parameters=parameters, reduction=reduction, entries=entries
     )
     if tolerance is None:
         dtype = next(model.parameters()).dtype
-        tolerance = max(factor.shape) * torch.finfo(dtype).eps
+        tolerance = relative_tolerance(*factor.shape, dtype)
     found = range_factor(factor, tolerance=tolerance)
     return Spectrum.of_factor(found, name=f"GGN of {type(model).__name__}")

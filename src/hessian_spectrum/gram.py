@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hessian_spectrum.factor import RangeFactor, factor_of_triangle
-from hessian_spectrum.rank import data_dtype, relative_tolerance
+from hessian_spectrum.factor import RangeFactor, factor_of_gram, factor_of_triangle
+from hessian_spectrum.rank import data_dtype
 
 SLICE = 8 * 2**20
 """Bytes of float64 that one slice of a batch takes on a CPU, where a product of that size runs at
@@ -33,12 +33,25 @@ class Gram(NamedTuple):
         rows: N, one data set's number of rows.
         mean: shape (D,) or (S, D): the mean that was taken off, or None.
         dtype: of the features, which limits what the matrix can tell.
+        offset: Frobenius norm of the features over that of the centred ones, see
+            `relative_tolerance`; 1 where no mean was taken off.
     """
 
     matrix: Tensor
     rows: int
     mean: Tensor | None
     dtype: torch.dtype
+    offset: float = 1.0
+
+    def range_factor(self, *, tolerance: float | None = None) -> RangeFactor:
+        """Factor of one data set's K; the default tolerance counts dtype and offset in.
+
+        Args:
+            tolerance: on eigenvalues, see `factor_of_gram`.
+        """
+        return factor_of_gram(
+            self.matrix, dtype=self.dtype, offset=self.offset, tolerance=tolerance
+        )
 
 
 class _Batches:
@@ -51,6 +64,9 @@ class _Batches:
         self.dtype: torch.dtype | None = None
         self._shape: tuple[int, ...] | None = None
         self._batch = 0
+        # Of each column: a constant one has no deviations, whatever its mean is rounded to.
+        self._low: Tensor | None = None
+        self._high: Tensor | None = None
 
     def slices(self, features: Tensor) -> Iterator[Tensor]:
         """Float64 slices of a batch, (S, n, D); a stack of one for a plain matrix.
@@ -97,8 +113,9 @@ class _Batches:
             if len(bad):
                 where = f"row {int(bad[0, 1])}, column {int(bad[0, 2])} is not"
             raise ValueError(f"Features must be finite. Batch {self._batch}: {where}.")
-        for part in parts:
-            yield wide(part)
+        if stack.shape[1]:  # an empty batch has no mean, and changes nothing
+            for part in parts:
+                yield wide(part)
         self._batch += 1
 
     def center(self, part: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -111,7 +128,11 @@ class _Batches:
         if not self.centered:
             self.rows += count
             return part, None
-        mean = part.mean(dim=1, keepdim=True)
+        seen = part.detach()
+        low, high = seen.amin(dim=1, keepdim=True), seen.amax(dim=1, keepdim=True)
+        self._low = low if self._low is None else torch.minimum(self._low, low)
+        self._high = high if self._high is None else torch.maximum(self._high, high)
+        mean = torch.where(low == high, low, part.mean(dim=1, keepdim=True))
         bridge = None
         if self.mean is None:
             self.mean = mean
@@ -122,6 +143,23 @@ class _Batches:
             self.mean = self.mean + gap * (count / total)
         self.rows += count
         return part - mean, bridge
+
+    def varied(self) -> Tensor:
+        """Which columns are not constant over all rows, shape (S, 1, D)."""
+        assert self._low is not None and self._high is not None
+        return self._low < self._high
+
+    def offset(self, energy: Tensor) -> float:
+        """See `Gram.offset`; of a stack the largest.
+
+        Args:
+            energy: ‖X‖_F² of the centred features, shape (S,).
+        """
+        if self.mean is None:
+            return 1.0
+        shift = (self.mean * self.varied()).square().sum(dim=(1, 2)) * self.rows
+        ratio = torch.where(energy > 0, 1 + shift / energy.clamp_min(1e-300), 1.0)
+        return float(ratio.max()) ** 0.5
 
     def plain(self, stacked: Tensor) -> Tensor:
         """Drop the stack of one that a plain matrix was given."""
@@ -175,7 +213,8 @@ class GramAccumulator(_Batches):
             raise ValueError("A Gram matrix needs at least one row.")
         mean = None if self.mean is None else self.plain(self.mean.squeeze(1))
         whole = self._matrix.tril() + self._matrix.tril(-1).mT
-        return Gram(self.plain(whole), self.rows, mean, self.dtype)
+        offset = self.offset(whole.diagonal(dim1=1, dim2=2).sum(dim=1))
+        return Gram(self.plain(whole), self.rows, mean, self.dtype, offset)
 
 
 def add_gram(matrix: Tensor, part: Tensor) -> None:
@@ -226,20 +265,20 @@ class TriangularFactor(_Batches):
 
         Args:
             tolerance: see `hessian_spectrum.factor.range_factor`. Where a mean was taken off,
-                the default counts its size in: rounding of the data is relative to what they
-                were before.
+                the default counts its size in, see `relative_tolerance`.
         """
         triangle = self.result()
         if triangle.ndim != 2 or self.dtype is None:
             raise ValueError(
                 "A range factor is of one data set; use `result()` for a stack of them."
             )
-        if tolerance is None and self.mean is not None:
-            shift = float(self.mean.square().sum()) * self.rows
-            spread = float(triangle.square().sum())
-            tolerance = relative_tolerance(self.rows, triangle.shape[1], self.dtype)
-            tolerance *= (1 + shift / spread) ** 0.5 if spread > 0 else 1.0
-        return factor_of_triangle(triangle, rows=self.rows, dtype=self.dtype, tolerance=tolerance)
+        return factor_of_triangle(
+            triangle,
+            rows=self.rows,
+            dtype=self.dtype,
+            offset=self.offset(triangle.square().sum().reshape(1)),
+            tolerance=tolerance,
+        )
 
 
 def gram_matrix(features: Tensor | Iterable[Tensor], *, centered: bool = False) -> Tensor:

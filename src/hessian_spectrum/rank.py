@@ -10,36 +10,60 @@ import torch
 from torch import Tensor
 
 
-def relative_tolerance(rows: int, columns: int, dtype: torch.dtype) -> float:
-    """Tolerance on singular values relative to the largest: ``max(rows, columns) * eps``.
+DOUBLE = torch.finfo(torch.float64).eps
+"""Everything here is computed in float64, whatever the dtype of the data."""
 
-    A backward-stable factorisation moves singular values by a modest multiple of ``eps`` times
-    the largest one, growing with the size; values under that are noise. ``dtype`` is the dtype
-    the *data* came in: casting float32 data to float64 adds digits, not information.
+
+def relative_tolerance(
+    rows: int, columns: int, dtype: torch.dtype, *, offset: float = 1.0
+) -> float:
+    """Tolerance on singular values relative to the largest; values under it are noise.
+
+    It is the larger of two numbers with different causes:
+
+    - **The data were rounded.** Each entry of X is off by up to u = eps/2 of itself, eps being
+      that of the dtype the data came in. So ‖E‖₂ ≤ ‖E‖_F ≤ u·‖X‖_F ≤ u·√min(N, D)·σ_1, and no
+      singular value moves further (Weyl). This does not grow with N for tall data. Casting float32
+      data to float64 adds digits, not information.
+    - **We computed.** A backward-stable factorisation in float64 moves singular values by a modest
+      multiple of its eps times σ_1, which grows with the size: max(N, D)·eps of float64.
+
+    Where a mean was taken off, both the data and the mean were rounded relative to what they were
+    before, and only a part of their norm is left: the first number becomes u·√min(N, D)·(2f − 1)
+    for an ``offset`` f.
+
+    >>> import torch
+    >>> f"{relative_tolerance(1_000_000, 16, torch.float32):.2g}"
+    '2.4e-07'
+    >>> f"{relative_tolerance(1_000_000, 16, torch.float64):.2g}"
+    '2.2e-10'
 
     Args:
         rows: number of samples N.
         columns: number of features D.
         dtype: floating dtype of the data before any upcast.
+        offset: Frobenius norm of the features over that of the centred ones, at least 1; 1 where
+            no mean was taken off.
 
     Returns:
         The tolerance (dimensionless). Its square applies to eigenvalues of a Gram matrix.
     """
-    return max(rows, columns) * torch.finfo(dtype).eps
+    rounding = min(rows, columns) ** 0.5 * torch.finfo(dtype).eps / 2 * (2 * offset - 1)
+    return max(rounding, max(rows, columns) * DOUBLE)
 
 
 def eigenvalue_tolerance(dimension: int, dtype: torch.dtype) -> float:
-    """Tolerance on the eigenvalues of a formed matrix relative to the largest: ``dimension * eps``.
+    """Tolerance on the eigenvalues of a formed matrix relative to the largest.
 
-    Forming XᵀX and decomposing it move each eigenvalue by up to about that much of σ_1, so that
-    what lies under it cannot be told from zero. A factor sees deeper (`relative_tolerance`,
-    squared), since it never squares.
+    The larger of √D·eps, by which rounding the entries of a D×D matrix to ``dtype`` and summing
+    them up in it move its eigenvalues, and D·eps of float64, for the decomposition. A factor sees
+    deeper (`relative_tolerance`, squared), since it never squares.
 
     Args:
         dimension: D, the size of the matrix.
-        dtype: floating dtype of the data before any upcast.
+        dtype: floating dtype that the matrix was formed in.
     """
-    return dimension * torch.finfo(dtype).eps
+    return max(dimension**0.5 * torch.finfo(dtype).eps, dimension * DOUBLE)
 
 
 def data_dtype(features: Tensor) -> torch.dtype:

@@ -190,10 +190,14 @@ def softmax_probe_spectrum(
     compressed = factor.left * factor.singular_values
     p = probabilities.to(torch.float64)
     p = p / p.sum(dim=1, keepdim=True)  # rows of a narrow dtype sum to 1 in that dtype only
-    spread = torch.diag(p.sum(dim=0)) - p.mT @ p
-    # Eigenvectors of the mean of diag p − ppᵀ; the first is the direction of equal classes.
-    weights, rotation = torch.linalg.eigh(spread * scale)
-    weights, rotation = weights[1:], rotation[:, 1:]
+    # Eigenvectors of the mean of diag p − ppᵀ across the direction of equal classes, which contrasts
+    # take out exactly. Sums of p_c·p_k keep their digits for a sure probe, where p − p² has none.
+    together = p.mT @ p
+    together = together - torch.diag(together.diagonal())
+    across = contrasts(p.shape[1]).to(p)
+    spread = across.mT @ (torch.diag(together.sum(dim=1)) - together) @ across
+    weights, turn = torch.linalg.eigh(spread * scale)
+    rotation = across @ turn
     if not float(weights[-1]) > 0:
         raise ValueError("The Hessian is zero: the probe is certain of every sample.")
     classes, width = len(weights), factor.rank
@@ -248,6 +252,14 @@ def softmax_probe_spectrum(
         )
     residual = max(float(top.residuals[0]) / largest, float(low.residuals[0]) / smallest)
     return SoftmaxProbeSpectrum(largest, smallest, operator.dimension, size, trace, cut, residual)
+
+
+def contrasts(classes: int) -> Tensor:
+    """Orthonormal columns that sum to zero (Helmert's), shape (C, C − 1)."""
+    numbers = torch.arange(1, classes)
+    found = torch.ones(classes, classes - 1, dtype=torch.float64).triu()
+    found[numbers, numbers - 1] = -numbers.double()
+    return found / (numbers * (numbers + 1)).double().sqrt()
 
 
 def _check(features: Tensor, probabilities: Tensor) -> None:

@@ -12,10 +12,6 @@ from torch import Tensor
 
 from hessian_spectrum import RangeFactor, range_factor
 
-SPANNED = 1e-12
-"""Share of ‖1‖² outside of the features under which a constant is one of their combinations."""
-
-
 @dataclass(frozen=True)
 class TaskBatch:
     """One role (D_P or D_H) of a batch of B pairs, padded to the largest rank k.
@@ -27,6 +23,7 @@ class TaskBatch:
         targets: z = Uᵀy, shape (B, k), likewise.
         target_energy: ‖y‖², shape (B,).
         ones: Uᵀ1, shape (B, k), which centring needs.
+        ones_apart: ‖1 − UUᵀ1‖², shape (B,): what of a constant the features do not span.
         target_sum: Σy, shape (B,).
         ranks: shape (B,), integer.
         rows: N, shape (B,), as float64.
@@ -40,6 +37,7 @@ class TaskBatch:
     targets: Tensor
     target_energy: Tensor
     ones: Tensor
+    ones_apart: Tensor
     target_sum: Tensor
     ranks: Tensor
     rows: Tensor
@@ -92,6 +90,7 @@ def collect(statistics: dict[str, Tensor], chosen: Tensor, device: str = "cpu") 
         targets=picked["targets"][:, :width].contiguous(),
         target_energy=picked["target_energy"],
         ones=picked["ones"][:, :width].contiguous(),
+        ones_apart=picked["ones_apart"],
         target_sum=picked["target_sum"],
         ranks=ranks,
         rows=picked["rows"],
@@ -101,7 +100,7 @@ def collect(statistics: dict[str, Tensor], chosen: Tensor, device: str = "cpu") 
 
 
 def task_statistics(
-    features: Tensor, labels: Tensor, tolerance: float | None = None
+    features: Tensor, labels: Tensor, tolerance: float | None = None, offset: float = 1.0
 ) -> dict[str, Tensor]:
     """What a task enters a study as: its factor, and labels and ones in the coordinates of it.
 
@@ -109,6 +108,7 @@ def task_statistics(
         features: X, shape (N, D).
         labels: y, shape (N,).
         tolerance: of `range_factor`.
+        offset: likewise.
 
     Returns:
         Tensors as in `TaskBatch`, without the batch dimension and unpadded.
@@ -116,14 +116,18 @@ def task_statistics(
     Raises:
         ValueError: see `range_factor`.
     """
-    factor = range_factor(features, tolerance=tolerance)
+    factor = range_factor(features, tolerance=tolerance, offset=offset)
     assert factor.left is not None
+    apart = torch.ones(len(labels), dtype=torch.float64, device=labels.device)
+    for _ in range(2):  # twice, so that a small rest keeps its digits
+        apart = apart - factor.left @ (factor.left.mT @ apart)
     return {
         "basis": factor.basis,
         "singular_values": factor.singular_values,
         "targets": factor.left.mT @ labels,
         "target_energy": labels.square().sum(),
         "ones": factor.left.sum(0),
+        "ones_apart": apart.square().sum(),
         "target_sum": labels.sum(),
         "rows": torch.tensor(len(labels), dtype=torch.float64, device=labels.device),
         "tolerances": torch.tensor(factor.tolerance, dtype=torch.float64, device=labels.device),
@@ -153,12 +157,17 @@ def centred(task: TaskBatch) -> TaskBatch:
 
     With X = USVᵀ, m = Uᵀ1 and J = I − 11ᵀ/N the centred features are JX = (JUR⁻¹)(RSVᵀ) with
     R² = UᵀJU = I − mmᵀ/N, and JUR⁻¹ has orthonormal columns.
+
+    One direction goes where the constant is a combination c of features as far as their tolerance
+    tells: ‖Xc − 1‖ ≤ tolerance·σ_1·‖c‖ with c = VS⁻¹m.
     """
     length = task.ones.square().sum(-1, keepdim=True)
     unit = task.ones / length.sqrt().clamp_min(torch.finfo(length.dtype).tiny)
-    outside = 1 - length / task.rows[:, None]
-    spanned = outside <= SPANNED  # the constant is a combination of features: one direction goes
-    root = torch.where(spanned, 0.0, outside.clamp_min(0)).sqrt()
+    values = task.singular_values
+    combination = torch.where(values > 0, task.ones / torch.where(values > 0, values, 1.0), 0.0)
+    reach = task.tolerances * values[:, 0] * torch.linalg.vector_norm(combination, dim=-1)
+    spanned = (task.ones_apart.sqrt() <= reach)[:, None]
+    root = torch.where(spanned, 0.0, task.ones_apart[:, None] / task.rows[:, None]).sqrt()
 
     def times_r(vectors: Tensor) -> Tensor:  # (B, …, k)
         along = (vectors * unit[:, None]).sum(-1, keepdim=True)

@@ -258,17 +258,18 @@ def build_task_set(
     shift: float = 0.0,
     info: dict[str, Any] | None = None,
     tolerance: float | None = None,
+    offset: float = 1.0,
 ) -> TaskSet:
     """Check every task, factor it, and collect the statistics (see `TaskSet` for arguments).
 
-    ``tolerance`` is that of `range_factor`.
+    ``tolerance`` and ``offset`` are those of `range_factor`.
     """
 
     def statistics(task: Task) -> dict[str, Tensor]:
         features = inputs[task.train_rows].to(torch.float64) * scale + shift
         check_task(name, task, features, varied=loss == "regression" or accuracy)
         try:
-            part = task_statistics(features, task.train_labels, tolerance)
+            part = task_statistics(features, task.train_labels, tolerance, offset)
         except ValueError as error:
             raise UserError(f"data set '{name}', task '{task.name}': {error}") from error
         if int(part["ranks"]) == 1:

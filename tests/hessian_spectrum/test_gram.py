@@ -221,8 +221,9 @@ def test_a_range_factor_is_of_one_data_set():
         stack.range_factor()
 
 
-def test_tolerance_counts_what_numpy_counts():
-    assert relative_tolerance(10, 30, torch.float32) == pytest.approx(30 * 1.1920929e-07)
+def test_tolerance_is_rounding_of_the_data_or_of_float64():
+    assert relative_tolerance(10, 30, torch.float32) == pytest.approx(10**0.5 * 1.1920929e-07 / 2)
+    assert relative_tolerance(10, 30, torch.float64) == 30 * torch.finfo(torch.float64).eps
     assert int(numerical_rank(torch.tensor([1.0, 1e-3, 0.0]), 1e-2)) == 1
     assert int(numerical_rank(torch.zeros(0), 1e-2)) == 0
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, one_hot
 
+from hessian_spectrum import contrasts
 from immunization.attacks._objective import Objective, ratio_or_zero
 
 SEARCH = 12
@@ -346,14 +347,6 @@ def likelihood(
     return LikelihoodObjective(
         features, targets, share.to(features)[:, None], lowest[:, None], largest
     )
-
-
-def contrasts(classes: int) -> Tensor:
-    """Orthonormal columns that sum to zero (Helmert's), shape (C, C − 1)."""
-    numbers = torch.arange(1, classes)
-    found = torch.ones(classes, classes - 1, dtype=torch.float64).triu()
-    found[numbers, numbers - 1] = -numbers.double()
-    return found / (numbers * (numbers + 1)).double().sqrt()
 
 
 def reference_loss(objective: LikelihoodObjective, ridge: float) -> Tensor:

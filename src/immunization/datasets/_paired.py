@@ -41,11 +41,16 @@ PARAMETERS = {
 
 @dataclass(frozen=True)
 class Part:
-    """One of the two tasks: features (N, D), target (N,) and a name for people."""
+    """One of the two tasks: features (N, D), target (N,) and a name for people.
+
+    ``offset`` is the Frobenius norm of the scaled features over that of the standardised ones,
+    which counts the digits that their means took (see `hessian_spectrum.relative_tolerance`).
+    """
 
     name: str
     features: NDArray[np.float64]
     target: NDArray[np.float64]
+    offset: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,7 @@ class Paired:
             task_index=index,
             seeds=seeds,
             tolerance=parameters["tolerance"],
+            offset=max(self.primary.offset, self.harmful.offset),
         )
 
 

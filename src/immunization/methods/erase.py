@@ -121,12 +121,15 @@ def transformed(task: TaskBatch, theta: Tensor) -> TaskBatch:
         # Rows of Fᵀθ span what rows of Xθ do; labels and ones follow by the left vectors.
         found = range_factor(factor.mT @ theta[index], tolerance=float(task.tolerances[index]))
         assert found.left is not None
+        ones = found.left.mT @ task.ones[index, :rank]
         return {
             "basis": found.basis,
             "singular_values": found.singular_values,
             "targets": found.left.mT @ task.targets[index, :rank],
             "target_energy": task.target_energy[index],
-            "ones": found.left.mT @ task.ones[index, :rank],
+            "ones": ones,
+            "ones_apart": task.ones_apart[index]
+            + (task.ones[index, :rank] - found.left @ ones).square().sum(),
             "target_sum": task.target_sum[index],
             "rows": task.rows[index],
             "tolerances": task.tolerances[index],
