@@ -49,11 +49,15 @@ from hessian_spectrum.gram import (
 from hessian_spectrum.joint import JointRange, joint_range
 from hessian_spectrum.lanczos import Krylov, lanczos, start_vectors
 from hessian_spectrum.network import (
-    NotDeterministicError,
     layer_names,
     network_ggn,
     network_hessian,
     parameter_names,
+)
+from hessian_spectrum.network_check import (
+    BatchDependentError,
+    NotDeterministicError,
+    StaleOperatorError,
 )
 from hessian_spectrum.operators import SymmetricOperator, dense_operator, gram_operator
 from hessian_spectrum.plot import plot_density, plot_spectrum, save_plot
@@ -79,6 +83,7 @@ from hessian_spectrum.tracking import ExtremeTracker
 
 __all__ = [
     "ROUND_OFF",
+    "BatchDependentError",
     "Eigenpairs",
     "Estimate",
     "ExtremeTracker",
@@ -98,6 +103,7 @@ __all__ = [
     "SoftmaxProbeSpectrum",
     "SpectralDensity",
     "Spectrum",
+    "StaleOperatorError",
     "SymmetricOperator",
     "TriangularFactor",
     "condition_gradient",

@@ -4,7 +4,10 @@ For every invertible θ, with c_1 ≥ … ≥ c_r > 0 the non-zero generalized e
 
     κ(θᵀK_Hθ) ≤ (c_1/c_r) · κ(θᵀK_Pθ)    if range(K_H) ⊆ range(K_P),
 
-and no such bound exists otherwise: a direction that K_P does not see can be scaled at will.
+and no such bound exists otherwise: a direction that K_P does not see can be scaled at will. (Unless
+K_H has rank one: its κ is 1 whatever θ is.) It binds invertible linear θ, and a squared-loss probe
+without an intercept on features as they come; for one with an intercept take factors of centred
+features. A singular θ may exceed it.
 """
 
 from __future__ import annotations
@@ -30,8 +33,10 @@ class GeneralizedSpectrum:
             eigenvalues (zeros first).
         scaling: W with θ = W U diag(s) the extractor; shape (D, D) or (D, r).
         outside: share of the harmful energy tr(K_H) that lies outside range(K_P), in [0, 1].
-        contained: whether range(K_H) ⊆ range(K_P) at the tolerance of K_H's rank.
+        contained: whether range(K_H) ⊆ range(K_P), see `containment_slack`.
         unseen_floor: δ, or None when the null space of K_P is left out.
+        spread: c_1/c_r, the factor between κ(H_H) and κ(H_P) at the optimum; 1 where K_H has rank
+            one. It is right also where the c themselves leave the range of float64.
     """
 
     eigenvalues: Tensor
@@ -40,11 +45,7 @@ class GeneralizedSpectrum:
     outside: float
     contained: bool
     unseen_floor: float | None
-
-    @property
-    def spread(self) -> float:
-        """c_1/c_r, the factor between κ(H_H) and κ(H_P) at the optimum."""
-        return float(self.eigenvalues[-1] / self.eigenvalues[0])
+    spread: float
 
 
 def generalized_spectrum(
@@ -70,17 +71,19 @@ def generalized_spectrum(
             f"Both tasks need the same number of features. Got {dimension} for D_P and "
             f"{harmful.basis.shape[0]} for D_H."
         )
-    f_h = harmful.matrix
+    # Divided by its σ_1: squares of what is left stay within the range of float64.
+    f_h = harmful.matrix / harmful.singular_values[0]
     seen = primary.basis.mT @ f_h
     _, stray, _ = svd_of_one(f_h - primary.basis @ seen)
-    energy = harmful.singular_values.square().sum()
-    contained = bool(stray[0] <= harmful.tolerance * harmful.singular_values[0])
+    energy = (harmful.singular_values / harmful.singular_values[0]).square().sum()
     outside = float(stray.square().sum() / energy)
+    contained = bool(stray[0] <= containment_slack(primary, harmful, seen))
 
-    scaling = primary.basis / primary.singular_values
+    relative = primary.singular_values / primary.singular_values[0]
+    scaling = primary.basis / relative
     if unseen_floor is not None and primary.rank < dimension:
         complement = torch.linalg.qr(primary.basis, mode="complete").Q[:, primary.rank :]
-        floor = primary.singular_values[-1] * unseen_floor**0.5
+        floor = relative[-1] * unseen_floor**0.5
         scaling = torch.cat([complement / floor, scaling], dim=1)
     whitened = scaling.mT @ f_h
     vectors, values, _ = svd_of_one(whitened)
@@ -93,24 +96,59 @@ def generalized_spectrum(
     if unseen_floor is None and not contained:
         # Outside the range of K_P some of the c are round-off; count those that are not.
         count = int((values > harmful.tolerance * values[0]).sum())
+    kept = values[:count].flip(0)
+    units = harmful.singular_values[0] / primary.singular_values[0]
     return GeneralizedSpectrum(
-        eigenvalues=values[:count].square().flip(0),
+        eigenvalues=(kept * units).square(),
         vectors=vectors,
-        scaling=scaling,
+        scaling=scaling / primary.singular_values[0],
         outside=0.0 if contained else outside,
         contained=contained,
         unseen_floor=unseen_floor,
+        spread=float((kept[-1] / kept[0]).square()) if len(kept) > 1 else 1.0,
     )
+
+
+def containment_slack(
+    primary: RangeFactor, harmful: RangeFactor, seen: Tensor | None = None
+) -> float:
+    """How far K_H may stick out of range(K_P) and still be contained, relative to its σ_1.
+
+    Both factors are known up to errors of their tolerances. Those of X_H move its rows by up to
+    tolerance_H·σ_1(K_H)^½. Those of X_P turn its range, the more the smaller the singular value
+    that holds a direction: by tolerance_P·s_1/s_i. What of D_H lies along that direction turns with
+    it, in all by up to tolerance_P·s_1·√c_1. So the test asks whether there are data within
+    the two tolerances whose ranges are contained.
+
+    Args:
+        primary, harmful: the factors.
+        seen: V_PᵀF_H/σ_1(F_H), if it is at hand.
+    """
+    if seen is None:
+        seen = primary.basis.mT @ (harmful.matrix / harmful.singular_values[0])
+    turned = seen / (primary.singular_values / primary.singular_values[0])[:, None]
+    return harmful.tolerance + primary.tolerance * float(torch.linalg.matrix_norm(turned, 2))
 
 
 def immunizability_limit(primary: RangeFactor, harmful: RangeFactor) -> float:
     """The largest RIR any invertible θ can have, (c_1/c_r)·κ(K_P)/κ(K_H).
 
+    For a squared-loss probe without an intercept; for one with an intercept give factors of
+    centred features. A singular θ may exceed it.
+
+    >>> import torch
+    >>> from hessian_spectrum import range_factor
+    >>> benign = range_factor(torch.diag(torch.tensor([2.0, 1.0, 1.0])))
+    >>> harmful = range_factor(torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]]))
+    >>> round(immunizability_limit(benign, harmful), 9)
+    16.0
+
     Returns:
-        The limit, ``inf`` where range(K_H) sticks out of range(K_P) at the tolerance of K_H.
+        The limit, ``inf`` where range(K_H) is not contained in range(K_P), see
+        `containment_slack`. For K_H of rank one it is κ(K_P), contained or not: κ(H_H) is 1.
     """
     spectrum = generalized_spectrum(primary, harmful)
-    if not spectrum.contained:
+    if not spectrum.contained and harmful.rank > 1:
         return float("inf")
     return limit_from_spread(spectrum.spread, primary, harmful)
 

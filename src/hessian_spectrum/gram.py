@@ -146,7 +146,8 @@ class _Batches:
 
     def varied(self) -> Tensor:
         """Which columns are not constant over all rows, shape (S, 1, D)."""
-        assert self._low is not None and self._high is not None
+        assert self._low is not None
+        assert self._high is not None
         return self._low < self._high
 
     def offset(self, energy: Tensor) -> float:

@@ -1,8 +1,8 @@
 """Square roots of a loss's Hessian in the outputs of each sample, without cancellation.
 
-A cross-entropy has ∇² = w·(diag p − ppᵀ), which is singular: adding one number to all logits changes
-nothing. An eigendecomposition leaves round-off where its zero is, whose square root, 1e-8, would
-pass for a direction of the GGN. And a sure sample's 1 − p is lost in p − p².
+A cross-entropy has ∇² = w·(diag p − ppᵀ), which is singular: one number added to all logits
+changes nothing. An eigendecomposition leaves round-off where its zero is, whose square root, 1e-8,
+would pass for a direction of the GGN. And a sure sample's 1 − p is lost in p − p².
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from torch import Tensor
 EPS = torch.finfo(torch.float64).eps
 
 
-def loss_root(
-    loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor
-) -> Tensor:
+def loss_root(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor) -> Tensor:
     """R with RᵀR = ∇²loss in each sample's outputs.
 
     Three cases, told apart by the Hessian itself and not by the loss's name:
@@ -72,8 +70,8 @@ def loss_root(
 def laplacian_root(weights: Tensor) -> Tensor:
     """R with RᵀR = diag(A1) − A, for symmetric non-negative weights A.
 
-    Taking out one node after the other adds a_jv·a_kv/Σ_l a_lv to the weights that are left. Nothing
-    is subtracted, so each entry of R is right to a few eps of itself.
+    Taking out one node after the other adds a_jv·a_kv/Σ_l a_lv to the weights that are left.
+    Nothing is subtracted, so each entry of R is right to a few eps of itself.
 
     >>> import torch
     >>> p = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
@@ -99,9 +97,7 @@ def laplacian_root(weights: Tensor) -> Tensor:
     return root
 
 
-def _hessian(
-    loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor
-) -> Tensor:
+def _hessian(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor) -> Tensor:
     """∇² of each sample, (n, C, C), symmetric."""
     outputs = outputs.requires_grad_()
     if targets.dtype.is_floating_point:

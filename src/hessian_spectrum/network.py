@@ -3,7 +3,8 @@
 A loss is a function of (model(x), y) that averages (or sums) over the samples it is given. Batches
 may be of any sizes: each counts by its number of samples, as if they had come as one. Nothing
 here calls ``eval()`` or ``train()``, changes a buffer or draws a number: a model that answers
-differently the second time is refused.
+differently the second time, or in another batch, is refused. So is an operator whose network has
+changed since it was made.
 """
 
 from __future__ import annotations
@@ -13,14 +14,11 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from hessian_spectrum.network_check import Snapshot, check_fixed, check_separable
 from hessian_spectrum.operators import Reduction, SymmetricOperator, check_reduction
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Batches = Sequence[tuple[Tensor, Tensor]]
-
-
-class NotDeterministicError(ValueError):
-    """Loss or gradient changed between two passes over the same batches."""
 
 
 def network_hessian(
@@ -55,7 +53,8 @@ def network_hessian(
         parameters: names or prefixes ("layer4", "fc.weight"); default all that require a
             gradient. The block of H on these is meant, the others are constants.
         reduction: what ``loss`` does over samples.
-        check: compare loss and gradient of two passes first; costs two gradients.
+        check: compare loss and gradient of two passes first, and each batch with its halves and
+            some of its samples; costs two gradients and two forward passes.
         keep_graphs: keep every batch's graph between products; default only for a single batch.
             Memory is that of one training step for each batch kept.
         vectorise: all vectors of a block through one backward pass (`torch.vmap`): faster for
@@ -65,7 +64,9 @@ def network_hessian(
         The operator; vectors are the parameters flattened in the order of `parameter_names`.
 
     Raises:
-        NotDeterministicError: from the check.
+        NotDeterministicError: from the check; `BatchDependentError` where samples of a batch
+            depend on each other.
+        StaleOperatorError: from a product, where the network changed in between.
         ValueError: for unknown names, no batches, or a loss that is no scalar.
     """
     network = Network(model, loss, batches, parameters, reduction)
@@ -236,32 +237,9 @@ class Network:
         return self.outputs_and_term(index)[1]
 
     def check(self) -> None:
-        """Two passes over the batches must agree, and leave every buffer as it was."""
-        before = {name: value.clone() for name, value in self.model.named_buffers()}
-        passes = [self._gradient() for _ in range(2)]
-        changed = [
-            name
-            for name, value in self.model.named_buffers()
-            if not torch.equal(value, before[name])
-        ]
-        if changed:
-            with torch.no_grad():
-                for name, value in self.model.named_buffers():
-                    value.copy_(before[name])
-            raise NotDeterministicError(
-                f"A pass over the data changed the buffer '{changed[0]}': batch norm in training "
-                "mode has no fixed loss. Call model.eval() first. (The buffer was put back.)"
-            )
-        (first, one), (second, two) = passes
-        # Parallel sums differ in their last bits; dropout differs in the first digits.
-        room = 1e3 * torch.finfo(one.dtype).eps
-        distance = float((one - two).norm())
-        if not abs(first - second) <= room * abs(first) or not distance <= room * float(one.norm()):
-            raise NotDeterministicError(
-                f"The loss or its gradient changed between two passes over the same batches "
-                f"({first:.9g}, {second:.9g}; gradients differ by {distance:.3g}): dropout or "
-                "other randomness, or values that are not finite. Call model.eval() first."
-            )
+        """A fixed loss that is a mean or sum over samples; see `network_check`."""
+        check_fixed(self.model, self.chosen[0].device, self._gradient)
+        check_separable(self.model, self.loss, self.batches, self.reduction)
 
     def _gradient(self) -> tuple[float, Tensor]:
         value, total = 0.0, torch.zeros(())
@@ -310,8 +288,10 @@ class Network:
 
     def operator(self, product: Callable[[int, Tensor], Tensor], name: str) -> SymmetricOperator:
         """The sum over batches as an operator."""
+        snapshot = Snapshot(self.model)
 
         def apply(vectors: Tensor) -> Tensor:
+            snapshot.check()
             total = product(0, vectors)
             for index in range(1, len(self.batches)):
                 total = total + product(index, vectors)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-
 DOUBLE = torch.finfo(torch.float64).eps
 """Everything here is computed in float64, whatever the dtype of the data."""
 

@@ -190,8 +190,9 @@ def softmax_probe_spectrum(
     compressed = factor.left * factor.singular_values
     p = probabilities.to(torch.float64)
     p = p / p.sum(dim=1, keepdim=True)  # rows of a narrow dtype sum to 1 in that dtype only
-    # Eigenvectors of the mean of diag p − ppᵀ across the direction of equal classes, which contrasts
-    # take out exactly. Sums of p_c·p_k keep their digits for a sure probe, where p − p² has none.
+    # Eigenvectors of the mean of diag p − ppᵀ across the direction of equal classes, which
+    # contrasts take out exactly. Sums of p_c·p_k keep their digits for a sure probe, where p − p²
+    # has none.
     together = p.mT @ p
     together = together - torch.diag(together.diagonal())
     across = contrasts(p.shape[1]).to(p)

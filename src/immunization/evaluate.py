@@ -153,7 +153,7 @@ def limits(problem: Problem, *, unseen_floor: float) -> Limit:
 
     def one(pair: tuple[RangeFactor, RangeFactor]) -> tuple[float, float, float]:
         plain = generalized_spectrum(*pair)
-        if plain.contained:
+        if plain.contained or pair[1].rank == 1:
             finite = limit_from_spread(plain.spread, *pair)
             return finite, 0.0, finite
         floored = generalized_spectrum(*pair, unseen_floor=unseen_floor)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hessian_spectrum import RangeFactor, range_factor
 
+
 @dataclass(frozen=True)
 class TaskBatch:
     """One role (D_P or D_H) of a batch of B pairs, padded to the largest rank k.

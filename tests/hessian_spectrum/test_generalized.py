@@ -1,5 +1,6 @@
 """The limit against scipy, against random extractors, and the closed form that reaches it."""
 
+import numpy as np
 import pytest
 import scipy.linalg
 import torch
@@ -111,3 +112,69 @@ def test_limit_does_not_change_under_rotation_scaling_and_permutation(generator)
     shuffled = immunizability_limit(range_factor(x_p[order]), range_factor(x_h))
     assert rotated == pytest.approx(limit, rel=1e-8)
     assert shuffled == pytest.approx(limit, rel=1e-8)
+
+
+@pytest.mark.parametrize("big", [1, 10, 10**3, 10**5, 10**7])
+def test_equal_ranges_are_contained_at_any_condition_number(big, generator):
+    """Integers with the same linear relations; the pair compressed by their Cholesky factor."""
+    mix = torch.tensor([[1, 0], [0, 1], [1, 1], [1, -1]])
+    root = torch.linalg.cholesky((torch.eye(4) + mix @ mix.T).double())
+    a = torch.randint(-50, 50, (60, 4), generator=generator)
+    b = torch.randint(-50, 50, (50, 4), generator=generator)
+    a[:, 0] *= big
+    exact = immunizability_limit(range_factor(a.double() @ root), range_factor(b.double() @ root))
+    primary = range_factor(torch.cat([a, a @ mix], 1))
+    harmful = range_factor(torch.cat([b, b @ mix], 1))
+    assert immunizability_limit(primary, harmful) == pytest.approx(exact, rel=1e-3)
+
+
+@pytest.mark.parametrize("stray", [1e-3, 1e-6, 1e-9])
+def test_a_direction_that_sticks_out_is_seen_beside_a_large_condition_number(stray, generator):
+    """The slack is for directions that K_P holds faintly, and no more than D_H uses of them."""
+    p = torch.randn(40, 4, dtype=torch.float64, generator=generator)
+    p = torch.nn.functional.pad(p * torch.tensor([1, 1, 1, 1e-5]), (0, 1))
+    h = torch.randn(30, 5, dtype=torch.float64, generator=generator)
+    h = h * torch.tensor([1, 1, 1, 1e-5, stray])
+    assert immunizability_limit(range_factor(p), range_factor(h)) == float("inf")
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_one_harmful_direction_has_the_limit_of_the_benign_condition_number(inside):
+    """κ(H_H) is 1 whatever θ is, and κ(H_P) can be brought to 1."""
+    primary = range_factor(torch.tensor([[2.0, 0, 0], [0, 1, 0]]))
+    harmful = range_factor(torch.tensor([[1.0, 1, 0] if inside else [0.0, 0, 1]]))
+    assert immunizability_limit(primary, harmful) == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize(
+    ("one", "two"), [(1e-160, 1), (1, 1e-160), (1e150, 1e-150), (1e-200, 1e-200)]
+)
+def test_the_limit_is_the_same_in_any_units(one, two, generator):
+    x = torch.randn(9, 3, dtype=torch.float64, generator=generator)
+    exact = immunizability_limit(range_factor(x), range_factor(x[:5]))
+    found = immunizability_limit(range_factor(x * one), range_factor(x[:5] * two))
+    assert found == pytest.approx(exact, rel=1e-9)
+
+
+def test_a_probe_with_an_intercept_has_the_limit_of_centred_features():
+    """Random invertible θ exceed the limit of plain features once the probe has an intercept."""
+    random = np.random.default_rng(183)
+    p = random.normal(size=(20, 3)) + random.normal(size=3) * 2
+    h = random.normal(size=(15, 3)) + random.normal(size=3) * 2
+
+    def kappa(x):
+        values = np.linalg.svd(x, compute_uv=False)
+        return (values[0] / values[-1]) ** 2
+
+    def limit(a, b):
+        return immunizability_limit(*(range_factor(torch.from_numpy(v)) for v in (a, b)))
+
+    centred_p, centred_h = p - p.mean(0), h - h.mean(0)
+    best = 0.0
+    for scale in (1e-3, 1e-2, 0.1, 1, 10):
+        for _ in range(100):
+            theta = random.normal(size=(3, 3)) * scale
+            ratio = kappa(centred_h @ theta) / kappa(centred_h)
+            best = max(best, ratio / (kappa(centred_p @ theta) / kappa(centred_p)))
+    assert best <= limit(centred_p, centred_h) * (1 + 1e-9)
+    assert limit(p, h) != pytest.approx(limit(centred_p, centred_h), rel=0.1)
