@@ -128,6 +128,8 @@ def effective_rank(eigenvalues: Tensor) -> Tensor:
         eigenvalues: shape (..., m), non-negative up to round-off, any order.
     """
     positive = eigenvalues.clamp(min=0)
+    # Beside the largest first: a sum of large ones would overflow.
+    positive = positive / positive.detach().amax(dim=-1, keepdim=True)
     share = positive / positive.sum(dim=-1, keepdim=True)
     # At zero −x·log x is 0 with an infinite slope, which would turn gradients into NaN.
     used = torch.where(share > 0, share, torch.ones_like(share))

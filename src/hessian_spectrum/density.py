@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hessian_spectrum.lanczos import Progress, lanczos, start_vectors
 from hessian_spectrum.operators import SymmetricOperator
+from hessian_spectrum.quadrature import jacobi_matrix, radau_rule, rule_of
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,35 @@ class Estimate:
     Attributes:
         value: the mean over samples.
         standard_error: of that mean; NaN from a single sample, which tells nothing of its error.
+            Where a quadrature's own error is bounded it is counted in; where it cannot be told,
+            the standard error is infinite.
         samples: how many.
     """
 
     value: float
     standard_error: float
     samples: int
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Confidence interval by Student's t, which few samples need.
+
+        >>> import torch
+        >>> low, high = Estimate.of(torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)).interval()
+        >>> round(low, 3), round(high, 3)
+        (-0.484, 4.484)
+
+        Args:
+            level: of confidence.
+
+        Returns:
+            Its ends; infinite where the standard error is not known.
+        """
+        from scipy import stats
+
+        if self.samples < 2 or not math.isfinite(self.standard_error):
+            return -math.inf, math.inf
+        reach = float(stats.t.ppf((1 + level) / 2, self.samples - 1)) * self.standard_error
+        return self.value - reach, self.value + reach
 
     @classmethod
     def of(cls, samples: Tensor) -> Estimate:
@@ -51,6 +75,8 @@ class SpectralDensity:
         smallest: likewise an upper bound of λ_min.
         largest_residual: ‖Hx − λx‖ of ``largest``: an eigenvalue lies that close to it.
         smallest_residual: likewise.
+        steps: Lanczos steps that were asked for. A rule of fewer nodes has found all of its
+            eigenvalues and is exact.
     """
 
     nodes: Tensor
@@ -60,6 +86,7 @@ class SpectralDensity:
     smallest: float
     largest_residual: float
     smallest_residual: float
+    steps: int = 0
 
     def moment(self, power: int) -> Estimate:
         """tr(H^power), exact in expectation for power < 2j."""
@@ -78,28 +105,75 @@ class SpectralDensity:
         inside = (self.nodes > threshold).to(self.weights.dtype)
         return Estimate.of(self.dimension * (self.weights * inside).sum(dim=1))
 
-    def log_determinant(self, *, damping: float = 0.0, threshold: float = 0.0) -> Estimate:
+    def log_determinant(
+        self, *, damping: float = 0.0, threshold: float = 0.0, lowest: float | None = None
+    ) -> Estimate:
         """log det(H + δI), or log pseudo-determinant: Σ log(λ + δ) over eigenvalues above a cut.
+
+        A Gauss rule integrates the logarithm to too much, the more the larger κ is for its steps.
+        With ``lowest`` a Gauss–Radau rule bounds it from below, the value is the middle of both,
+        and half of what lies between them is in the standard error. Without, the rule is compared
+        with one of half its nodes: where twice the difference is more than the standard error
+        over starts, the error is not told, and the standard error is infinite. Take more steps, or
+        give ``lowest``.
 
         Args:
             damping: δ.
             threshold: eigenvalues of at most this magnitude count as zero and are left out; on a
                 singular matrix put it at the rank tolerance, such as D·eps·λ_max. Default: none
                 are.
+            lowest: a number that no eigenvalue of H lies below, such as 0 for a positive
+                semi-definite H with damping. Not with a threshold.
 
         Raises:
-            ValueError: where an eigenvalue that counts is not positive after damping.
+            ValueError: where an eigenvalue that counts is not positive after damping, or
+                ``lowest`` is above a node, or not positive after damping.
         """
         kept = self.weights > 0
         if threshold > 0:
             kept &= self.nodes.abs() > threshold
-        shifted = torch.where(kept, self.nodes + damping, torch.ones_like(self.nodes))
-        if bool((shifted <= 0).any()):
+        if bool((kept & (self.nodes + damping <= 0)).any()):
             raise ValueError(
                 f"The smallest node is {float(self.nodes.min()):.3g}: log det needs a positive "
                 "definite matrix. Raise the damping, or give a threshold."
             )
-        return Estimate.of(self.dimension * (self.weights * shifted.log()).sum(dim=1))
+        if lowest is not None:
+            seen = float(self.nodes[self.weights > 0].min())
+            if threshold > 0 or not -damping < lowest <= seen:
+                raise ValueError(
+                    f"`lowest` lies between −damping and the smallest node, {seen:.3g}, and goes "
+                    f"with no threshold. Got {lowest}."
+                )
+
+        def integral(nodes: Tensor, weights: Tensor) -> Tensor:
+            counts = (weights > 0) & (nodes + damping > 0)
+            if threshold > 0:
+                counts &= nodes.abs() > threshold
+            logs = torch.where(counts, nodes + damping, 1.0).log()
+            return self.dimension * (weights * logs).sum()
+
+        upper, other = [], []
+        for nodes, weights in zip(self.nodes.cpu(), self.weights.cpu(), strict=True):
+            real = weights > 0
+            nodes, weights = nodes[real], weights[real]
+            upper.append(integral(nodes, weights))
+            if len(nodes) < self.steps or len(nodes) >= self.dimension:
+                other.append(upper[-1])  # exact
+                continue
+            matrix = jacobi_matrix(nodes, weights)
+            half = max(1, len(matrix) // 2)
+            rule = rule_of(matrix[:half, :half]) if lowest is None else radau_rule(matrix, lowest)
+            other.append(integral(*rule))
+        found = Estimate.of(torch.stack(upper))
+        apart = float((torch.stack(upper) - torch.stack(other)).mean().abs())
+        if lowest is not None:
+            error = found.standard_error + apart / 2
+            return Estimate(found.value - apart / 2, error, found.samples)
+        if apart == 0 or math.isnan(found.standard_error):
+            return found
+        told = 2 * apart <= found.standard_error
+        error = found.standard_error + 2 * apart if told else math.inf
+        return Estimate(found.value, error, found.samples)
 
     def evaluate(self, grid: Tensor, *, width: float | None = None) -> Tensor:
         """Density at the points of a grid, each node a normal curve; integrates to 1.
@@ -178,6 +252,7 @@ def spectral_density(
         smallest=smallest,
         largest_residual=above,
         smallest_residual=below,
+        steps=steps,
     )
 
 

@@ -66,6 +66,7 @@ def write_density(path: Path | str, density: SpectralDensity) -> None:
             "smallest": density.smallest,
             "largest_residual": density.largest_residual,
             "smallest_residual": density.smallest_residual,
+            "steps": density.steps,
         },
     )
 

@@ -1,5 +1,7 @@
 """Condition numbers: known values and their behaviour under scaling."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -89,3 +91,11 @@ def test_a_ridge_must_be_positive():
 @pytest.mark.parametrize(("values", "expected"), [([1, 1, 1, 1], 4.0), ([0, 0, 5], 1.0)])
 def test_effective_rank_of_flat_and_of_rank_one(values, expected):
     assert effective_rank(tensor(values).double()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e306])
+def test_the_effective_rank_is_the_same_in_any_units(scale):
+    values = scale * torch.linspace(1, 20, 100, dtype=torch.float64)
+    shares = [(1 + 19 * k / 99) / sum(1 + 19 * j / 99 for j in range(100)) for k in range(100)]
+    exact = math.exp(-sum(s * math.log(s) for s in shares))
+    assert float(effective_rank(values)) == pytest.approx(exact, rel=1e-12)

@@ -59,6 +59,11 @@ def predict(
 
 
 def squared_distances(one: Tensor, two: Tensor) -> Tensor:
-    """‖a − b‖² of all rows, shape (P, n, N)."""
+    """‖a − b‖² of all rows, shape (P, n, N).
+
+    An offset that all rows share is taken off first: its square would leave no digits for distances.
+    """
+    middle = two[:, :1]
+    one, two = one - middle, two - middle
     a, b = one.square().sum(-1), two.square().sum(-1)
     return (a[:, :, None] + b[:, None] - 2 * one @ two.mT).clamp_min(0)
