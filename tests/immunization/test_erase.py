@@ -1,5 +1,8 @@
 """Erasure of the harmful label against the theorem and the authors' package."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +12,7 @@ from immunization.attacks._objective import Plan
 from immunization.attacks._quadratic import Quadratic
 from immunization.methods import erase
 from immunization.registry import components
+from immunization.statistics import collect, stack_statistics, task_statistics
 from immunization.views import View, decompose
 
 from .conftest import defaults
@@ -100,3 +104,32 @@ def test_a_constant_label_leaves_nothing_to_erase(digit):
 def test_what_comes_after_takes_the_methods_own_defaults():
     for name in components("methods")["erase"].parameters["then"]["enum"][1:]:
         assert all("default" in rule for rule in components("methods")[name].parameters.values())
+
+
+@pytest.mark.parametrize("difference", [1.0, 1e-4, 1e-8, 1e-10])
+@pytest.mark.parametrize("copies", [0, 7])
+@pytest.mark.parametrize("offset", [0.0, 5.0])
+def test_a_label_in_the_difference_of_two_columns_is_erased_to_round_off(
+    difference, copies, offset, generator
+):
+    """θ has entries of 1/difference, whose rounding left half of the label's R² at 1e-8."""
+    a, b, *rest = torch.randn(5, 300, dtype=torch.float64, generator=generator)
+    x = torch.stack([a, a + difference * b, *rest], dim=1)
+    x = torch.cat([x, x @ torch.randn(5, copies, dtype=torch.float64, generator=generator)], dim=1)
+    x = x + offset
+    y = torch.sign(b + 0.5 * a + 0.3 * torch.randn(300, generator=generator))
+    batch = collect(stack_statistics([task_statistics(x, y)]), torch.tensor([0]))
+    problem = SimpleNamespace(harmful=batch)
+    theta = erase.immunize(problem, defaults("methods", "erase")).theta[0]
+
+    def explained(features):
+        centred = (features - features.mean(0)).numpy()
+        left, values, _ = np.linalg.svd(centred, full_matrices=False)
+        left = left[:, values > 300 * np.finfo(float).eps * values[0]]
+        labels = (y - y.mean()).numpy()
+        return float(((left.T @ labels) ** 2).sum() / (labels @ labels)), left.shape[1]
+
+    assert explained(x)[0] > 0.4
+    share, rank = explained(x @ theta)
+    assert rank == 4
+    assert share < 1e-8

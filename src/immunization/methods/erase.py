@@ -51,7 +51,7 @@ def immunize(problem: Problem, parameters: dict[str, Any]) -> Immunized:
     """Returns θ of each pair, shape (B, D, D)."""
     theta, gone = erasers(problem.harmful, parameters["tolerance"])
     if parameters["then"] == "nothing":
-        return Immunized(theta, singular=True)
+        return Immunized(traceless(problem.harmful, theta), singular=True)
     method = {"optimum": optimum, "alg1": alg1}[parameters["then"]]
     rules = components("methods")[parameters["then"]].parameters
     after = replace(
@@ -62,7 +62,42 @@ def immunize(problem: Problem, parameters: dict[str, Any]) -> Immunized:
     found = method.immunize(after, {name: rule["default"] for name, rule in rules.items()})
     # The erased direction has nothing left but round-off, which must not be scaled up again.
     rest = without(getattr(found, "theta", found).mT, gone).mT
-    return Immunized(theta @ rest, singular=True)
+    return Immunized(traceless(problem.harmful, theta @ rest), singular=True)
+
+
+def traceless(task: TaskBatch, theta: Tensor) -> Tensor:
+    """θ in other coordinates where its own rounding would leave a trace of what was erased.
+
+    Columns that differ by a part δ in the label's direction make entries of θ of the size 1/δ.
+    Rounded to float64 they leave eps/δ of every direction in the features, the erased one among
+    them, which a probe scales up again: at δ = 1e-8 half of the label's R² comes back. Where that
+    trace is above the tolerance of the rank, θ is multiplied by an orthogonal matrix from the right
+    (which no rotation-invariant attacker notices): its columns are then the directions that
+    D_H's features have, of which the erased one is none, and those that they have not, which are
+    cleared of all that D_H spans.
+
+    Args:
+        task: D_H.
+        theta: θ, shape (B, D, D), singular on the range of D_H.
+    """
+    middle = centred(task)
+    found = theta.clone()
+    eps = torch.finfo(theta.dtype).eps
+    for index, rank in enumerate(middle.ranks.tolist()):
+        factor = middle.factor[index]
+        image = factor.mT @ theta[index]
+        _, values, right = torch.linalg.svd(image, full_matrices=True)
+        largest = torch.linalg.matrix_norm(factor, 2) * torch.linalg.matrix_norm(theta[index], 2)
+        if bool(eps * largest <= task.tolerances[index] * values[0]):
+            continue
+        left, kept, _ = torch.linalg.svd(factor, full_matrices=False)
+        basis = left[:, kept > 0][:, :rank]
+        turned = theta[index] @ right.mT
+        unseen = turned[:, rank - 1 :]
+        for _ in range(2):
+            unseen = unseen - basis @ (basis.mT @ unseen)
+        found[index] = torch.cat([turned[:, : rank - 1], unseen], dim=1)
+    return found
 
 
 def without(matrix: Tensor, direction: Tensor) -> Tensor:
