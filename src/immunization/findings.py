@@ -29,6 +29,7 @@ def findings(
     told += _floor(ratios)
     told += _resolved(_of(tables["definition"], dataset))
     told += _resistance(_of(tables["resistance"], dataset), order)
+    told += _failing(_of(tables["attacks"], dataset), order)
     told += _breakers(_of(tables["attacks"], dataset), _of(tables["resistance"], dataset), order)
     told += _attack(_of(tables["attacks"], dataset), order, threshold)
     told += _accuracy(tables["accuracy"], dataset)
@@ -125,8 +126,8 @@ def _resolved(met: pd.DataFrame) -> list[str]:
         for method, row in lost.iterrows()
     ]
     return [
-        f"Some extractors are numerically singular, and their κ is beyond float64: "
-        f"{', '.join(counts)}."
+        "Some θ are numerically singular though their methods do not declare it, so that their κ "
+        f"is beyond float64 and the limit does not bind them: {', '.join(counts)}."
     ]
 
 
@@ -179,32 +180,70 @@ def _resistance(table: pd.DataFrame, order: dict[str, Any]) -> list[str]:
     told = []
     for loss, part in table.groupby("loss", sort=False):
         part = part[_protected(part, order)]
-        broken = part.index[part["verdict"] == "broken"]
-        stands = part[part["verdict"] == "withstood"]
-        slowed = part[part["verdict"] == "slowed"]
-        undecided = part.index[part["verdict"] == "undecided"]
-        if not any(len(found) for found in (broken, stands, slowed, undecided)):
-            continue
-        what = f"Best attacker against best attacker, {loss} loss: "
+        named = {name: part[part["verdict"] == name] for name in part["verdict"].unique()}
         parts = []
-        if len(broken) == len(part):
-            parts.append("every method is broken")
-        elif len(broken):
-            parts.append(f"broken are {_list(broken)}")
-        if len(slowed):
-            signs = slowed["slowdown_bound"].map({True: "at least ", False: ""})
-            names = [
-                f"{_name(m)} ({sign}{number(v)} times)"
-                for (m, v), sign in zip(slowed["slowdown"].items(), signs, strict=True)
-            ]
-            parts.append(f"slowed by {', '.join(names)}")
-        if len(stands):
+        if "broken" in named:
+            whole = len(named["broken"]) == len(part)
+            names = _list(named["broken"].index)
+            parts.append("every method is broken" if whole else f"broken are {names}")
+        if "slowed" in named:
+            parts.append(f"slowed by {_with_numbers(named['slowed'])}")
+        if "withstood" in named:
+            stands = named["withstood"]
+            least = stands["withstood_share"].min()
+            share = "every pair" if least == 1 else f"at least {least:.0%} of the pairs"
             parts.append(
-                f"{_list(stands.index)} withstood every attacker of this kind within the budget"
+                f"with {_list(stands.index)} no attacker of this kind solved {share} within the "
+                "budget (withstood)"
             )
-        if len(undecided):
-            parts.append(f"undecided are {_list(undecided)}: with some seeds the budget ran out")
-        told.append(what + "; ".join(parts) + ".")
+        if "not shown" in named:
+            parts.append(
+                f"a slowdown is not shown for {_with_numbers(named['not shown'])}, whose intervals "
+                "over seeds hold 1 or whose slowdowns are bounds no higher"
+            )
+        if "destroyed" in named:
+            gone = named["destroyed"]
+            names = [f"{_name(m)} ({v:.0%} lost)" for m, v in gone["benign_lost"].items()]
+            parts.append(f"destroyed the benign task: {', '.join(names)}")
+        if "no verdict" in named:
+            parts.append(f"one seed gives no verdict; {_with_numbers(named['no verdict'])}")
+        if parts:
+            told.append(f"Best attacker against best attacker, {loss} loss: {'; '.join(parts)}.")
+    return told
+
+
+def _with_numbers(part: pd.DataFrame) -> str:
+    """Methods with their slowdowns, which may be lower bounds or unknown."""
+    return ", ".join(
+        f"{_name(row.Index)} "
+        + (
+            "(S unknown)"
+            if row.slowdown != row.slowdown
+            else f"({'at least ' if row.slowdown_bound else ''}{number(row.slowdown)} times)"
+        )
+        for row in part.itertuples()
+    )
+
+
+def _failing(attacks: pd.DataFrame, order: dict[str, Any]) -> list[str]:
+    """Attackers that fail without immunization, and those that diverge."""
+    own = attacks[~attacks["attack"].str.startswith(BEST)]
+    told = []
+    plain = own[~_protected(own, order)]
+    fails = plain[plain["censored_share_H"] + plain["diverged_H"] / plain["problems_H"] > 0.5]
+    if len(fails):
+        told.append(
+            "Without immunization these attackers fail too, on more than half of the pairs, and "
+            f"tell nothing: {_some(list(fails['attack']), 12)}."
+        )
+    diverged = own.groupby("attack", sort=False)[["diverged_H", "problems_H"]].sum()
+    diverged = diverged[diverged["diverged_H"] > 0]
+    if len(diverged):
+        names = [
+            f"{_name(row.Index)} on {row.diverged_H:.0f} of {row.problems_H:.0f}"
+            for row in diverged.itertuples()
+        ]
+        told.append(f"Attackers that diverged: {', '.join(names)} problems.")
     return told
 
 

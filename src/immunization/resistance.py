@@ -15,6 +15,7 @@ from immunization.measures import (
     best_of_all,
     interval,
     linear,
+    median,
     median_slowdown,
     predicted,
     rank_correlations,
@@ -26,8 +27,11 @@ from immunization.measures import (
 
 
 def resisted(steps: pd.DataFrame, uses: dict[str, str]) -> pd.DataFrame:
-    """Rows of all attackers that take steps, and of the best of them, with slowdowns."""
-    iterative = steps.dropna(subset=["steps"])
+    """Rows of all attackers that take steps, and of the best of them, with slowdowns.
+
+    Steps and slowdown are NaN where an attacker diverged.
+    """
+    iterative = steps[steps["loss"] != "none"]
     both = pd.concat([iterative, best_of_all(iterative)], ignore_index=True)
     return with_slowdown(both, uses)
 
@@ -37,7 +41,7 @@ def attacks_table(slowed: pd.DataFrame) -> pd.DataFrame:
 
     Where T(θ) was censored a slowdown is a lower bound, with T(θ) at the budget; where T(I) was
     censored it is unknown and left out, and no median is stated where that is so on half of the
-    pairs or more.
+    pairs or more. The same goes for pairs on which the attacker diverged, which are counted.
 
     Args:
         slowed: of `resisted`.
@@ -48,12 +52,18 @@ def attacks_table(slowed: pd.DataFrame) -> pd.DataFrame:
     censored = rows["censored"].astype(bool)
     known = rows["slowdown"].notna()
     enough = known.groupby(by).transform("mean") > 0.5
-    parts = {"censored_share": censored.groupby(by).mean()}
+    diverged = rows["steps"].isna()
+    parts = {
+        "censored_share": censored.groupby(by).mean(),
+        "diverged": diverged.groupby(by).sum(),
+        "problems": diverged.groupby(by).size(),
+    }
     for name, values in (("steps", rows["steps"]), ("slowdown", rows["slowdown"].where(enough))):
-        grouped = values.groupby(by)
-        parts[f"{name}_median"] = grouped.median()
-        low = censored & (values <= grouped.transform("median"))
-        parts[f"{name}_bound"] = low.groupby(by).any()
+        middle = values.groupby(by).median()
+        parts[f"{name}_median"] = middle
+        # A bound where larger censored values would move it, as in `measures.median`.
+        raised = values.mask(censored & values.notna(), np.inf).groupby(by).median()
+        parts[f"{name}_bound"] = raised > middle
     wide = pd.DataFrame(parts).unstack("role")
     wide.columns = [f"{name}_{role}" for name, role in wide.columns]
     for name in ("steps_bound_P", "slowdown_bound_P"):  # most attackers leave D_P alone
@@ -67,13 +77,18 @@ def show_attacks(table: pd.DataFrame) -> pd.DataFrame:
     shown = table.assign(
         cell=table["slowdown_bound_H"].map({True: "≥ ", False: ""})
         + table["slowdown_median_H"].map(number)
+        + [
+            f" (diverged on {k:.0f} of {n:.0f})" if k else ""
+            for k, n in zip(table["diverged_H"], table["problems_H"], strict=True)
+        ]
     )
     order = list(dict.fromkeys(zip(table["dataset"], table["attack"], strict=True)))
     methods = list(dict.fromkeys(table["method"]))
     wide = shown.pivot(index=["dataset", "attack"], columns="method", values="cell").reindex(order)
     reference = shown[shown["method"] == "identity"].set_index(["dataset", "attack"])
     signs = reference["steps_bound_H"].map({True: "≥ ", False: ""})
-    steps = (signs + reference["steps_median_H"].map("{:.0f}".format)).reindex(order)
+    counts = reference["steps_median_H"].map(lambda v: "–" if v != v else f"{v:.0f}")
+    steps = (signs + counts).reindex(order)
     wide = wide[[m for m in methods if m != "identity"]].fillna("")
     wide.insert(0, "steps without", steps)
     return wide.reset_index()
@@ -91,6 +106,7 @@ def resistance_table(
         uses: what labels stand for.
     """
     rows = []
+    lost = benign_lost(ratios)
     losses = linear(slowed)["loss"].unique()
     for loss in losses:
         best = slowed[(slowed["attack"] == best_label(loss)) & (slowed["role"] == "H")]
@@ -98,9 +114,12 @@ def resistance_table(
         for (dataset, method), group in best.groupby(["dataset", "method"], sort=False):
             by_seed = [median_slowdown(part) for _, part in group.groupby("seed")]
             values = np.array([value for value, _ in by_seed])
-            censored = [flag for _, flag in by_seed]
+            bound = any(flag for _, flag in by_seed)
+            never = group["censored"].astype(bool).groupby(group["seed"]).mean().tolist()
             known = bool(np.isfinite(values).all())
             slowdown, low, high = interval(values) if known else (float("nan"),) * 3
+            flops, flops_bound = cost.get((dataset, method), (float("nan"), False))
+            gone = lost.get((dataset, method), 0.0)
             rows.append(
                 {
                     "dataset": dataset,
@@ -109,12 +128,14 @@ def resistance_table(
                     "slowdown": slowdown,
                     "slowdown_low": low,
                     "slowdown_high": high,
-                    "slowdown_bound": any(censored),
-                    "slowdown_flops": cost.get((dataset, method), float("nan")),
-                    "withstood_share": group["censored"].astype(bool).mean(),
+                    "slowdown_bound": bound,
+                    "slowdown_flops": flops,
+                    "slowdown_flops_bound": flops_bound,
+                    "withstood_share": float(np.mean(never)),
+                    "benign_lost": gone,
                     "verdict": ""
                     if uses[method] == "identity"
-                    else verdict(slowdown, low, censored),
+                    else verdict(slowdown, low, never, bound=bound, lost=gone),
                 }
             )
     table = pd.DataFrame(rows)
@@ -153,17 +174,40 @@ def best_accuracies(steps: pd.DataFrame) -> dict[str, pd.Series]:
     return found
 
 
-def _cheapest(steps: pd.DataFrame, uses: dict[str, str]) -> dict[tuple[str, str], float]:
-    """Median over pairs of the cheapest attack's operations over those without immunization."""
-    alone = linear(steps)
-    alone = alone[(alone["role"] == "H") & ~alone["censored"].astype(bool)]
-    alone = alone[~alone["attack"].str.startswith(BEST)]
+def benign_lost(ratios: pd.DataFrame) -> dict[tuple[str, str], float]:
+    """Share of what the best probe explained on D_P that is gone; median over pairs and seeds.
+
+    Zero where the best loss is kept, as Definition 3.1 (c) asks; one where no probe is better than
+    a zero one.
+    """
+    if "zero_loss_p" not in ratios:
+        return {}
+    explained = ratios["zero_loss_p"] - ratios["best_loss_p_reference"]
+    gone = (ratios["best_loss_p"] - ratios["best_loss_p_reference"]) / explained.where(
+        explained > 0
+    )
+    return dict(gone.groupby([ratios["dataset"], ratios["method"]]).median().fillna(0.0))
+
+
+def _cheapest(
+    steps: pd.DataFrame, uses: dict[str, str]
+) -> dict[tuple[str, str], tuple[float, bool]]:
+    """Median over pairs of the cheapest attack's operations over those without immunization, and
+    whether it is a lower bound: where no attacker solved a pair, each spent its budget on it."""
+    alone = linear(steps).dropna(subset=["steps"])
+    alone = alone[(alone["role"] == "H") & ~alone["attack"].str.startswith(BEST)]
+    alone = alone.assign(censored=alone["censored"].astype(bool))
     keys = ["dataset", "method", "seed", "pair"]
-    cost = alone.groupby(keys)["flops"].min().reset_index()
-    reference = cost[cost["method"].map(uses) == "identity"].drop(columns="method")
+    cost = alone.sort_values(["censored", "flops"], kind="stable").drop_duplicates(keys)
+    cost = cost[[*keys, "flops", "censored"]]
+    reference = cost[(cost["method"].map(uses) == "identity") & ~cost["censored"]]
+    reference = reference.drop(columns=["method", "censored"])
     both = cost.merge(reference, on=["dataset", "seed", "pair"], suffixes=("", "_before"))
-    ratio = (both["flops"] / both["flops_before"]).groupby([both["dataset"], both["method"]])
-    return dict(ratio.median())
+    both = both.assign(ratio=both["flops"] / both["flops_before"])
+    return {
+        (str(dataset), str(method)): median(part["ratio"], part["censored"])
+        for (dataset, method), part in both.groupby(["dataset", "method"], sort=False)
+    }
 
 
 def show_resistance(table: pd.DataFrame) -> pd.DataFrame:
@@ -177,7 +221,8 @@ def show_resistance(table: pd.DataFrame) -> pd.DataFrame:
             text += f" [{number(row.slowdown_low)}, {number(row.slowdown_high)}]"
         cells.append(text)
     shown["slowdown S, best against best"] = cells
-    shown["the same in operations"] = table["slowdown_flops"].map(number)
+    signs = table["slowdown_flops_bound"].map({True: "≥ ", False: ""})
+    shown["the same in operations"] = signs + table["slowdown_flops"].map(number)
     shown["never reached"] = table["withstood_share"].map("{:.0%}".format)
     for name, title in (
         ("accuracy_linear", "D_H, best linear %"),
@@ -189,6 +234,7 @@ def show_resistance(table: pd.DataFrame) -> pd.DataFrame:
             shown[title] = (100 * table[name]).map(
                 lambda value: "–" if value != value else f"{value:.1f}"
             )
+    shown["of D_P lost"] = table["benign_lost"].map("{:.1%}".format)
     shown["verdict"] = table["verdict"].fillna("")  # empty for θ = I, which a CSV file forgets
     return shown
 
@@ -207,10 +253,13 @@ def measures_table(
     keys = ["dataset", "attack", "method"]
     harmful = slowed[slowed["role"] == "H"]
     groups = harmful.groupby(keys, sort=False)
+    raised = harmful["flops"].mask(harmful["censored"].astype(bool), np.inf)
+    middle = groups["flops"].median()
     table = pd.DataFrame(
         {
-            "flops_median": groups["flops"].median(),
-            "seconds_median": groups["flops"].median() / rate,
+            "flops_median": middle,
+            "flops_bound": raised.groupby([harmful[k] for k in keys], sort=False).median() > middle,
+            "seconds_median": middle / rate,
         }
     )
     for share in (0.01, 0.1, 1.0):
@@ -223,11 +272,24 @@ def measures_table(
     chosen = selectivity(slowed)
     if len(chosen):
         table["selectivity"] = chosen.groupby(keys)["selectivity"].median()
+        table["selectivity_bound"] = _shared_bound(chosen, keys)
     table = table.reset_index()
     deviations = _deviations(curves, uses)
     if len(deviations):
         table = table.merge(deviations, on=keys, how="left")
     return table
+
+
+def _shared_bound(chosen: pd.DataFrame, keys: list[str]) -> pd.Series:
+    """What kind of bound a median of selectivities is: raise those from below, lower those from
+    above, and see whether it moves."""
+    up, down = chosen["bound"].isin(["≥", "?"]), chosen["bound"].isin(["≤", "?"])
+    by = [chosen[key] for key in keys]
+    middle = chosen["selectivity"].groupby(by).median()
+    higher = chosen["selectivity"].mask(up, np.inf).groupby(by).median() > middle
+    lower = chosen["selectivity"].mask(down, -np.inf).groupby(by).median() < middle
+    signs = np.select([higher & lower, higher, lower], ["?", "≥", "≤"], default="")
+    return pd.Series(signs, middle.index)
 
 
 def _deviations(curves: pd.DataFrame, uses: dict[str, str]) -> pd.DataFrame:
@@ -258,8 +320,9 @@ def _deviations(curves: pd.DataFrame, uses: dict[str, str]) -> pd.DataFrame:
 def show_measures(table: pd.DataFrame) -> pd.DataFrame:
     """`measures_table` for people."""
     shown = table[["dataset", "attack", "method"]].copy()
-    shown["operations"] = table["flops_median"].map(number)
-    shown["seconds"] = table["seconds_median"].map(number)
+    signs = table["flops_bound"].map({True: "≥ ", False: ""})
+    shown["operations"] = signs + table["flops_median"].map(number)
+    shown["seconds"] = signs + table["seconds_median"].map(number)
     for share, title in ((0.01, "budget / 100"), (0.1, "budget / 10"), (1, "budget")):
         shown[f"reached, {title}"] = table[f"reached_{share:g}"].map("{:.0%}".format)
     for name, title in (
@@ -270,6 +333,10 @@ def show_measures(table: pd.DataFrame) -> pd.DataFrame:
     ):
         if name in table and table[name].notna().any():
             shown[title] = table[name].map(number)
+            if name == "selectivity":
+                kinds = {"≥": "≥ ", "≤": "≤ ", "?": "? "}
+                signs = table["selectivity_bound"].map(kinds).fillna("")
+                shown[title] = signs + shown[title]
     return shown
 
 

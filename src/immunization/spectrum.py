@@ -152,6 +152,7 @@ def evaluate(
         & (harmful.spectrum.resolved == harmful.ranks),
         "best_loss_p_reference": before.primary.loss,
         "best_loss_p": primary.loss,
+        "zero_loss_p": before.primary.energy,
     }
     for name in ("released", "ridge", "label"):
         i = getattr(harmful, name) / getattr(before.harmful, name)

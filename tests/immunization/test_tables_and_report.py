@@ -12,7 +12,7 @@ from immunization import figure, report, resistance, tables
 from immunization.errors import UserError
 from immunization.files import write_table
 from immunization.findings import _breakers, _resistance, findings
-from immunization.measures import BEST, median
+from immunization.measures import BEST
 from immunization.registry import components
 
 ORDER = {
@@ -207,12 +207,6 @@ def test_a_slowdown_against_a_censored_reference_is_not_stated():
     assert (resistance.show_attacks(unknown)[["mine", "best"]] == "–").all(axis=None)
 
 
-def test_a_median_is_a_lower_bound_when_a_value_at_or_below_it_is_censored():
-    values = pd.Series([1.0, 2.0, 3.0, 9.0])
-    for censored, bound in (([0, 0, 0, 1], False), ([0, 1, 0, 0], True), ([0, 0, 1, 1], False)):
-        assert median(values, pd.Series(censored, dtype=bool)) == (2.5, bound)
-
-
 def test_findings_name_who_breaks_what():
     def row(attack, method, slowdown, bound=False):
         return {"dataset": "d", "attack": attack, "method": method,
@@ -240,16 +234,23 @@ def test_findings_tell_every_verdict_and_lower_bounds():
     table = pd.DataFrame(
         {
             "method": names, "loss": "squared", "slowdown": [1.0, 1.0, 9.0, 2.5, 1.3],
-            "slowdown_bound": [False, False, True, True, True],
-            "verdict": ["", "broken", "withstood", "slowed", "undecided"],
+            "slowdown_bound": [False, False, True, True, True], "withstood_share": 1.0,
+            "benign_lost": 0.0,
+            "verdict": ["", "broken", "withstood", "slowed", "not shown"],
         }
     ).set_index("method")  # fmt: skip
     order = {"methods": {name: name for name in names}}
     (told,) = _resistance(table, order)
-    assert "broken are a; slowed by c (at least 2.50 times); b withstood" in told
-    assert "undecided are d" in told
+    assert "broken are a; slowed by c (at least 2.50 times); with b no attacker" in told
+    assert "a slowdown is not shown for d (at least 1.30 times)" in told
     (told,) = _resistance(table.loc[["identity", "d"]], order)
-    assert told.startswith("Best attacker against best attacker, squared loss: undecided are d")
+    assert told.startswith("Best attacker against best attacker, squared loss: a slowdown is not")
+    other = table.assign(verdict="no verdict")
+    (told,) = _resistance(other.loc[["identity", "c"]], order)
+    assert "one seed gives no verdict; c (at least 2.50 times)" in told
+    other = table.assign(verdict="destroyed", benign_lost=0.93)
+    (told,) = _resistance(other.loc[["identity", "b"]], order)
+    assert "destroyed the benign task: b (93% lost)" in told
 
 
 def test_findings_do_not_round_a_mean_count_up():

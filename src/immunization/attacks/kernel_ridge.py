@@ -61,7 +61,7 @@ def predict(
 def squared_distances(one: Tensor, two: Tensor) -> Tensor:
     """‖a − b‖² of all rows, shape (P, n, N).
 
-    An offset that all rows share is taken off first: its square would leave no digits for distances.
+    An offset that all rows share is taken off first: its square would leave distances no digits.
     """
     middle = two[:, :1]
     one, two = one - middle, two - middle

@@ -16,7 +16,10 @@ from immunization.engines._job import Attacker, Job, Target
 
 Row = dict[str, Any]
 LARGEST = 1e150
-"""A recorded gap beyond this has diverged; squares of more would overflow."""
+"""Recorded gaps are drawn up to this; squares of more would overflow."""
+DIVERGED = 1e12
+"""An attacker whose loss gap ends so many times above where it began has diverged. Momentum on a
+spectrum of κ 1e14 rises by seven powers of ten before it falls."""
 
 
 def frames(
@@ -44,8 +47,15 @@ def frames(
         values.nan_to_num(nan=torch.nan, posinf=LARGEST).quantile(levels, dim=0).cpu().numpy()
         for values in (distances, outcome.gaps)
     ]
-    steps = outcome.steps.clamp(max=budget).double().cpu().numpy()
-    columns = {"censored": (~reached).cpu().numpy(), "gap_end": outcome.gaps[..., -1].cpu().numpy()}
+    first, last = outcome.gaps[..., 0], outcome.gaps[..., -1]
+    diverged = ~reached & ~(last <= DIVERGED * first.clamp_min(1.0))  # NaN too
+    # No step count stands for one that diverged: it is neither solved nor censored.
+    steps = outcome.steps.clamp(max=budget).double().masked_fill(diverged, torch.nan).cpu().numpy()
+    columns = {
+        "censored": (~reached & ~diverged).cpu().numpy(),
+        "diverged": diverged.cpu().numpy(),
+        "gap_end": last.cpu().numpy(),
+    }
     if hits is not None:
         columns["accuracy_end"] = hits[..., -1].cpu().numpy()
         columns["accuracy_area"] = area(hits, record).cpu().numpy()

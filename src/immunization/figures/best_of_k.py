@@ -26,6 +26,7 @@ def curves(results: Results, dataset: str) -> dict[str, np.ndarray]:
     found = {}
     for method in results.unswept():
         own = rows[rows["method"] == method]
+        own = own.assign(steps=own["steps"].fillna(own["budget"]))  # who diverged got nowhere
         wide = own.pivot_table(index=["seed", "pair"], columns="attack", values="steps")
         wide = wide.dropna()  # pairs that all attackers have run on
         if wide.size:

@@ -16,7 +16,8 @@ CAPTION = (
     "Slowdown of the harmful task (up) against the worst slowdown of benign third tasks (right), "
     "classes that the method was told nothing of; one point a sampled pair and seed. Above the "
     "diagonal a method hinders the harmful task more than innocent ones; on it the model has just "
-    "become hard to fine-tune for anything. Hollow points are lower bounds."
+    "become hard to fine-tune for anything. Hollow points are bounds: the budget ran out on D_H, "
+    "on the worst third task, or on both."
 )
 
 
@@ -36,7 +37,7 @@ def draw(results: Results, dataset: str) -> Figure:
         for method in results.unswept():
             own = part[part["method"] == method]
             colour = styles[method]["color"]
-            bound = own["bound"].astype(bool)
+            bound = own["bound"] != ""
             x, y = np.exp(own["worst"]), np.exp(own["harmful"])
             handles[method] = axis.scatter(x[~bound], y[~bound], s=10, color=colour)
             axis.scatter(x[bound], y[bound], s=10, facecolors="none", edgecolors=colour)

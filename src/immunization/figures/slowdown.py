@@ -15,10 +15,11 @@ from immunization.resistance import attacks_table
 
 CAPTION = (
     "How many times as many steps each attacker (row) needs to solve the harmful task after each "
-    "method (column), median over pairs and seeds. Blue slows the attacker, red speeds it up. "
-    "≥: the budget ran out, so the figure is a lower bound. –: it ran out without immunization "
-    "too, and the slowdown is unknown. The last rows let each pair's best attacker count against "
-    "the best without immunization; a method that is at 1 there is broken."
+    "method (column), median over pairs and seeds. Blue slows the attacker, red speeds it up. ≥: "
+    "the budget ran out, so the figure is a lower bound. –: it ran out without immunization too, "
+    "and the slowdown is unknown. div: the attacker diverged on most pairs. The last rows let each"
+    " pair's best attacker count against the best without immunization; a method that is at 1 "
+    "there is broken."
 )
 LIMIT = 3.0
 """Colours end at a thousandfold."""
@@ -37,6 +38,8 @@ def draw(results: Results, dataset: str) -> Figure:
         value, place = row.slowdown_median_H, (attacks.index(row.attack), methods.index(row.method))
         grid[place] = np.log10(value)
         text = "–" if value != value else ("≥" if row.slowdown_bound_H else "") + number(value)
+        if 2 * row.diverged_H > row.problems_H:
+            text = "div"
         dark = value == value and abs(np.log10(value)) > 0.6 * LIMIT
         axis.text(
             place[1], place[0], text, ha="center", va="center", fontsize=5.5,

@@ -51,7 +51,8 @@ def draw(results: Results, dataset: str) -> Figure:
             own = part[part["method"] == method]
             if own.empty:
                 continue
-            ends = np.sort(own.loc[~own["censored"].astype(bool), "steps"].to_numpy(float))
+            ended = ~own["censored"].astype(bool) & own["steps"].notna()  # nor diverged
+            ends = np.sort(own.loc[ended, "steps"].to_numpy(float))
             left = 1 - np.arange(1, len(ends) + 1) / len(own)
             x = np.concatenate([[0.5], np.maximum(ends, 0.5), [budget]])
             y = np.concatenate([[1.0], left, [left[-1] if len(left) else 1.0]])

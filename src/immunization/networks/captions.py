@@ -24,12 +24,12 @@ TABLES = {
         "The best attacker against the immunized network over the best against θ₀, by steps until "
         "the held-out accuracy on D_H is the config's share of the best that any attacker of the "
         "kind reaches without immunization: geometric mean over seeds with its 95 % interval. "
-        "'broken': no slower than θ₀, or not to be told from it. 'withstood': with no seed did an "
-        "attacker get there; the column beside it tells S for a lower share, for who stays just "
-        "under one share does not withstand. 'undecided': some seeds got there, and the interval "
-        "holds 1. ≥: with some seeds nobody got there, their budget counts, and the interval is "
-        "that of lower bounds. Selectivity: natural log of S minus the largest over benign third "
-        "tasks."
+        "'broken': S is at most 1.05. 'slowed': S is more, and its interval lies above 1. 'not "
+        "shown': the interval holds 1. 'withstood': with no seed did an attacker get there; the "
+        "column beside it tells S for a lower share: holding attackers just below one target is "
+        "not resistance. 'destroyed': a tenth or more of the accuracy on D_P is gone. ≥: with some"
+        " seeds nobody got there, their budget counts, and the interval is that of lower bounds. "
+        "Selectivity: natural log of S minus the largest over benign third tasks."
     ),
     "attacks": (
         "Every attacker, each with a goal of its own, on D_H and on third tasks: best "

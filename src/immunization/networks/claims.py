@@ -77,7 +77,7 @@ def claims_table(
         naive = float(own["slowdown"]) if own is not None else float("nan")
 
         def slower(found: Any) -> bool | None:
-            if found is None or found["verdict"] == "undecided":
+            if found is None or found["verdict"] in ("not shown", "no verdict", "unknown"):
                 return None
             return found["verdict"] in ("slowed", "withstood")
 

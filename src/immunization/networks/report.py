@@ -64,13 +64,30 @@ def findings(tables: dict[str, pd.DataFrame]) -> list[str]:
             f"best accuracy {_times(r.lower_slowdown, r.lower_bound)}, {r.lower_verdict})"
             for r in slowed.itertuples()
         ]
-        undecided = [spoken(m) for m in part.loc[part["verdict"] == "undecided", "method"]]
+        open_ = [spoken(m) for m in part.loc[part["verdict"] == "not shown", "method"]]
+        gone = [spoken(m) for m in part.loc[part["verdict"] == "destroyed", "method"]]
         told.append(
             f"Best {kind} against best {kind}: broken are {', '.join(broken) or 'none'}; slower "
             f"with {', '.join(words) or 'none'}"
-            + (f"; undecided are {', '.join(undecided)}." if undecided else ".")
+            + (f"; a slowdown is not shown for {', '.join(open_)}" if open_ else "")
+            + (f"; destroyed D_P: {', '.join(gone)}" if gone else "")
+            + "."
         )
-    return told
+    return [*told, *by_chance(resistance)]
+
+
+def by_chance(resistance: pd.DataFrame) -> list[str]:
+    """What chance alone would give of so many intervals."""
+    own = resistance[(resistance["method"] != "identity") & resistance["low"].notna()]
+    if own.empty:
+        return []
+    count, seeds = len(own), int(own["seeds"].max())
+    above = int((own["low"] > 1).sum())
+    return [
+        f"These are {count} intervals of 95 % from {seeds} seeds, not corrected for their number: "
+        f"if no method changed anything, about {0.025 * count:.2g} would lie above 1 by chance and "
+        f"as many below; {above} lie above."
+    ]
 
 
 def _times(slowdown: float, bound: bool) -> str:

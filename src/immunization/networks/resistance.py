@@ -156,7 +156,7 @@ def slowdowns(times_: pd.DataFrame, by: str) -> pd.DataFrame:
                 "bound": bound,
                 "verdict": "reference"
                 if place["method"] == "identity"
-                else verdict(middle, low, part["censored"].astype(bool).tolist()),
+                else verdict(middle, low, part["censored"].astype(float).tolist(), bound=bound),
                 "fastest": part["fastest"].iloc[0],
                 "seeds": len(part),
             }

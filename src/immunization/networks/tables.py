@@ -19,6 +19,7 @@ from immunization import stage
 from immunization.errors import UserError
 from immunization.files import read_json, read_table, read_tables, write_text
 from immunization.formats import latex, markdown, number, plus_minus
+from immunization.measures import LOST
 from immunization.networks.claims import claims_table, show_claims
 from immunization.networks.resistance import (
     FINE,
@@ -280,10 +281,21 @@ def tables(
         ),
         "hessians": hessians_table(densities),
     }
+    made["resistance"] = with_destroyed(made["resistance"], made["table3"])
     made["claims"] = claims_table(
         made["table3"], made["resistance"], plain_sgd(curves, order["attacks"], target), order
     )
     return {name: in_order(table, order) for name, table in made.items()}
+
+
+def with_destroyed(resistance: pd.DataFrame, table3: pd.DataFrame) -> pd.DataFrame:
+    """The verdict *destroyed* where more than `LOST` of θ₀'s accuracy on D_P is gone."""
+    keys = ["network", "harmful", "method"]
+    before = table3["accuracy_p_mean"] + table3["accuracy_p_lost"]
+    gone = (table3["accuracy_p_lost"] / before).set_axis(pd.MultiIndex.from_frame(table3[keys]))
+    lost = gone.reindex(pd.MultiIndex.from_frame(resistance[keys])).to_numpy() > LOST
+    columns = [name for name in ("verdict", "lower_verdict") if name in resistance]
+    return resistance.assign(**{name: resistance[name].mask(lost, "destroyed") for name in columns})
 
 
 def in_order(table: pd.DataFrame, order: dict[str, Any]) -> pd.DataFrame:

@@ -81,7 +81,7 @@ def says(results: Results, setting: str) -> str:
         text = f"Best {kind} against best {kind}: "
         text += f"broken are {', '.join(broken)}" if broken else "no method is broken"
         text += f"; slowed by {', '.join(words)}" if words else "; none slows it"
-        undecided = [title(m) for m in part.loc[part["verdict"] == "undecided", "method"]]
-        text += f"; undecided are {', '.join(undecided)}." if undecided else "."
+        open_ = [title(m) for m in part.loc[part["verdict"] == "not shown", "method"]]
+        text += f"; not shown: {', '.join(open_)}." if open_ else "."
         told.append(text)
     return " ".join(told) or "No slowdown is known."
