@@ -68,7 +68,8 @@ def range_factor(
             f"A feature matrix has two dimensions (N, D). Got {tuple(features.shape)}."
         )
     if tolerance is None:
-        tolerance = relative_tolerance(*features.shape, data_dtype(features), offset=offset)
+        rows, columns = features.shape
+        tolerance = relative_tolerance(rows, columns, data_dtype(features), offset=offset)
     features = features.to(torch.float64)
     if not torch.isfinite(features).all():
         row, column = (int(i) for i in (~torch.isfinite(features)).nonzero()[0])

@@ -101,6 +101,7 @@ def ggn_spectrum(
     )
     if tolerance is None:
         dtype = next(model.parameters()).dtype
-        tolerance = relative_tolerance(*factor.shape, dtype)
+        rows, width = factor.shape
+        tolerance = relative_tolerance(rows, width, dtype)
     found = range_factor(factor, tolerance=tolerance)
     return Spectrum.of_factor(found, name=f"GGN of {type(model).__name__}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -41,6 +42,12 @@ def small(task_set: TaskSet, methods: int) -> bool:
     return problems * int(task_set.statistics["ranks"].max()) < SMALL
 
 
+def with_intercept(parameters: dict[str, Any]) -> dict[str, Any]:
+    """What an attacker is told in a study whose probes have an intercept."""
+    plain = parameters.get("repair") == "none" and parameters.get("loss") == "squared"
+    return parameters | {"repair": "intercept"} if plain else parameters
+
+
 ENGINES = ("simulated", "trained", "nonlinear")
 
 
@@ -64,7 +71,12 @@ def main(arguments: list[str] | None = None) -> None:
     task_set = load_task_set(options.tasks)
     files = [open_extractors(path) for path in options.thetas]
     attackers = [
-        Attacker(label, entry["use"], load("attacks", entry["use"]), entry["parameters"])
+        Attacker(
+            label,
+            entry["use"],
+            load("attacks", entry["use"]),
+            with_intercept(entry["parameters"]) if task_set.intercept else entry["parameters"],
+        )
         for label, entry in options.attackers.items()
     ]
     if device == "cuda" and small(task_set, len(files)):

@@ -14,6 +14,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator
+from datetime import date
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -102,6 +103,8 @@ def _not_finite(value: Any, path: str = "") -> Iterator[str]:
             yield from _not_finite(item, f"{path}.{place}")
     elif isinstance(value, float) and not math.isfinite(value):
         yield f"  {path}: {value} is not a finite number."
+    elif isinstance(value, date):
+        yield f"  {path}: {value} is a date to YAML. Put it in quotes."
 
 
 def _errors(schema_: dict[str, Any], instance: Any, path: str) -> Iterator[ValidationError]:
@@ -360,7 +363,7 @@ def figure_datasets(study: dict[str, Any], figure: str) -> list[str]:
 def engine(entry: dict[str, Any]) -> str:
     """Which of `ENGINES` runs an attacker of a resolved study."""
     traits = components("attacks")[entry["use"]].traits
-    if traits.get("NONLINEAR"):
+    if traits.get("PREDICTS"):
         return "nonlinear"
     exact = traits.get("EIGENBASIS") and entry["parameters"]["loss"] == "squared"
     return "simulated" if exact else "trained"

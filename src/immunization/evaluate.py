@@ -16,6 +16,7 @@ from hessian_spectrum import (
     condition_number,
     effective_rank,
     generalized_spectrum,
+    immunizability_limit,
     limit_from_spread,
     probe_spectrum,
     released_condition,
@@ -23,7 +24,7 @@ from hessian_spectrum import (
     ridge_condition,
 )
 from hessian_spectrum.streams import map_streams
-from immunization.statistics import TaskBatch
+from immunization.statistics import TaskBatch, centred_factors
 from immunization.tasks import Problem, held_out
 
 NO_SCORE = 1e-10
@@ -140,27 +141,37 @@ class Limit(NamedTuple):
         reach: where the limit is infinite, the RIR that the closed form reaches at κ(H_P) = 1
             when unseen directions count with a floor (no limit: other θ go beyond); the limit
             itself where that is finite.
+        intercept: RIR_max for probes with an intercept, by κ of centred features. It binds other
+            condition numbers than ``rir`` and may lie on either side of it.
     """
 
     rir: Tensor
     outside: Tensor
     reach: Tensor
+    intercept: Tensor
 
 
 def limits(problem: Problem, *, unseen_floor: float) -> Limit:
     """Immunizability limit of each pair of a problem (see `hessian_spectrum.generalized`); on the
     CPU, wherever it was computed."""
 
-    def one(pair: tuple[RangeFactor, RangeFactor]) -> tuple[float, float, float]:
+    Pair = tuple[RangeFactor, RangeFactor]
+
+    def one(both: tuple[Pair, Pair]) -> tuple[float, float, float, float]:
+        pair, middle = both
+        with_one = immunizability_limit(*middle)
         plain = generalized_spectrum(*pair)
         if plain.contained or pair[1].rank == 1:
             finite = limit_from_spread(plain.spread, *pair)
-            return finite, 0.0, finite
+            return finite, 0.0, finite, with_one
         floored = generalized_spectrum(*pair, unseen_floor=unseen_floor)
-        return float("inf"), plain.outside, limit_from_spread(floored.spread, *pair)
+        reach = limit_from_spread(floored.spread, *pair)
+        return float("inf"), plain.outside, reach, with_one
 
-    pairs = list(zip(problem.primary.range_factors(), problem.harmful.range_factors(), strict=True))
-    rows = map_streams(one, pairs, problem.primary.factor.device)
+    roles = problem.primary, problem.harmful
+    pairs = zip(*(role.range_factors() for role in roles), strict=True)
+    middles = zip(*(centred_factors(role) for role in roles), strict=True)
+    rows = map_streams(one, list(zip(pairs, middles, strict=True)), problem.primary.factor.device)
     return Limit(*torch.tensor(rows, dtype=torch.float64).T)
 
 
@@ -232,4 +243,8 @@ def accuracy(problem: Problem, task: TaskBatch, weights: Tensor) -> Tensor:
     """
     tasks = [problem.source.tasks[number] for number in task.tasks]
     features, labels = held_out(problem.source, tasks, weights)
-    return correct((features @ weights).mT, labels[:, None])
+    scores = features @ weights
+    if problem.source.intercept:
+        constant = (task.target_sum / task.rows)[:, None, None]
+        scores = scores + (constant - task.mean[:, None] @ weights)
+    return correct(scores.mT, labels[:, None])

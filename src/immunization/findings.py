@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from immunization.formats import number, spoken
-from immunization.measures import BEST, SAME
+from immunization.measures import BEST, NEVER, SAME
 
 HIDDEN = 0.02
 """A spread of accuracies over methods below two points says that nothing is hidden."""
@@ -25,7 +25,7 @@ def findings(
         threshold: loss gap at which an attacker is done.
     """
     ratios = _of(tables["ratios"], dataset)
-    told = [*_limit(ratios), *_ratio(ratios, _of(tables["definition"], dataset), order)]
+    told = [*_limit(ratios, order), *_ratio(ratios, _of(tables["definition"], dataset), order)]
     told += _floor(ratios)
     told += _resolved(_of(tables["definition"], dataset))
     told += _resistance(_of(tables["resistance"], dataset), order)
@@ -45,21 +45,34 @@ def _count(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def _limit(ratios: pd.DataFrame) -> list[str]:
+def _limit(ratios: pd.DataFrame, order: dict[str, Any]) -> list[str]:
+    """What the limit is, and whom it binds."""
     first = ratios.iloc[0]
-    share = first["limit_infinite_share"]
+    share, middle = first["limit_infinite_share"], number(first["limit_median_finite"])
+    own = "with" if order.get("intercept") else "without"
+    probe = f"a squared-loss probe {own} an intercept"
     if share == 0:
-        return [
-            f"Every pair has a finite limit; its median is {number(first['limit_median_finite'])}: "
-            "no invertible linear extractor can have a larger RIR."
-        ]
-    tail = (
-        f" On the others its median is {number(first['limit_median_finite'])}." if share < 1 else ""
-    )
+        told = (
+            f"Every pair has a finite limit; its median is {middle}: for {probe}, no invertible "
+            "linear extractor can have a larger RIR."
+        )
+    else:
+        tail = f" On the others the median limit for {probe} is {middle}." if share < 1 else ""
+        told = (
+            f"On {share:.0%} of the pairs the limit is infinite: the harmful inputs use directions "
+            "that the benign inputs do not have (median share of the harmful energy there: "
+            f"{number(first['outside_median_infinite'])}), and those can be scaled at will.{tail}"
+        )
+    if order.get("intercept"):
+        return [told]
+    other = first["limit_intercept_infinite_share"]
+    words = [f"infinite on {other:.0%} of the pairs"] if other else []
+    if other < 1:
+        words.insert(0, f"{number(first['limit_intercept_median_finite'])} in the median")
     return [
-        f"On {share:.0%} of the pairs the limit is infinite: the harmful inputs use directions "
-        f"that the benign inputs do not have (median share of the harmful energy there: "
-        f"{number(first['outside_median_infinite'])}), and those can be scaled at will.{tail}"
+        told,
+        "With an intercept, which most attackers have, the limit binds the κ of centred features: "
+        f"it is {', and '.join(words)}.",
     ]
 
 
@@ -184,8 +197,8 @@ def _resistance(table: pd.DataFrame, order: dict[str, Any]) -> list[str]:
         parts = []
         if "broken" in named:
             whole = len(named["broken"]) == len(part)
-            names = _list(named["broken"].index)
-            parts.append("every method is broken" if whole else f"broken are {names}")
+            broken = _list(named["broken"].index)
+            parts.append("every method is broken" if whole else f"broken are {broken}")
         if "slowed" in named:
             parts.append(f"slowed by {_with_numbers(named['slowed'])}")
         if "withstood" in named:
@@ -203,10 +216,18 @@ def _resistance(table: pd.DataFrame, order: dict[str, Any]) -> list[str]:
             )
         if "destroyed" in named:
             gone = named["destroyed"]
-            names = [f"{_name(m)} ({v:.0%} lost)" for m, v in gone["benign_lost"].items()]
-            parts.append(f"destroyed the benign task: {', '.join(names)}")
+            losses = [f"{_name(m)} ({v:.0%} lost)" for m, v in gone["benign_lost"].items()]
+            parts.append(f"destroyed the benign task: {', '.join(losses)}")
         if "no verdict" in named:
             parts.append(f"one seed gives no verdict; {_with_numbers(named['no verdict'])}")
+        back = part[(part["withstood_share"] >= NEVER) & ~part["verdict"].isin(["withstood"])]
+        if len(back) and "accuracy_linear" in back and back["accuracy_linear"].notna().any():
+            words = [f"{_name(m)} ({100 * v:.1f} %)" for m, v in back["accuracy_linear"].items()]
+            parts.append(
+                f"no attacker reached the loss with {', '.join(words)}, yet linear ones that weigh "
+                "rows unequally get the held-out accuracy in brackets, so that none of them "
+                "withstood"
+            )
         if parts:
             told.append(f"Best attacker against best attacker, {loss} loss: {'; '.join(parts)}.")
     return told

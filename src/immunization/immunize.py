@@ -39,6 +39,10 @@ from immunization.seals import content_of
 from immunization.tasks import Problem, TaskSet, load_task_set
 
 
+SCALING = ("columns", "scale", "scaling")
+"""What a table's task set tells of its features."""
+
+
 class Batch(NamedTuple):
     """What a method gave for some pairs, on the CPU.
 
@@ -291,7 +295,10 @@ def main(arguments: list[str] | None = None) -> None:
         rows.insert(0, "dataset", name)
         rows.attrs["provenance"] = own
         write_table(path, rows)
-        save_extractors(out, thetas, owners, own | {"dataset": name, "singular": singular})
+        about = {"dataset": name, "singular": singular, "intercept": todo.task_set.intercept}
+        # The features that θ holds for: names, and what they were scaled by.
+        scaling = {k: todo.task_set.info[k] for k in SCALING if k in todo.task_set.info}
+        save_extractors(out, thetas, owners, own | about | scaling)
     pieces.tidy()
     stage.LOG.info("%s: %.1f s", options.label, seconds)
 

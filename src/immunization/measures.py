@@ -14,6 +14,9 @@ SAME = 1.05
 """A slowdown up to this is not told from 1: a step count moves by a step or two on its own."""
 NEVER = 0.95
 """Share of its pairs that a method must keep from every attacker, with every seed, to withstand."""
+BACK = 0.2
+"""Share of the accuracy above chance that linear attackers may get back of a method that
+withstands."""
 LOST = 0.1
 """Share of what the best benign probe explained (or of θ₀'s accuracy) whose loss destroys D_P."""
 PROBLEM = ["dataset", "method", "seed", "pair", "role", "third"]
@@ -91,7 +94,13 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def verdict(
-    slowdown: float, low: float, never: Sequence[float], *, bound: bool = False, lost: float = 0.0
+    slowdown: float,
+    low: float,
+    never: Sequence[float],
+    *,
+    bound: bool = False,
+    lost: float = 0.0,
+    back: float = 0.0,
 ) -> str:
     """What a slowdown of the best attacker amounts to.
 
@@ -101,11 +110,14 @@ def verdict(
         never: by seed, the share of problems that no attacker solved within the budget.
         bound: whether S is a lower bound.
         lost: share of the benign task that was lost.
+        back: share of the reference's held-out accuracy above chance that linear attackers get
+            back, those included that take no steps to a loss; 0 where no accuracy is known.
 
     Returns:
         The first that applies. destroyed: more than `LOST` of the benign task is gone. no verdict:
         one seed tells nothing of seeds. unknown: the reference is. withstood: with every seed at
-        least `NEVER` of the problems were never solved. slowed: S is more than `SAME`, and its
+        least `NEVER` of the problems were never solved, and no more than `BACK` of the accuracy
+        comes back. slowed: S is more than `SAME`, and its
         interval lies above 1. broken: S is at most `SAME`. not shown: the interval holds 1, or S
         is a lower bound that low.
     """
@@ -115,7 +127,7 @@ def verdict(
         return "no verdict"
     if slowdown != slowdown:
         return "unknown"
-    if min(never) >= NEVER:
+    if min(never) >= NEVER and back <= BACK:
         return "withstood"
     if slowdown > SAME and low > 1:
         return "slowed"

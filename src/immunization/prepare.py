@@ -28,6 +28,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=stage.parse_json, required=True, help="JSON list")
     parser.add_argument("--mirror", default="", help="folder with the public files, if any")
     parser.add_argument("--cache", default=".cache/data", help="folder for downloads")
+    parser.add_argument(
+        "--intercept", type=stage.parse_json, default=False, help="whether probes have one, in JSON"
+    )
     parser.add_argument("--out", required=True, help="safetensors file to write")
     parser.add_argument("--threads", type=int, default=1, help="tasks factored at a time")
     options = parser.parse_args(arguments)
@@ -41,11 +44,18 @@ def main(arguments: list[str] | None = None) -> None:
         )
     place = Place(mirror, Path(options.cache).expanduser())
     source = load("datasets", options.source).load(options.parameters, place)
-    task_set = source.build(options.name, options.parameters, options.seeds)
+    task_set = source.build(
+        options.name, options.parameters, options.seeds, intercept=bool(options.intercept)
+    )
     task_set.info.update(
         provenance(
             ["immunization.prepare", f"immunization.datasets.{options.source}"],
-            {"source": options.source, **options.parameters, "seeds": options.seeds},
+            {
+                "source": options.source,
+                **options.parameters,
+                "seeds": options.seeds,
+                "intercept": bool(options.intercept),
+            },
         )
         | {"files": files_behind(place, options.parameters.get("path"))}
     )

@@ -72,8 +72,13 @@ def origin_of(study: dict[str, Any], path: str) -> dict[str, str]:
         path: a table of the spectrum stage, which carries its provenance.
     """
     record = read_table(path).attrs.get("provenance", {})
+    features = {
+        f"features of {name}": f"{', '.join(about['columns'])} (scale: {about['scale']})"
+        for name, about in record.get("features", {}).items()
+    }
     return {
         "config": json.dumps(study["config"]),
+        **features,
         "versions": ", ".join(
             f"{name} {version}"
             for name, version in {

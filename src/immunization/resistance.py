@@ -31,7 +31,10 @@ def resisted(steps: pd.DataFrame, uses: dict[str, str]) -> pd.DataFrame:
 
     Steps and slowdown are NaN where an attacker diverged.
     """
-    iterative = steps[steps["loss"] != "none"]
+    walked = steps["steps"].notna()
+    if "diverged" in steps:
+        walked |= steps["diverged"].fillna(value=False).astype(bool)
+    iterative = steps[walked]
     both = pd.concat([iterative, best_of_all(iterative)], ignore_index=True)
     return with_slowdown(both, uses)
 
@@ -106,7 +109,8 @@ def resistance_table(
         uses: what labels stand for.
     """
     rows = []
-    lost = benign_lost(ratios)
+    lost, accuracies = benign_lost(ratios), best_accuracies(steps)
+    back = regained(accuracies.get("accuracy_linear"), uses)
     losses = linear(slowed)["loss"].unique()
     for loss in losses:
         best = slowed[(slowed["attack"] == best_label(loss)) & (slowed["role"] == "H")]
@@ -135,12 +139,19 @@ def resistance_table(
                     "benign_lost": gone,
                     "verdict": ""
                     if uses[method] == "identity"
-                    else verdict(slowdown, low, never, bound=bound, lost=gone),
+                    else verdict(
+                        slowdown,
+                        low,
+                        never,
+                        bound=bound,
+                        lost=gone,
+                        back=back.get((dataset, method), 0.0),
+                    ),
                 }
             )
     table = pd.DataFrame(rows)
     keys = ["dataset", "method"]
-    for name, values in best_accuracies(steps).items():
+    for name, values in accuracies.items():
         table = table.merge(values.rename(name).reset_index(), on=keys, how="left")
     if "accuracy_p" in ratios:
         benign = ratios.groupby([*keys, "seed"])["accuracy_p"].mean().groupby(keys).mean()
@@ -172,6 +183,22 @@ def best_accuracies(steps: pd.DataFrame) -> dict[str, pd.Series]:
         mean = part.groupby([*keys, "attack"])["accuracy_end"].mean()
         found[name] = mean.groupby(keys).max()
     return found
+
+
+def regained(accuracy: pd.Series | None, uses: dict[str, str]) -> dict[tuple[str, str], float]:
+    """Share of what the best linear attacker has above chance without immunization that the best
+    one gets with it; empty where no accuracy is known.
+
+    Args:
+        accuracy: over (dataset, method), of balanced binary tasks.
+        uses: what labels stand for.
+    """
+    if accuracy is None:
+        return {}
+    table = accuracy.rename("accuracy").reset_index()
+    before = table[table["method"].map(uses) == "identity"].set_index("dataset")["accuracy"]
+    table["back"] = (table["accuracy"] - 0.5) / (table["dataset"].map(before) - 0.5)
+    return dict(table.set_index(["dataset", "method"])["back"].fillna(0.0))
 
 
 def benign_lost(ratios: pd.DataFrame) -> dict[tuple[str, str], float]:

@@ -141,6 +141,7 @@ def evaluate(
         "ratio_ii": ratio_ii,
         "rir": rir,
         "limit": before.limit.rir,
+        "limit_intercept": before.limit.intercept,
         "outside": before.limit.outside,
         "reach_with_floor": before.limit.reach,
         # The limit binds what is invertible.
@@ -248,6 +249,11 @@ def main(arguments: list[str] | None = None) -> None:
     parts = stage.map_threads(rows, options.thetas, threads)
     spectra, ratios = zip(*(pair for part in parts for pair in part), strict=True)
     record = provenance(["immunization.spectrum"], options.parameters, device)
+    record["features"] = {
+        name: {key: task_set.info[key] for key in ("columns", "scale")}
+        for name, task_set in task_sets.items()
+        if task_set.info.get("columns")
+    }
     for path, frames in ((options.spectra, spectra), (options.ratios, ratios)):
         frame = pd.concat(frames, ignore_index=True)
         frame.attrs["provenance"] = record

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum import RangeFactor, range_factor
+from hessian_spectrum.svd import robust_svd
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class TaskBatch:
         target_energy: ‖y‖², shape (B,).
         ones: Uᵀ1, shape (B, k), which centring needs.
         ones_apart: ‖1 − UUᵀ1‖², shape (B,): what of a constant the features do not span.
-        target_sum: Σy, shape (B,).
+        mean: of the features as they came, shape (B, D).
+        target_sum: Σy of the labels as they came, shape (B,).
         ranks: shape (B,), integer.
         rows: N, shape (B,), as float64.
         tolerances: relative tolerance on singular values of each rank, shape (B,).
@@ -39,6 +41,7 @@ class TaskBatch:
     target_energy: Tensor
     ones: Tensor
     ones_apart: Tensor
+    mean: Tensor
     target_sum: Tensor
     ranks: Tensor
     rows: Tensor
@@ -92,6 +95,7 @@ def collect(statistics: dict[str, Tensor], chosen: Tensor, device: str = "cpu") 
         target_energy=picked["target_energy"],
         ones=picked["ones"][:, :width].contiguous(),
         ones_apart=picked["ones_apart"],
+        mean=picked["mean"],
         target_sum=picked["target_sum"],
         ranks=ranks,
         rows=picked["rows"],
@@ -101,7 +105,12 @@ def collect(statistics: dict[str, Tensor], chosen: Tensor, device: str = "cpu") 
 
 
 def task_statistics(
-    features: Tensor, labels: Tensor, tolerance: float | None = None, offset: float = 1.0
+    features: Tensor,
+    labels: Tensor,
+    tolerance: float | None = None,
+    *,
+    offset: float = 1.0,
+    intercept: bool = False,
 ) -> dict[str, Tensor]:
     """What a task enters a study as: its factor, and labels and ones in the coordinates of it.
 
@@ -110,6 +119,8 @@ def task_statistics(
         labels: y, shape (N,).
         tolerance: of `range_factor`.
         offset: likewise.
+        intercept: whether probes have one. Their best intercept is taken out: K is that of centred
+            features, and labels are centred.
 
     Returns:
         Tensors as in `TaskBatch`, without the batch dimension and unpadded.
@@ -117,23 +128,39 @@ def task_statistics(
     Raises:
         ValueError: see `range_factor`.
     """
+    mean, total = column_means(features), labels.sum()
+    if intercept:
+        size = torch.linalg.matrix_norm(features)
+        features, labels = features - mean, labels - labels.mean()
+        left = torch.linalg.matrix_norm(features).clamp_min(torch.finfo(size.dtype).tiny)
+        offset = max(offset, float(size / left))
     factor = range_factor(features, tolerance=tolerance, offset=offset)
     assert factor.left is not None
-    apart = torch.ones(len(labels), dtype=torch.float64, device=labels.device)
-    for _ in range(2):  # twice, so that a small rest keeps its digits
-        apart = apart - factor.left @ (factor.left.mT @ apart)
+    ones = torch.ones(len(labels), dtype=torch.float64, device=labels.device)
+    along = torch.zeros_like(factor.singular_values) if intercept else factor.left.sum(0)
+    apart = ones
+    if not intercept:
+        for _ in range(2):  # twice, so that a small rest keeps its digits
+            apart = apart - factor.left @ (factor.left.mT @ apart)
     return {
         "basis": factor.basis,
         "singular_values": factor.singular_values,
         "targets": factor.left.mT @ labels,
         "target_energy": labels.square().sum(),
-        "ones": factor.left.sum(0),
+        "ones": along,
         "ones_apart": apart.square().sum(),
-        "target_sum": labels.sum(),
+        "mean": mean,
+        "target_sum": total,
         "rows": torch.tensor(len(labels), dtype=torch.float64, device=labels.device),
         "tolerances": torch.tensor(factor.tolerance, dtype=torch.float64, device=labels.device),
         "ranks": torch.tensor(factor.rank, device=labels.device),
     }
+
+
+def column_means(features: Tensor) -> Tensor:
+    """Mean of each column, shape (D,); a constant one's is the constant, to the last bit."""
+    low, high = features.amin(dim=0), features.amax(dim=0)
+    return torch.where(low == high, low, features.mean(dim=0))
 
 
 def stack_statistics(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -184,3 +211,22 @@ def centred(task: TaskBatch) -> TaskBatch:
         targets=labels,
         ranks=task.ranks - spanned.squeeze(1).to(task.ranks.dtype),
     )
+
+
+def centred_factors(task: TaskBatch) -> list[RangeFactor]:
+    """Range factors of the centred features, which a probe with an intercept has; one a pair.
+
+    Their rank is decided at the tolerance of the features as they came, relative to what those
+    were: digits that the mean took do not come back.
+    """
+    middle = centred(task)
+    known: dict[int, RangeFactor] = {}
+    for index, number in enumerate(task.tasks):
+        if number in known:
+            continue
+        rank = int(middle.ranks[index])
+        left, values, _ = robust_svd(middle.factor[index][None])
+        tolerance = float(task.tolerances[index] * task.singular_values[index, 0] / values[0, 0])
+        rank = min(rank, int((values[0] > tolerance * values[0, 0]).sum()))
+        known[number] = RangeFactor(left[0, :, :rank], values[0, :rank], rank, tolerance)
+    return [known[number] for number in task.tasks]

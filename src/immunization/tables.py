@@ -56,9 +56,21 @@ def ratios_table(ratios: pd.DataFrame) -> pd.DataFrame:
         ratios["released_floored"].groupby(keys).mean().rename("released_floored_share"),
         ratios["limit"].mask(infinite).groupby(keys).median().rename("limit_median_finite"),
         infinite.groupby(keys).mean().rename("limit_infinite_share"),
+        *with_intercept(ratios),
         ratios["outside"].where(infinite).groupby(keys).median().rename("outside_median_infinite"),
     ]
     return pd.concat(parts, axis=1).reset_index()
+
+
+def with_intercept(ratios: pd.DataFrame) -> list[pd.Series]:
+    """The limit for probes with an intercept: median where it is finite, and share where not."""
+    keys = [ratios["dataset"], ratios["method"]]
+    limit = ratios["limit_intercept"]
+    infinite = np.isinf(limit)
+    return [
+        limit.mask(infinite).groupby(keys).median().rename("limit_intercept_median_finite"),
+        infinite.groupby(keys).mean().rename("limit_intercept_infinite_share"),
+    ]
 
 
 def with_published(
@@ -100,13 +112,14 @@ def show_ratios(table: pd.DataFrame) -> pd.DataFrame:
             medians = zip(table["rir_median"], table["rir_median_std"], strict=True)
             shown["median RIR"] = [plus_minus(m, d) for m, d in medians]
     shown["released κ on its floor"] = table["released_floored_share"].map("{:.0%}".format)
-    limit = table["limit_median_finite"].map(number)
-    share = table["limit_infinite_share"]
-    shown["limit (median)"] = np.select(
-        [share == 0, share == 1],
-        [limit, "∞"],
-        limit + share.map(" (∞ on {:.0%})".format),
-    )
+    for kind, title in (("limit", "limit (median)"), ("limit_intercept", "limit, intercept")):
+        limit = table[f"{kind}_median_finite"].map(number)
+        share = table[f"{kind}_infinite_share"]
+        shown[title] = np.select(
+            [share == 0, share == 1],
+            [limit, "∞"],
+            limit + share.map(" (∞ on {:.0%})".format),
+        )
     return shown
 
 

@@ -109,6 +109,7 @@ class TaskSet:
         seeds: the S seeds.
         tasks: all distinct tasks.
         statistics: padded tensors over tasks, as in `TaskBatch`.
+        intercept: whether probes have one, so that K is that of centred features.
         info: parameters and provenance, stored with the file.
         shared: what batches of the same pairs may reuse while the program runs; not stored.
     """
@@ -124,6 +125,7 @@ class TaskSet:
     seeds: list[int]
     tasks: list[Task]
     statistics: dict[str, Tensor]
+    intercept: bool = False
     info: dict[str, Any] = field(default_factory=dict)
     shared: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -259,6 +261,7 @@ def build_task_set(
     info: dict[str, Any] | None = None,
     tolerance: float | None = None,
     offset: float = 1.0,
+    intercept: bool = False,
 ) -> TaskSet:
     """Check every task, factor it, and collect the statistics (see `TaskSet` for arguments).
 
@@ -268,8 +271,16 @@ def build_task_set(
     def statistics(task: Task) -> dict[str, Tensor]:
         features = inputs[task.train_rows].to(torch.float64) * scale + shift
         check_task(name, task, features, varied=loss == "regression" or accuracy)
+        if intercept and bool((task.train_labels == task.train_labels[0]).all()):
+            raise UserError(
+                f"data set '{name}', task '{task.name}': all labels are alike, and a probe with an "
+                "intercept has nothing to learn. Use `task: one_vs_rest`, or `spectrum: "
+                "{intercept: false}`."
+            )
         try:
-            part = task_statistics(features, task.train_labels, tolerance, offset)
+            part = task_statistics(
+                features, task.train_labels, tolerance, offset=offset, intercept=intercept
+            )
         except ValueError as error:
             raise UserError(f"data set '{name}', task '{task.name}': {error}") from error
         if int(part["ranks"]) == 1:
@@ -294,6 +305,7 @@ def build_task_set(
         seeds=seeds,
         tasks=tasks,
         statistics=stack_statistics(parts),
+        intercept=intercept,
         info=info or {},
     )
 
@@ -312,6 +324,7 @@ def save_task_set(path: Path | str, task_set: TaskSet) -> None:
         "accuracy": task_set.accuracy,
         "scale": task_set.scale,
         "shift": task_set.shift,
+        "intercept": task_set.intercept,
         "pair_names": task_set.pair_names,
         "seeds": task_set.seeds,
         "task_names": [task.name for task in task_set.tasks],
@@ -343,5 +356,6 @@ def load_task_set(path: Path | str) -> TaskSet:
         seeds=metadata["seeds"],
         tasks=tasks,
         statistics=tensors,
+        intercept=metadata["intercept"],
         info=metadata["info"],
     )

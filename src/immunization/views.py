@@ -25,7 +25,8 @@ class View(NamedTuple):
     Attributes:
         fraction: share of the training rows.
         fresh: half of the held-out rows instead, tested on the others.
-        repair: see ``attacks/_data.py``.
+        repair: see ``attacks/_data.py``; ``intercept`` where nothing is repaired, but all probes of
+            the study have one.
         ridge: of ridge_whiten.
     """
 
@@ -52,7 +53,7 @@ class View(NamedTuple):
     @property
     def whole(self) -> bool:
         """Whether all training rows and the features as they are."""
-        return self.rows == (1.0, False) and self.repair == "none"
+        return self.rows == (1.0, False) and self.repair in ("none", "intercept")
 
     @property
     def whitens(self) -> bool:
@@ -182,13 +183,12 @@ def repair(task: TaskBatch, spectrum: ProbeSpectrum, theta: Tensor, view: View) 
     shrink = torch.where(stretch > 0, 1 / torch.where(stretch > 0, stretch, 1.0), 0.0)
     lift = (theta @ spectrum.vectors) * stretch[:, None]
     constant = (task.target_sum / task.rows)[:, None]
-    total = (task.factor @ task.ones[..., None]).squeeze(-1)
     return Decomposition(
         eigenvalues=torch.cat([new.square(), rows], dim=1),
         coefficients=torch.cat([spectrum.coefficients * shrink, constant], dim=1),
         lift=torch.nn.functional.pad(lift, (0, 1)),
         intercept=True,
-        mean=total / rows,
+        mean=task.mean,
     )
 
 
@@ -242,7 +242,7 @@ def features(
 
 def _change(centred_rows: Tensor, count: Tensor, view: View, root: Tensor | None) -> Tensor:
     """What centred features are multiplied by: (P, 1, D) for scales, else (P, D, D)."""
-    if view.repair == "centre":
+    if view.repair in ("centre", "intercept"):
         return torch.ones_like(centred_rows[:, :1])
     if view.repair == "scale":
         deviation = (centred_rows.square().sum(1, keepdim=True) / count).sqrt()

@@ -131,6 +131,7 @@ def table(tmp_path, **columns):
         "harmful_values": ["b"],
         "primary_target": "p",
         "harmful_target": "h",
+        "categories": ["colour"] if "colour" in data and data["colour"] is not None else [],
     }
 
 
@@ -142,7 +143,8 @@ def holed(value):
 
 def test_a_csv_table_becomes_two_standardised_parts(tmp_path):
     parts = csv_table.load(table(tmp_path), NOWHERE)
-    assert parts.primary.features.shape == (20, 2)  # x and the colour
+    assert parts.columns == ["x", "colour=green", "colour=red"]
+    assert parts.primary.features.shape == (20, 3)
     assert parts.primary.name == "p where group is a"
     built = parts.build("mine", {"rows": None, "test_fraction": 0.25, "tolerance": None}, [0, 1])
     assert [len(t.train_rows) for t in built.tasks] == [15] * 4
@@ -154,11 +156,11 @@ def test_a_csv_table_becomes_two_standardised_parts(tmp_path):
         ({"h": None}, ["table.csv", "'h' is missing", "group, x, colour, p"]),
         ({"x": holed(np.nan)}, ["table.csv", "'x'", "row 27", "missing or infinite", "zero"]),
         ({"x": holed(np.inf)}, ["table.csv", "'x'", "row 27", "missing or infinite"]),
-        ({"group": ["a"] * 40}, ["['b']", "empty class"]),
+        ({"group": ["a"] * 40}, ["'b'", "empty class", "'group'", "these occur: 'a'"]),
         ({"p": [1.0] * 40}, ["'p'", "constant", "Choose another"]),
         ({"colour": ["red"] * 39 + [None]}, ["'colour'", "row 41", "missing or infinite"]),
         ({"x": None, "colour": None}, ["no feature columns"]),
-        ({"p": ["text"] * 40}, ["'p'", "text, not a number"]),
+        ({"p": ["text"] * 40}, ["'p'", "text ('text'), not numbers"]),
     ],
 )
 def test_a_bad_csv_table_is_refused_with_its_place(tmp_path, columns, words):

@@ -17,7 +17,7 @@ def steps_of(rows):
     frame = pd.DataFrame(rows, columns=names)
     return frame.assign(
         dataset="d", loss="squared", fraction=1.0, fresh=False, repair="none", budget=1000,
-        threshold=1e-3, flops=frame["steps"] * 10.0,
+        threshold=1e-3, flops=frame["steps"] * 10.0, diverged=False,
     )  # fmt: skip
 
 
@@ -177,8 +177,8 @@ def test_one_seed_gives_numbers_and_no_verdict():
 
 def test_attackers_that_diverge_are_counted_as_that_and_never_as_censored():
     steps = many(lambda seed, pair: 30, pairs=4)
-    wild = steps[steps["method"] == "strong"].assign(attack="wild", steps=np.nan, flops=np.nan)
-    wild.loc[wild["pair"] == 0, ["steps", "flops"]] = 20.0
+    wild = steps[steps["method"] == "strong"].assign(attack="wild", steps=np.nan, diverged=True)
+    wild.loc[wild["pair"] == 0, ["steps", "diverged"]] = (20.0, False)
     plain = steps[steps["method"] == "identity"].assign(attack="wild")
     steps = pd.concat([steps, wild, plain], ignore_index=True)
     slowed = resistance.resisted(steps, USES)

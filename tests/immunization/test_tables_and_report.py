@@ -68,6 +68,8 @@ def frames():
                         | {"ridge_rir": 1.5, "ridge_ratio_i": i, "label_ratio_i": i, "label_rir": i}
                         | {"released_floored": dataset == "mnist"}
                         | {"limit": limit, "reach_with_floor": 110.0, "outside": 0.1}
+                        | {"limit_intercept": 70.0, "zero_loss_p": 0.5}
+                        | {"best_loss_p": 0.1, "best_loss_p_reference": 0.1}
                         | {"optimality": np.nan if limit == np.inf else np.log(rir) / np.log(110)}
                         | {"met_a": i >= 10, "met_b": ii <= 1, "met_c": True}
                         | {"resolved": method != "best"}

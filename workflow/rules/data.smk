@@ -19,11 +19,12 @@ rule prepare:
         source=lambda wildcards: STUDY["datasets"][wildcards.dataset]["source"],
         parameters=lambda wildcards: compact(STUDY["datasets"][wildcards.dataset]["parameters"]),
         seeds=compact(STUDY["seeds"]),
+        intercept=compact(STUDY["spectrum"]["intercept"]),
         code=lambda wildcards: fingerprint(
             "immunization.prepare",
             f"immunization.datasets.{STUDY['datasets'][wildcards.dataset]['source']}",
         ),
     shell:
         'exec "$PYTHON" -m immunization.prepare --name {wildcards.dataset} --source {params.source}'
-        " --parameters {params.parameters:q} --seeds {params.seeds:q}"
+        " --parameters {params.parameters:q} --seeds {params.seeds:q} --intercept {params.intercept}"
         ' --mirror "$MIRROR" --cache "$CACHE" --threads {threads} --out {output:q} 2> {log:q}'

@@ -56,6 +56,7 @@ ORDER = {
     "attacks": {label: entry["use"] for label, entry in STUDY["attacks"].items()},
     "figures": {label: entry["use"] for label, entry in STUDY["figures"].items()},
     "sweeps": STUDY["sweeps"],
+    "intercept": STUDY["spectrum"]["intercept"],
     "replication": STUDY["replication"],
     "flops_per_second": STUDY["attack"]["flops_per_second"],
 }

@@ -28,6 +28,7 @@ class GramObjective(Objective):
         explained: N·2(L_0 − L*) without immunization, shape (M, 1).
         rows: N, shape (M, 1, 1).
         initial: weights to start at, shape (M, G, D); None for zero.
+        data: features (M, N, D) and labels (M, N), rows of padding zero, where a family needs them.
     """
 
     gram: Tensor
@@ -35,6 +36,7 @@ class GramObjective(Objective):
     explained: Tensor
     rows: Tensor
     initial: Tensor | None = None
+    data: tuple[Tensor, Tensor] | None = None
     replays = True
 
     @property
@@ -92,6 +94,7 @@ class GramObjective(Objective):
             explained=self.explained[problems],
             rows=self.rows[problems],
             initial=None if self.initial is None else self.initial[problems],
+            data=None if self.data is None else (self.data[0][problems], self.data[1][problems]),
         )
 
 

@@ -20,7 +20,7 @@ Computations*, §8.3)."""
 
 def repair(kind: str, rows: int, dimension: int) -> float:
     """Cost of feature repair before the attack."""
-    if kind == "none":
+    if kind in ("none", "intercept"):
         return 0.0
     if kind == "centre":
         return 2.0 * rows * dimension

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 EXTENDS = "_data"
-NONLINEAR = True
+PREDICTS = True
 PARAMETERS = {
     "bandwidth": {
         "type": "number",

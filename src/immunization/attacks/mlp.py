@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 EXTENDS = "_data"
-NONLINEAR = True
+PREDICTS = True
 PARAMETERS = {
     "width": {"type": "integer", "minimum": 1, "default": 64, "description": "hidden units."},
     "steps": {

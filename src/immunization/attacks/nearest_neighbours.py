@@ -10,7 +10,7 @@ from torch import Tensor
 from immunization.attacks.kernel_ridge import squared_distances
 
 EXTENDS = "_data"
-NONLINEAR = True
+PREDICTS = True
 PARAMETERS = {
     "neighbours": {
         "type": "integer",

@@ -50,7 +50,7 @@ PARAMETERS = {
         "exclusiveMaximum": 1,
         "default": None,
         "description": "relative tolerance on singular values at which the rank is decided; null "
-        "for max(N, D)·eps, what round-off allows.",
+        "for what rounding of the data and round-off allow (docs/hessian_spectrum.md).",
     },
     "test_fraction": {
         "type": "number",
@@ -80,7 +80,9 @@ class Labelled:
     scale: float = 1.0
     shift: float = 0.0
 
-    def build(self, name: str, parameters: dict[str, Any], seeds: list[int]) -> TaskSet:
+    def build(
+        self, name: str, parameters: dict[str, Any], seeds: list[int], *, intercept: bool = False
+    ) -> TaskSet:
         """Make the task pairs of a study."""
         pairs = self._pairs(name, parameters["pairs"])
         binary = parameters["task"] == "one_vs_rest"
@@ -115,6 +117,7 @@ class Labelled:
             task_index=index,
             seeds=seeds,
             tolerance=parameters["tolerance"],
+            intercept=intercept,
         )
 
     def _pairs(self, name: str, wanted: Any) -> list[tuple[int, int]]:

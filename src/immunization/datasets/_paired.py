@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from immunization.datasets._scaling import Scaling, fitted, settled
 from immunization.errors import UserError
 from immunization.tasks import Task, TaskSet, build_task_set
 
@@ -27,7 +28,7 @@ PARAMETERS = {
         "exclusiveMaximum": 1,
         "default": None,
         "description": "relative tolerance on singular values at which the rank is decided; null "
-        "for max(N, D)·eps, what round-off allows.",
+        "for what rounding of the data and round-off allow (docs/hessian_spectrum.md).",
     },
     "test_fraction": {
         "type": "number",
@@ -52,55 +53,120 @@ class Part:
     target: NDArray[np.float64]
     offset: float = 1.0
 
+    def rows(self, chosen: NDArray[np.int64]) -> Part:
+        """Some rows."""
+        return replace(self, features=self.features[chosen], target=self.target[chosen])
+
 
 @dataclass(frozen=True)
 class Paired:
-    """D_P and D_H as two parts of one table."""
+    """D_P and D_H as two parts of one table.
+
+    Attributes:
+        primary, harmful: scaled on all of their rows.
+        raw: the same before scaling, where each seed scales by its own training rows of D_P.
+        columns: names of the features.
+        scale: "within", "joint" or "none".
+    """
 
     primary: Part
     harmful: Part
+    raw: tuple[Part, Part] | None = None
+    columns: list[str] = field(default_factory=list)
+    scale: str = "within"
 
-    def build(self, name: str, parameters: dict[str, Any], seeds: list[int]) -> TaskSet:
-        """Make the one pair of tasks for each seed."""
-        inputs = np.concatenate([self.primary.features, self.harmful.features])
+    def build(
+        self, name: str, parameters: dict[str, Any], seeds: list[int], *, intercept: bool = False
+    ) -> TaskSet:
+        """Make the one pair of tasks for each seed.
+
+        Rows of the inputs are those of D_P and D_H, once for all seeds that scale them alike.
+        """
         tasks: list[Task] = []
         index = torch.zeros(len(seeds), 1, 2, dtype=torch.int64)
+        blocks: list[NDArray[np.float64]] = []
+        scalings: dict[str, Any] = {}
+        offset = 1.0
+        start = 0
         for s, seed in enumerate(seeds):
-            offset = 0
-            for role, part in enumerate((self.primary, self.harmful)):
-                rows = np.arange(len(part.target))[: parameters["rows"]]
-                if parameters["test_fraction"] > 0:
-                    shuffled = np.random.default_rng([seed, 3, role]).permutation(rows)
-                    held_out = round(len(rows) * parameters["test_fraction"])
-                    test, rows = np.sort(shuffled[:held_out]), np.sort(shuffled[held_out:])
-                else:
-                    test = rows[:0]
-                    if s > 0:  # nothing depends on the seed: share the task
-                        index[s] = index[0]
-                        continue
+            shares = parameters["test_fraction"] > 0
+            if s > 0 and not shares:  # nothing depends on the seed: share the tasks
+                index[s] = index[0]
+                continue
+            rows = [
+                split(len(part.target), parameters, seed, role)
+                for role, part in enumerate((self.primary, self.harmful))
+            ]
+            parts, scaling = self._scaled([train for train, _ in rows])
+            if scaling is not None:
+                scalings[str(seed)] = {
+                    "mean": scaling.mean.tolist(), "deviation": scaling.deviation.tolist(),
+                }  # fmt: skip
+            if s == 0 or scaling is not None:
+                start = sum(map(len, blocks))
+                blocks += [part.features for part in parts]
+            first = start
+            for role, (part, (train, test)) in enumerate(zip(parts, rows, strict=True)):
                 index[s, 0, role] = len(tasks)
                 tasks.append(
                     Task(
                         part.name,
-                        torch.from_numpy(rows + offset),
-                        torch.from_numpy(part.target[rows]),
-                        torch.from_numpy(test + offset),
+                        torch.from_numpy(train + first),
+                        torch.from_numpy(part.target[train]),
+                        torch.from_numpy(test + first),
                         torch.from_numpy(part.target[test]),
                     )
                 )
-                offset += len(part.target)
+                first += len(part.target)
+                offset = max(offset, part.offset)
         return build_task_set(
             name=name,
             loss="regression",
             accuracy=False,
-            inputs=torch.from_numpy(inputs),
+            inputs=torch.from_numpy(np.concatenate(blocks)),
             tasks=tasks,
             pair_names=[(self.primary.name, self.harmful.name)],
             task_index=index,
             seeds=seeds,
             tolerance=parameters["tolerance"],
-            offset=max(self.primary.offset, self.harmful.offset),
+            intercept=intercept,
+            offset=offset,
+            info={"columns": self.columns, "scale": self.scale, "scaling": scalings},
         )
+
+    def _scaled(self, train: list[NDArray[np.int64]]) -> tuple[tuple[Part, Part], Scaling | None]:
+        """Both parts, and what they were scaled by where training rows decide it."""
+        if self.raw is None:
+            return (self.primary, self.harmful), None
+        return jointly(self.raw, train)
+
+
+def split(
+    count: int, parameters: dict[str, Any], seed: int, role: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows for training, and those held out."""
+    rows = np.arange(count)[: parameters["rows"]]
+    if parameters["test_fraction"] == 0:
+        return rows, rows[:0]
+    shuffled = np.random.default_rng([seed, 3, role]).permutation(rows)
+    held_out = round(len(rows) * parameters["test_fraction"])
+    return np.sort(shuffled[held_out:]), np.sort(shuffled[:held_out])
+
+
+def jointly(
+    raw: tuple[Part, Part], train: list[NDArray[np.int64]] | None = None
+) -> tuple[tuple[Part, Part], Scaling]:
+    """Features of both parts by mean and deviation of D_P's training rows; each target by its own.
+
+    So a θ that is made on them holds for other rows of either task, scaled by the same numbers.
+    """
+    chosen = train or [np.arange(len(part.target)) for part in raw]
+    known = [part.rows(rows) for part, rows in zip(raw, chosen, strict=True)]
+    scaling = fitted(known[0].features, known[1].features)
+    parts = []
+    for part, own in zip(raw, known, strict=True):
+        parts.append(scaled(part, scaling, fitted(own.target[:, None])))
+    return (parts[0], parts[1]), scaling
 
 
 def require_columns(frame: pd.DataFrame, columns: list[str], where: str) -> None:
@@ -122,6 +188,34 @@ def _unusable(where: str, column: object, row: object, count: int) -> str:
     )
 
 
+def checked(frame: pd.DataFrame, target: str, where: str) -> None:
+    """Refuse a part without rows or features, with values that are not finite, or nothing to learn.
+
+    Args:
+        frame: numbers, the target among the columns, rows of the file as index.
+        target: column to predict.
+        where: file and part, for messages.
+
+    Raises:
+        UserError: for any of these.
+    """
+    if frame.empty:
+        raise UserError(
+            f"{where}: no rows (an empty class). Choose values of the split column that occur."
+        )
+    if set(frame.columns) <= {target}:
+        raise UserError(f"{where}: no feature columns are left besides the target {target!r}.")
+    for column in frame.columns:
+        bad = ~np.isfinite(frame[column])
+        if bad.any():
+            raise UserError(_unusable(where, column, frame.index[bad][0], int(bad.sum())))
+    if frame[target].min() == frame[target].max():
+        raise UserError(
+            f"{where}, column {target!r}: the target is constant "
+            f"({frame[target].iloc[0]:g}), there is nothing to learn. Choose another column."
+        )
+
+
 def standardised_part(
     frame: pd.DataFrame, *, name: str, target: str, exclude: list[str], where: str
 ) -> Part:
@@ -141,10 +235,6 @@ def standardised_part(
     Raises:
         UserError: for no rows, missing or infinite values, or a constant target.
     """
-    if frame.empty:
-        raise UserError(
-            f"{where}: no rows (an empty class). Choose values of the split column that occur."
-        )
     numeric = {}
     for column in frame.columns:
         if column in exclude and column != target:
@@ -156,19 +246,21 @@ def standardised_part(
             if column == target:
                 raise UserError(f"{where}, column {column!r}: the target is text, not a number.")
             values = pd.Series(np.unique(values.astype(str), return_inverse=True)[1], frame.index)
-        values = values.astype(np.float64)
-        if (bad := ~np.isfinite(values)).any():
-            raise UserError(_unusable(where, column, frame.index[bad][0], int(bad.sum())))
-        numeric[column] = values
-    if set(numeric) <= {target}:
-        raise UserError(f"{where}: no feature columns are left besides the target {target!r}.")
-    table = pd.DataFrame(numeric)
-    deviation = table.std(ddof=1)
-    if not deviation[target] > 0:
-        raise UserError(
-            f"{where}, column {target!r}: the target is constant "
-            f"({table[target].iloc[0]:g}), there is nothing to learn. Choose another column."
-        )
-    table = (table - table.mean()) / deviation.replace(0, 1)
+        numeric[column] = values.astype(np.float64)
+    table = pd.DataFrame(numeric, index=frame.index)
+    checked(table, target, where)
     features = table.drop(columns=target).to_numpy(np.float64)
-    return Part(name, np.ascontiguousarray(features), table[target].to_numpy(np.float64))
+    return within(Part(name, features, table[target].to_numpy(np.float64)))
+
+
+def within(part: Part) -> Part:
+    """A part standardised by itself."""
+    return scaled(part, fitted(part.features), fitted(part.target[:, None]))
+
+
+def scaled(part: Part, scaling: Scaling, target: Scaling) -> Part:
+    """A part whose features and target are scaled."""
+    offset = scaling.offset(part.features)
+    features = settled(scaling(part.features), offset)
+    labels = target(part.target[:, None])[:, 0]
+    return Part(part.name, np.ascontiguousarray(features), labels, offset)

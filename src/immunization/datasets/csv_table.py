@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from immunization.datasets._paired import Paired, require_columns, standardised_part
+from immunization.datasets._cells import NUMBER, numbers, one_hot
+from immunization.datasets._paired import (
+    Paired,
+    Part,
+    checked,
+    jointly,
+    require_columns,
+    within,
+)
+from immunization.datasets._table_file import read_cells
 from immunization.download import Place
 from immunization.errors import UserError
 
 EXTENDS = "_paired"
-PARAMETERS = {
-    "path": {"type": "string", "description": "the CSV file, with a header line."},
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "path": {
+        "type": "string",
+        "description": "the CSV file in UTF-8, with a header line; compressed by gzip, bzip2, xz "
+        "or zip, or not.",
+    },
     "split_column": {"type": "string", "description": "column whose values tell the parts apart."},
     "primary_values": {
         "type": "array",
         "minItems": 1,
-        "description": "values of the split column that make up D_P.",
+        "description": "values of the split column that make up D_P, compared as text.",
     },
     "harmful_values": {
         "type": "array",
         "minItems": 1,
-        "description": "values of the split column that make up D_H.",
+        "description": "values of the split column that make up D_H, compared as text.",
     },
     "primary_target": {"type": "string", "description": "column that D_P predicts."},
     "harmful_target": {"type": "string", "description": "column that D_H predicts."},
@@ -32,50 +47,230 @@ PARAMETERS = {
         "default": "refuse",
         "description": "what to do with missing values: stop, or fill those of features with 0.",
     },
+    "scale": {
+        "enum": ["joint", "within", "none"],
+        "default": "joint",
+        "description": "joint: features of both parts by mean and deviation of D_P's training "
+        "rows, so that one θ holds for both. within: each part by its own, as the paper does with "
+        "house prices; a θ then holds on features that were scaled so. none: as they are. Targets "
+        "are standardised by their own training rows, but for none.",
+    },
+    "categories": {
+        "type": "array",
+        "items": {"type": "string"},
+        "uniqueItems": True,
+        "default": [],
+        "description": "columns of text (or codes) that are features; other columns of text are "
+        "refused.",
+    },
+    "encode": {
+        "enum": ["one_hot", "rank"],
+        "default": "one_hot",
+        "description": "what categories become, alike in both parts. one_hot: a column of 0 and 1 "
+        "for each value. rank: the place of the value in alphabetical order.",
+    },
+    "ignore": {
+        "type": "array",
+        "items": {"type": "string"},
+        "uniqueItems": True,
+        "default": [],
+        "description": "columns that are no features, such as row numbers.",
+    },
+    "features": {
+        "type": ["array", "null"],
+        "items": {"type": "string"},
+        "uniqueItems": True,
+        "minItems": 1,
+        "default": None,
+        "description": "the columns that are features; null for all but the split column, the "
+        "targets, and those that `ignore` names.",
+    },
+    "dtype": {
+        "type": "object",
+        "additionalProperties": {"enum": ["number", "boolean", "percent", "date"]},
+        "default": {},
+        "description": "how to read columns that are not plain numbers: boolean (true, yes, 1), "
+        "percent (12 % is 0.12), date (days since 1970, in ISO form), number (leading zeros "
+        "allowed).",
+    },
+    "separator": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 1,
+        "default": ",",
+        "description": "between cells.",
+    },
+    "decimal": {"enum": [".", ","], "default": ".", "description": "mark before decimals."},
+    "thousands": {
+        "enum": [None, ",", ".", "'", " ", "_"],
+        "default": None,
+        "description": "mark between groups of three digits; null for none.",
+    },
+    "na_values": {
+        "type": "array",
+        "items": {"type": "string"},
+        "default": [],
+        "description": "cells that stand for a missing number, besides empty ones, NA, N/A, NaN, "
+        "null and their like.",
+    },
 }
-
-
-def read_csv(path: Path) -> pd.DataFrame:
-    """Read a CSV file.
-
-    Raises:
-        UserError: when it is missing, empty or malformed.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file. Correct the path in the config.")
-    try:
-        return pd.read_csv(path)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable CSV file ({error}).") from error
+LOG = logging.getLogger("immunization")
+MOST = 12
 
 
 def load(parameters: dict[str, Any], place: Place) -> Paired:
     """Both targets and the split column are left out of the features."""
+    defaults = {name: rule["default"] for name, rule in PARAMETERS.items() if "default" in rule}
+    parameters = defaults | parameters
     path = Path(parameters["path"])
-    frame = read_csv(path)
+    frame = read_cells(path, parameters["separator"])
     split = parameters["split_column"]
     targets = [parameters["primary_target"], parameters["harmful_target"]]
-    require_columns(frame, [split, *targets], str(path))
-    frame.index += 2  # line numbers of the file, the header being line 1
-    both = set(parameters["primary_values"]) & set(parameters["harmful_values"])
-    if both:
-        raise UserError(
-            f"{path}: rows with {split} in {sorted(both, key=str)} are asked for in both D_P and "
-            "D_H. Give each value to one of primary_values and harmful_values."
-        )
-    if parameters["missing"] == "zero":
-        features = [column for column in frame.columns if column not in (split, *targets)]
-        frame[features] = frame[features].fillna(0)
+    named = [*(parameters["features"] or []), *parameters["categories"], *parameters["dtype"]]
+    require_columns(frame, [split, *targets, *named, *parameters["ignore"]], str(path))
+    _check_roles(path, parameters, split, targets)
+    chosen = _chosen_rows(path, frame, split, parameters)
+    columns = _feature_columns(path, frame, split, targets, parameters)
+    used = pd.concat([frame[rows] for rows in chosen]).sort_index()
+    features = _features(used, columns, str(path), parameters)
     parts = []
-    for role, target in zip(("primary", "harmful"), targets, strict=True):
+    for rows, target, role in zip(chosen, targets, ("primary", "harmful"), strict=True):
         values = parameters[f"{role}_values"]
-        parts.append(
-            standardised_part(
-                frame[frame[split].isin(values)],
-                name=f"{target} where {split} is {' or '.join(map(str, values))}",
-                target=target,
-                exclude=[split, *targets],
-                where=f"{path}, rows with {split} in {values}",
+        where = f"{path}, rows with {split} in {values}"
+        index = frame.index[rows]
+        own = features.loc[index]
+        kind = parameters["dtype"].get(target)
+        wanted = numbers(frame.loc[index, target], str(path), parameters, kind)
+        if target in own.columns:
+            raise UserError(f"{path}: the target {target!r} is among the features too.")
+        checked(own.assign(**{target: wanted}), target, where)
+        name = f"{target} where {split} is {' or '.join(map(str, values))}"
+        parts.append(Part(name, own.to_numpy(np.float64), wanted.to_numpy(np.float64)))
+    names = list(features.columns)
+    LOG.info("%s: %d features: %s", path, len(names), ", ".join(names))
+    raw = parts[0], parts[1]
+    scale = parameters["scale"]
+    if scale == "joint":
+        (primary, harmful), _ = jointly(raw)
+        return Paired(primary, harmful, raw, names, scale)
+    if scale == "within":
+        raw = within(raw[0]), within(raw[1])
+    return Paired(*raw, columns=names, scale=scale)
+
+
+def _check_roles(path: Path, parameters: dict[str, Any], split: str, targets: list[str]) -> None:
+    """Refuse a column with two roles."""
+    for key in ("features", "categories", "ignore"):
+        both = sorted(set(parameters[key] or []) & {split, *targets})
+        if both:
+            raise UserError(
+                f"{path}: the column {both[0]!r} is the split column or a target, which are no "
+                f"features. Take it out of `{key}`."
             )
+    both = sorted(set(parameters["categories"]) & set(parameters["ignore"]))
+    if both:
+        raise UserError(f"{path}: the column {both[0]!r} is in both `categories` and `ignore`.")
+
+
+def _chosen_rows(
+    path: Path, frame: pd.DataFrame, split: str, parameters: dict[str, Any]
+) -> list[pd.Series]:
+    """Which rows make up D_P and D_H."""
+    cells = frame[split]
+    occur = list(dict.fromkeys(cells))
+    listed = ", ".join(map(repr, occur[:MOST])) + (", …" if len(occur) > MOST else "")
+    found = []
+    for role in ("primary", "harmful"):
+        wanted: set[str] = set()
+        for value in parameters[f"{role}_values"]:
+            fits = {cell for cell in occur if same(value, cell)}
+            if not fits:
+                raise UserError(
+                    f"{path}: no row has {value!r} in column {split!r} (an empty class; "
+                    f"`{role}_values`). Values are compared as text; these occur: {listed}. Quote "
+                    "values that YAML takes for something else."
+                )
+            wanted |= fits
+        found.append(wanted)
+    if both := sorted(found[0] & found[1]):
+        raise UserError(
+            f"{path}: rows with {split} in {both} are asked for in both D_P and D_H. Give each "
+            "value to one of primary_values and harmful_values."
         )
-    return Paired(*parts)
+    return [cells.isin(wanted) for wanted in found]
+
+
+def same(value: Any, cell: str) -> bool:
+    """Whether a value of the config is a cell of the file: by its text, or as the same number.
+
+    A cell with leading zeros is no number: 7 is not 007.
+    """
+    if isinstance(value, bool):
+        return cell.lower() == str(value).lower()
+    if str(value) == cell:
+        return True
+    if isinstance(value, int | float) and NUMBER.fullmatch(cell):
+        led = cell.lstrip("+-")
+        return float(cell) == value and not (len(led) > 1 and led[0] == "0" and led[1].isdigit())
+    return False
+
+
+def _feature_columns(
+    path: Path, frame: pd.DataFrame, split: str, targets: list[str], parameters: dict[str, Any]
+) -> list[str]:
+    """Columns that are features."""
+    if parameters["features"] is not None:
+        extra = [name for name in parameters["categories"] if name not in parameters["features"]]
+        return [*parameters["features"], *extra]
+    left_out = {split, *targets, *parameters["ignore"]}
+    columns = [name for name in frame.columns if name not in left_out]
+    for name in columns:
+        if name not in parameters["categories"] and row_number(frame[name]):
+            raise UserError(
+                f"{path}: the column {name!r} only rises or falls along the rows "
+                f"({frame[name].iloc[0]}, {frame[name].iloc[1]}, …), as a row number or an "
+                "identifier does. Name it in `ignore` to leave it out; if it is a feature, name "
+                "all features in `features`."
+            )
+    return columns
+
+
+def row_number(cells: pd.Series) -> bool:
+    """Whether a column of whole numbers only rises, or only falls, along the file.
+
+    Chance alone does that to eight or more rows once in 20,000 times.
+    """
+    if len(cells) < 8 or not bool(cells.str.fullmatch(r"-?\d+").all()):
+        return False
+    steps = cells.astype(np.float64).diff().iloc[1:]
+    return bool((steps > 0).all() or (steps < 0).all())
+
+
+def _features(
+    frame: pd.DataFrame, columns: list[str], where: str, parameters: dict[str, Any]
+) -> pd.DataFrame:
+    """Numbers for both parts, encoded alike."""
+    made: list[pd.Series | pd.DataFrame] = []
+    for column in columns:
+        cells = frame[column]
+        if column in parameters["categories"]:
+            gone = cells.isin({"", *parameters["na_values"]})
+            if gone.any() and parameters["missing"] == "refuse":
+                raise UserError(
+                    f"{where}, column {column!r}, row {cells.index[gone][0]}: the value is missing "
+                    f"or infinite ({int(gone.sum())} such in this column). Fill or remove them; "
+                    "`missing: zero` makes them a category of their own."
+                )
+            values = sorted(set(cells))
+            if parameters["encode"] == "one_hot":
+                made.append(one_hot(cells, values))
+            else:
+                made.append(cells.map({value: float(i) for i, value in enumerate(values)}))
+            continue
+        found = numbers(cells, where, parameters, parameters["dtype"].get(column))
+        if parameters["missing"] == "zero":
+            found = found.fillna(0.0)
+        made.append(found.rename(column))
+    if not made:
+        raise UserError(f"{where}: no feature columns are left besides the targets.")
+    return pd.concat(made, axis=1)

@@ -183,7 +183,12 @@ class Job:
                 rows = self.task_set.features(task.train_rows).to(self.device)
                 # The rank of a few rows is decided at the tolerance of all.
                 tolerance = float(self.task_set.statistics["tolerances"][number])
-                part = task_statistics(rows, task.train_labels.to(self.device), tolerance)
+                part = task_statistics(
+                    rows,
+                    task.train_labels.to(self.device),
+                    tolerance,
+                    intercept=self.task_set.intercept,
+                )
                 known[view.rows, seed, number] = {name: v.cpu() for name, v in part.items()}
         stacked = stack_statistics([known[view.rows, seed, number] for number in distinct])
         chosen = torch.tensor([distinct.index(number) for number in numbers])

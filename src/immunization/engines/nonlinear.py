@@ -1,4 +1,8 @@
-"""Non-linear probes: what a stronger attacker gets back of a label that no linear probe sees."""
+"""Attackers that predict and take no steps: what they get back of a label that no linear probe sees
+when all rows count alike.
+
+Most are non-linear; some are linear and weigh rows unequally.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +46,7 @@ def units(job: Job) -> list[Unit]:
 
 
 def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
-    """All of them on a single target; of more rows than ``nonlinear_rows`` a part is drawn."""
+    """All of them on a single target; non-linear ones on a part of more than ``nonlinear_rows``."""
     (target,) = targets
     most = job.settings["nonlinear_rows"]
     theta = target.file.theta(target.owner, job.device, target.pairs)
@@ -51,7 +55,7 @@ def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
     for attacker in attackers:
         view = attacker.view
         rows = max(len(task.train_rows) for task in job.rows_of(view, target.tasks, target.owner))
-        if rows > most:
+        if rows > most and attacker.loss == "none":
             view = view._replace(fraction=view.fraction * most / rows)
         if view not in known:
             tasks = job.rows_of(view, target.tasks, target.owner)

@@ -72,8 +72,9 @@ def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
     view, loss = attackers[0].view, attackers[0].loss
     budget = job.settings["budget" if loss == "squared" else "budget_likelihood"]
     problem: GramObjective | LikelihoodObjective
-    if loss == "squared":  # of whose rows the Gram matrix is all that is kept
-        problem, tests, rows = joined([squared(job, target, view) for target in targets])
+    if loss == "squared":  # of whose rows the Gram matrix is mostly all that is kept
+        kept = any(getattr(attacker.family, "ROWS", False) for attacker in attackers)
+        problem, tests, rows = joined([squared(job, t, view, kept) for t in targets])
     else:
         problem, tests, rows = probable(job, targets, view, loss)
     labelled = job.task_set.accuracy
@@ -105,14 +106,20 @@ def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
     return table(steps_rows), table(curve_rows)
 
 
-def squared(job: Job, target: Target, view: View) -> tuple[GramObjective, Tests, Tensor]:
-    """Squared loss on one target; its held-out rows; N of each problem."""
+def squared(
+    job: Job, target: Target, view: View, kept: bool = False
+) -> tuple[GramObjective, Tests, Tensor]:
+    """Squared loss on one target, with its rows if they are to be kept; its held-out rows; N of
+    each problem."""
     tasks = job.rows_of(view, target.tasks, target.owner)
     theta = target.file.theta(target.owner, job.device, target.pairs)
     seen = features(job.task_set, tasks, theta, view, roots(job, [target], theta, view))
     explained = job.statistics(view, target.tasks, target.owner).targets.square().sum(-1)
     seen = with_intercept(seen) if view.repair != "none" else seen
-    return gram_objective(seen, explained), (seen.test, seen.test_labels), seen.mask.sum(1).double()
+    found = gram_objective(seen, explained)
+    if kept:
+        found = replace(found, data=(seen.train, seen.labels * seen.mask))
+    return found, (seen.test, seen.test_labels), seen.mask.sum(1).double()
 
 
 def joined(
@@ -126,13 +133,27 @@ def joined(
         more = longest - test.shape[1]
         inputs.append(torch.nn.functional.pad(test, (0, 0, 0, more)))
         labels.append(torch.nn.functional.pad(known, (0, more), value=torch.nan))
-    problem = GramObjective(
-        *(
-            torch.cat([getattr(part, name) for part in problems])
-            for name in ("gram", "moment", "explained", "rows")
-        )
+    gram, moment, explained, counts = (
+        torch.cat([getattr(part, name) for part in problems])
+        for name in ("gram", "moment", "explained", "rows")
     )
+    data = padded_rows([part.data for part in problems])
+    problem = GramObjective(gram, moment, explained, counts, data=data)
     return problem, (torch.cat(inputs), torch.cat(labels)), torch.cat(rows)
+
+
+def padded_rows(parts: list[tuple[Tensor, Tensor] | None]) -> tuple[Tensor, Tensor] | None:
+    """Features and labels of several targets, padded with zero rows to the longest."""
+    kept = [part for part in parts if part is not None]
+    if not kept:
+        return None
+    longest = max(features.shape[1] for features, _ in kept)
+    more = [longest - features.shape[1] for features, _ in kept]
+    pad = torch.nn.functional.pad
+    return (
+        torch.cat([pad(part[0], (0, 0, 0, n)) for part, n in zip(kept, more, strict=True)]),
+        torch.cat([pad(part[1], (0, n)) for part, n in zip(kept, more, strict=True)]),
+    )
 
 
 def probable(

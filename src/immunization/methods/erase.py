@@ -165,6 +165,7 @@ def transformed(task: TaskBatch, theta: Tensor) -> TaskBatch:
             "ones": ones,
             "ones_apart": task.ones_apart[index]
             + (task.ones[index, :rank] - found.left @ ones).square().sum(),
+            "mean": task.mean[index] @ theta[index],
             "target_sum": task.target_sum[index],
             "rows": task.rows[index],
             "tolerances": task.tolerances[index],

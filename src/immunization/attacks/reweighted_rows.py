@@ -1,0 +1,53 @@
+"""Least squares on all rows but the largest: a probe need not weigh all rows equally.
+
+Erasure in closed form takes the label's linear trace out of the average over all rows alike.
+Among those of small norm a trace is left.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from immunization.attacks._weighted import weighted_probe, with_ones
+
+EXTENDS = "_data"
+PREDICTS = True
+PARAMETERS = {
+    "loss": {
+        "enum": ["squared"],
+        "default": "squared",
+        "description": "what the probe is trained on.",
+    },
+    "drop": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "exclusiveMaximum": 1,
+        "default": 0.3,
+        "description": "share of the rows, those of largest norm, that weigh nothing.",
+    },
+    "ridge": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "default": 1e-6,
+        "description": "relative to the mean diagonal entry of the Gram matrix.",
+    },
+}
+
+
+def predict(
+    train: Tensor,
+    labels: Tensor,
+    mask: Tensor,
+    test: Tensor,
+    parameters: dict[str, Any],
+    generators: list[torch.Generator],
+) -> Tensor:
+    """Scores of the held-out rows, shape (P, n); arguments as for `kernel_ridge`."""
+    sizes = train.square().sum(-1).masked_fill(~mask, torch.nan)
+    limit = sizes.nanquantile(1 - parameters["drop"], dim=1, keepdim=True)
+    weights = ((sizes <= limit) & mask).to(train)
+    probe = weighted_probe(train, labels, weights, parameters["ridge"])
+    return (with_ones(test) @ probe[..., None]).squeeze(-1)
