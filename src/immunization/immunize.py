@@ -38,7 +38,6 @@ from immunization.registry import load
 from immunization.seals import content_of
 from immunization.tasks import Problem, TaskSet, load_task_set
 
-
 SCALING = ("columns", "scale", "scaling")
 """What a table's task set tells of its features."""
 

@@ -1,43 +1,132 @@
-"""Small images read straight from a .tar archive with one folder a class."""
+"""Small images read straight from a .tar or .zip archive of the folder that they lie in."""
 
 from __future__ import annotations
 
-import lzma
 import tarfile
+import zipfile
+from contextlib import closing
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from immunization.errors import UserError
-from immunization.networks.images._folders import SUFFIXES
 from immunization.networks.images._images import decode
+from immunization.networks.images._tree import Parts, tree_of_names
+
+Pixels = NDArray[np.uint8]
 
 
-def read_archive(path: Path, size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str]]:
-    """Pixels (N, 3, size, size), labels and class names, in alphabetical order of paths.
+class Archive:
+    """An archive of images, opened; names are read at once and images when they are asked for.
+
+    Attributes:
+        tree: its names, below the folder that holds the classes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._zip: zipfile.ZipFile | None = None
+        self._tar: tarfile.TarFile | None = None
+        self._members: dict[Parts, Any] = {}  # in the order of the archive
+        files, folders = self._names()
+        self.tree, self._prefix = tree_of_names(str(path), files, folders)
+        if not self.tree.images:
+            self.close()
+            raise UserError(f"{path}: holds no images in folders. One folder a class is expected.")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        for opened in (self._zip, self._tar):
+            if opened is not None:
+                opened.close()
+
+    def _names(self) -> tuple[list[Parts], list[Parts]]:
+        files: list[Parts] = []
+        folders: list[Parts] = []
+        entries: list[tuple[Any, str, bool, bool]]
+        try:
+            if zipfile.is_zipfile(self.path):
+                self._zip = zipfile.ZipFile(self.path)
+                entries = [
+                    (i, i.filename, i.is_dir(), not i.is_dir()) for i in self._zip.infolist()
+                ]
+            else:
+                self._tar = tarfile.open(self.path)  # noqa: SIM115
+                # A link within the archive is the file that it leads to.
+                entries = [
+                    (m, m.name, m.isdir(), m.isfile() or m.islnk() or m.issym()) for m in self._tar
+                ]
+        except Exception as error:  # of whatever library reads this kind of file
+            self.close()
+            raise _broken(self.path, error) from error
+        for member, name, folder, file in entries:
+            parts = tuple(part for part in PurePosixPath(name).parts if part not in (".", "/"))
+            if not parts:
+                continue
+            if folder:
+                folders.append(parts)
+            elif file:
+                files.append(parts)
+                self._members[parts] = member
+        return files, folders
+
+    def read(self, names: list[Parts], side: int) -> Pixels:
+        """Images by their names in the tree, decoded and stacked.
+
+        They are read in the order of the archive: going back in a compressed one starts anew.
+
+        Raises:
+            UserError: where one is no readable image, or a link that leads out of the archive.
+        """
+        wanted = {(*self._prefix, *name): place for place, name in enumerate(names)}
+        found: dict[int, Pixels] = {}
+        for parts, member in self._members.items():
+            if parts in wanted:
+                where = f"{self.path}: {'/'.join(parts)}"
+                found[wanted[parts]] = decode(self._bytes(member, where), side, name=where)
+        return np.stack([found[place] for place in range(len(names))])
+
+    def _bytes(self, member: Any, where: str) -> bytes:
+        try:
+            if self._zip is not None:
+                return self._zip.read(member)
+            assert self._tar is not None
+            file = self._tar.extractfile(member)
+        except KeyError:
+            raise UserError(
+                f"{where}: a link that leads out of the archive. Pack the files themselves "
+                "(tar --dereference)."
+            ) from None
+        except Exception as error:
+            raise _broken(self.path, error) from error
+        if file is None:
+            raise UserError(f"{where}: leads to no file.")
+        try:
+            return file.read()
+        except Exception as error:
+            raise _broken(self.path, error) from error
+
+
+def _broken(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: not a whole archive ({error}). Fetch it again; it may be truncated.")
+
+
+def read_archive(path: Path, side: int) -> list[tuple[Pixels, NDArray[np.int64], list[str]]]:
+    """Pixels (N, 3, side, side), labels and class names: of all, or of its train and test parts.
 
     Raises:
         UserError: when it is truncated or holds no images.
     """
-    found: dict[str, NDArray[np.uint8]] = {}
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                name = PurePosixPath(member.name)
-                if member.isfile() and name.suffix.lower() in SUFFIXES and len(name.parts) > 1:
-                    file = archive.extractfile(member)
-                    assert file is not None
-                    found[member.name] = decode(file.read(), size)
-    except (tarfile.TarError, lzma.LZMAError, EOFError, OSError) as error:
-        raise UserError(
-            f"{path}: not a whole archive ({error}). Fetch it again; it may be truncated."
-        ) from error
-    if not found:
-        raise UserError(f"{path}: holds no images in folders. One folder a class is expected.")
-    names = sorted(found)
-    folders = [PurePosixPath(name).parent.name for name in names]
-    classes = sorted(set(folders))
-    number = {name: place for place, name in enumerate(classes)}
-    labels = np.array([number[folder] for folder in folders], dtype=np.int64)
-    return np.stack([found[name] for name in names]), labels, classes
+    with closing(Archive(path)) as archive:
+        trees = [archive.tree]
+        if archive.tree.split():
+            trees = [archive.tree.below(part) for part in ("train", "test")]
+        found: list[tuple[Pixels, NDArray[np.int64], list[str]]] = []
+        for part, tree in zip(("train", "test"), trees, strict=False):
+            names, labels, classes = tree.labelled(found[0][2] if found else None)
+            base: Parts = (part,) if len(trees) > 1 else ()
+            pixels = archive.read([(*base, *name) for name in names], side)
+            found.append((pixels, np.array(labels, dtype=np.int64), classes))
+        return found

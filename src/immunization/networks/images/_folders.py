@@ -1,12 +1,11 @@
-"""Folders of images, one a class, as ImageFolder of torchvision reads them."""
+"""Folders of images, one a class, and where public ones lie."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from immunization.errors import UserError
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
+from immunization.networks.images._tree import folder_tree
 
 
 def list_folder(
@@ -21,22 +20,9 @@ def list_folder(
     Raises:
         UserError: where there are none, a class is empty, or the classes differ.
     """
-    found = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not found:
-        raise UserError(f"{root}: holds no folders. One folder a class is expected, with images.")
-    if classes is not None and found != classes:
-        odd = sorted(set(found) ^ set(classes))[:5]
-        raise UserError(f"{root}: its classes differ from those of training: {', '.join(odd)}.")
-    rows = []
-    for number, name in enumerate(found):
-        paths = sorted(p for p in (root / name).iterdir() if p.suffix.lower() in SUFFIXES)
-        if not paths:
-            raise UserError(
-                f"{root / name}: no images in this class. Allowed are "
-                f"{', '.join(sorted(SUFFIXES))}."
-            )
-        rows += [(str(path), number) for path in paths]
-    return rows, found
+    names, labels, found = folder_tree(root).labelled(classes)
+    paths = [str(root.joinpath(*name)) for name in names]
+    return list(zip(paths, labels, strict=True)), found
 
 
 def public_folder(

@@ -36,6 +36,9 @@ PARAMETERS = {
     },
 }
 
+MOST_PIXELS = 178_956_970
+"""Of an image: twice what Pillow warns of. More is a decompression bomb."""
+
 MEMORY_LIMIT = 4 * 2**30
 """Bytes of pixels up to which a data set is decoded once and kept on the GPU."""
 
@@ -82,27 +85,43 @@ def stored_size(size: int) -> int:
 
 
 def decode(
-    source: Path | bytes, side: int, box: tuple[int, int, int, int] | None = None
+    source: Path | bytes,
+    side: int,
+    box: tuple[int, int, int, int] | None = None,
+    *,
+    name: str | None = None,
 ) -> NDArray[np.uint8]:
     """One image as (3, side, side): the shorter side scaled to fit, the centre kept.
+
+    It is turned as its EXIF orientation says. Pixels of more than 8 bits are scaled, see
+    `eight_bit`.
 
     Args:
         source: a file, or its bytes.
         side: in pixels.
-        box: cut this out first and squash it to a square, as for a bounding box.
+        box: cut this out first, of the pixels as they are stored, and squash it to a square, as for
+            a bounding box.
+        name: for messages; default the file's.
 
     Raises:
-        UserError: when it is no readable image.
+        UserError: when it is no readable image, or one of more than `MOST_PIXELS`.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
+    Image.MAX_IMAGE_PIXELS = None  # of which Pillow warns or raises; we refuse, below
+    where = name or ("an image of the archive" if isinstance(source, bytes) else str(source))
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            image = image.convert("RGB")
+            if image.size[0] * image.size[1] > MOST_PIXELS:
+                raise ValueError(
+                    f"{image.size[0]} × {image.size[1]} pixels, more than {MOST_PIXELS:,} in all"
+                )
+            image = eight_bit(image)
             if box is not None:
                 # Cut first: a resize within a box looks at pixels around it.
                 image = image.crop(box).resize((side, side), Image.Resampling.LANCZOS)
             else:
+                image = ImageOps.exif_transpose(image)
                 width, height = image.size
                 short = min(width, height)
                 left, upper = (width - short) / 2, (height - short) / 2
@@ -113,12 +132,40 @@ def decode(
                 )
             pixels: NDArray[np.uint8] = np.asarray(image).transpose(2, 0, 1).copy()
             return pixels
-    except (OSError, UnidentifiedImageError, ValueError) as error:
-        where = "an image of the archive" if isinstance(source, bytes) else str(source)
+    except Exception as error:  # damaged images raise whatever their decoder stumbles over
+        told = str(error) or type(error).__name__
         raise UserError(
-            f"{where}: not a readable image ({error}). It is truncated or no image; replace or "
+            f"{where}: not a readable image ({told}). It is truncated or no image; replace or "
             "delete it and run again."
         ) from error
+
+
+def eight_bit(image: Any) -> Any:
+    """An image of any mode as RGB.
+
+    Grey values of 16 bits are divided by 257, those of 32 bits by the same where none is larger
+    than 16 bits hold, else by 2³¹/256; floats lie in 0 to 1. (Pillow alone would clip all of them
+    to white.)
+
+    Raises:
+        ValueError: for values outside of these.
+    """
+    from PIL import Image
+
+    if not (image.mode.startswith("I") or image.mode == "F"):
+        return image.convert("RGB")
+    values = np.asarray(image).astype(np.float64)
+    low, high = (0.0, 0.0) if values.size == 0 else (float(values.min()), float(values.max()))
+    top = 1.0 if image.mode == "F" else 65535.0 if high <= 65535 else 2.0**31 - 1
+    if not (low >= 0 and high <= top):  # NaN fails it too
+        raise ValueError(
+            f"pixels from {low:g} to {high:g}, where "
+            + ("floats lie in 0 to 1" if image.mode == "F" else "none is negative")
+        )
+    grey = Image.fromarray((values * (255 / top)).round().astype(np.uint8)).convert("RGB")
+    grey.info = dict(image.info)
+    grey.getexif().update(image.getexif())
+    return grey
 
 
 def resized(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

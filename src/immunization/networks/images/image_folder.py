@@ -1,4 +1,4 @@
-"""Your own images: a folder or a .tar archive, with one folder a class, and a hold-out."""
+"""Your own images: a folder, or a .tar or .zip of it, with one folder a class, and a hold-out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "path": {
         "type": "string",
         "description": "a folder with one folder a class, or with train/ and test/ of such; or a "
-        ".tar archive, compressed or not, with one folder a class.",
+        ".tar (compressed or not) or .zip archive of such a folder.",
     },
     "test_fraction": {
         "type": "number",
@@ -66,8 +66,12 @@ def load(parameters: dict[str, Any], place: Place, size: int) -> Images | Listin
 
 
 def split_archive(path: Path, parameters: dict[str, Any], side: int) -> Images:
-    """An archive of small images, stored at a side, with a stratified hold-out."""
-    pixels, labels, classes = read_archive(path, side)
+    """An archive of small images, stored at a side: its own parts, or a stratified hold-out."""
+    parts = read_archive(path, side)
+    pixels, labels, classes = parts[0]
+    if len(parts) > 1:
+        test, test_labels, _ = parts[1]
+        return of_arrays(pixels, labels, test, test_labels, classes, parameters, side)
     held = stratified(labels, parameters["test_fraction"], parameters["split_seed"])
     return of_arrays(
         pixels[~held], labels[~held], pixels[held], labels[held], classes, parameters, side

@@ -1,0 +1,148 @@
+"""Images in folders, one a class, whether the folders lie on a disk or in an archive.
+
+Classes and images are those that torchvision's ImageFolder finds: every image anywhere below a
+class's folder, by folder and then by name. Hidden files and folders, and what macOS puts into
+archives, are left out. So a folder and an archive of it are one data set.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from immunization.errors import UserError
+
+SUFFIXES = {
+    ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff",
+}  # fmt: skip
+Parts = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Names below a root, as parts of paths.
+
+    Attributes:
+        root: for messages.
+        images: of image files.
+        folders: of folders, empty ones too.
+    """
+
+    root: str
+    images: list[Parts]
+    folders: list[Parts]
+
+    def below(self, *prefix: str) -> Tree:
+        """What lies in a folder."""
+        depth = len(prefix)
+
+        def inside(names: list[Parts]) -> list[Parts]:
+            return [name[depth:] for name in names if name[:depth] == prefix and len(name) > depth]
+
+        root = "/".join([self.root, *prefix])
+        return Tree(root, inside(self.images), inside(self.folders))
+
+    def has(self, name: str) -> bool:
+        """Whether there is a folder of that name."""
+        return (name,) in self.folders
+
+    def split(self) -> bool:
+        """Whether it comes in a train and a test part."""
+        return self.has("train") and self.has("test")
+
+    def labelled(
+        self, classes: list[str] | None = None
+    ) -> tuple[list[Parts], list[int], list[str]]:
+        """Every image with its class, the classes in alphabetical order.
+
+        Args:
+            classes: those of another part, which must be the same; found where None.
+
+        Raises:
+            UserError: where there are none, a class is empty, or the classes differ.
+        """
+        found = sorted({name[0] for name in self.folders})
+        if not found:
+            raise UserError(
+                f"{self.root}: holds no folders. One folder a class is expected, with images."
+            )
+        if classes is not None and found != classes:
+            odd = sorted(set(found) ^ set(classes))[:5]
+            raise UserError(
+                f"{self.root}: its classes differ from those of training: {', '.join(odd)}."
+            )
+        images = sorted((name for name in self.images if len(name) > 1), key=_place)
+        for name in found:
+            if not any(image[0] == name for image in images):
+                raise UserError(
+                    f"{self.root}/{name}: no images in this class. Allowed are "
+                    f"{', '.join(sorted(SUFFIXES))}."
+                )
+        number = {name: place for place, name in enumerate(found)}
+        images.sort(key=lambda image: number[image[0]])
+        return images, [number[image[0]] for image in images], found
+
+
+def _place(name: Parts) -> tuple[str, str]:
+    return "/".join(name[:-1]), name[-1]
+
+
+def wanted(parts: Parts, where: str) -> bool:
+    """Whether a name counts: not hidden, nor macOS's own.
+
+    Raises:
+        UserError: for a name that is not UTF-8.
+    """
+    try:
+        "/".join(parts).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{where}: the name {'/'.join(parts)!a} is not UTF-8. Rename it.") from None
+    return not any(part.startswith(".") or part == "__MACOSX" for part in parts)
+
+
+def is_image(parts: Parts) -> bool:
+    """Whether a name ends like an image's."""
+    return Path(parts[-1]).suffix.lower() in SUFFIXES
+
+
+def folder_tree(root: Path) -> Tree:
+    """A folder on the disk; links are followed."""
+    images: list[Parts] = []
+    folders: list[Parts] = []
+    for base, below, names in os.walk(root, followlinks=True):
+        at = Path(base).relative_to(root).parts
+        below[:] = sorted(name for name in below if wanted((*at, name), str(root)))
+        folders += [(*at, name) for name in below]
+        images += [
+            (*at, name) for name in names if is_image((name,)) and wanted((*at, name), str(root))
+        ]
+    return Tree(str(root), images, folders)
+
+
+def tree_of_names(
+    root: str, files: Iterable[Parts], folders: Iterable[Parts]
+) -> tuple[Tree, Parts]:
+    """An archive's names as a tree, below the folder that holds the classes; and that folder.
+
+    Args:
+        root: the archive, for messages.
+        files: parts of the names of its files.
+        folders: likewise of its folders.
+    """
+    images = [name for name in files if is_image(name) and wanted(name, root)]
+    known = {name for name in folders if name and wanted(name, root)}
+    for name in images:
+        known |= {name[:depth] for depth in range(1, len(name))}
+    tree = Tree(root, images, sorted(known))
+    prefix: Parts = ()
+    # Packed with the folder around it: go in where a single folder holds several with images, or
+    # nothing but one.
+    while len({name[0] for name in [*tree.images, *tree.folders]}) == 1 and tree.images:
+        classes = {name[1] for name in tree.images if len(name) > 2}
+        if len(classes) < 2 and any(len(name) < 3 for name in tree.images):
+            break
+        top = tree.images[0][0]
+        tree, prefix = tree.below(top), (*prefix, top)
+    return tree, prefix
