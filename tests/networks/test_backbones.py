@@ -62,6 +62,122 @@ def test_weights_of_another_network_or_format_are_refused(tmp_path):
         backbone("vit", trainable_blocks=6)
 
 
+VIT = {"embed_dim": 48, "depth": 3, "num_heads": 3, "patch_size": 8}
+FAMILIES = {
+    "vit_tiny_patch16_224": ("vit", 32, VIT, None),
+    "vit_tiny_patch16_224 avg": ("vit", 32, VIT | {"global_pool": "avg"}, None),
+    "vit_tiny_patch16_224 prefix": (
+        "vit",
+        32,
+        VIT | {"global_pool": "avg", "pool_include_prefix": True},
+        None,
+    ),
+    "vit_tiny_patch16_224 max": ("vit", 32, VIT | {"global_pool": "max"}, None),
+    "vit_tiny_patch16_224 map": ("vit", 32, VIT | {"global_pool": "map"}, "not supported"),
+    "vit_tiny_patch16_224 registers": ("vit", 32, VIT | {"reg_tokens": 4}, None),
+    "eva02_tiny_patch14_224": ("vit", 32, VIT, "computes something else"),
+    "deit_tiny_distilled_patch16_224": ("vit", 32, VIT, "computes something else"),
+    "cait_xxs24_224": ("vit", 32, VIT, "not a vision transformer"),
+    "xcit_nano_12_p16_224": ("vit", 32, VIT, "not a vision transformer"),
+    "convit_tiny": ("vit", 32, VIT, "not a vision transformer"),
+    "crossvit_tiny_240": ("vit", 240, {}, "not a vision transformer"),
+    "beit_base_patch16_224": ("vit", 32, VIT, None),
+    "resnet18": ("resnet", 64, {}, None),
+    "resnet18 max": ("resnet", 64, {"global_pool": "max"}, None),
+    "resnet18 avgmax": ("resnet", 64, {"global_pool": "avgmax"}, None),
+    "resnet18 both": ("resnet", 64, {"global_pool": "catavgmax"}, None),
+    "seresnet18": ("resnet", 64, {}, None),
+    "resnet10t": ("resnet", 64, {}, None),
+    "legacy_seresnet18": ("resnet", 64, {}, "not a residual network"),
+    "resnetv2_18": ("resnet", 64, {}, "not a residual network"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("which", FAMILIES)
+def test_every_family_answers_as_timm_does_or_is_refused(which, tmp_path):
+    use, size, arguments, refusal = FAMILIES[which]
+    name = which.split(" ")[0]
+    timm = require("timm")
+    if not timm.is_model(name):
+        pytest.skip(f"this timm has no {name}")
+    torch.manual_seed(1)
+    own = arguments | {"num_classes": 10}
+    sized = {"img_size": size} if use == "vit" else {}
+    whole = timm.create_model(name, **sized, **own).eval()
+    with torch.no_grad():
+        for value in whole.parameters():  # heads of zeros would agree with anything
+            value.add_(torch.randn_like(value) * 0.1)
+    save_file(
+        {n: v.contiguous() for n, v in whole.state_dict().items()}, tmp_path / "w.safetensors"
+    )
+    depth = {"trainable_blocks": 1} if use == "vit" else {"trainable_stages": 1, "stem": "imagenet"}
+    parameters = complete(
+        "backbones", use, name=name, weights=str(tmp_path / "w.safetensors"), arguments=own, **depth
+    )
+    build = load("networks/backbones", use).build
+    if refusal:
+        with pytest.raises(UserError, match=refusal):
+            build(parameters, size)
+        return
+    parts, head = build(parameters, size)
+    parts.eval()
+    images = torch.randint(0, 256, (4, 3, size, size), dtype=torch.uint8)
+    with torch.no_grad():
+        wanted, found = whole(parts.normalised(images)), head(parts(images))
+    assert float((found - wanted).norm() / wanted.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.", "module._orig_mod."])
+def test_weights_behind_a_wrappers_prefix_are_the_same(prefix, tmp_path):
+    torch.manual_seed(3)
+    state = create("test_resnet").state_dict()
+    save_file({prefix + n: v for n, v in state.items()}, tmp_path / "w.safetensors")
+    network = backbone("resnet", weights=str(tmp_path / "w.safetensors"), stem="imagenet")
+    found = network.tail.state_dict()
+    for name, value in state.items():
+        if name.startswith("layer4"):
+            assert torch.equal(found[name.replace("layer4", "stages.0")], value)
+
+
+def test_weights_that_are_not_finite_or_not_of_this_network_are_refused(tmp_path):
+    state = create("test_resnet").state_dict()
+    state["layer2.0.conv1.weight"][0, 0, 0, 0] = torch.nan
+    save_file(state, tmp_path / "nan.safetensors")
+    with pytest.raises(UserError, match=r"layer2\.0\.conv1\.weight' holds 1 values"):
+        backbone("resnet", weights=str(tmp_path / "nan.safetensors"), stem="imagenet")
+    state = create("test_resnet").state_dict() | {"head_dist.weight": torch.zeros(2)}
+    save_file(state, tmp_path / "more.safetensors")
+    with pytest.raises(UserError, match="in the file and not in the network: head_dist"):
+        backbone("resnet", weights=str(tmp_path / "more.safetensors"), stem="imagenet")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"pretrained": True}, "'pretrained' can't be given"),
+        ({"checkpoint_path": "x.pth"}, "pickles"),
+        ({"pretrained_cfg": {"file": "x.pth"}}, "'pretrained_cfg'"),
+        ({"in_chans": 1}, "three channels"),
+        ({"num_classes": 0}, "num_classes is 0"),
+        ({"features_only": True}, "features_only"),
+        ({"no_such_thing": 1}, "timm cannot make 'test_resnet'"),
+    ],
+)
+def test_arguments_that_break_the_contract_are_refused(arguments, words):
+    with pytest.raises(UserError, match=words):
+        backbone("resnet", arguments=arguments)
+
+
+def test_a_pickle_is_refused_by_us_whatever_a_library_would_do(monkeypatch, tmp_path):
+    timm = require("timm")
+    torch.save({"a": torch.zeros(1)}, tmp_path / "w.bin")
+    monkeypatch.setattr(timm, "create_model", lambda *a, **k: torch.load(tmp_path / "w.bin"))
+    with pytest.raises(UserError, match=r"w\.bin: a pickle"):
+        backbone("resnet", weights="timm", name="resnet18")
+    assert torch.load(tmp_path / "w.bin", weights_only=True)  # ours again
+
+
 def test_weights_that_the_hub_does_not_give_say_how_to_get_them(monkeypatch):
     timm = require("timm")
     monkeypatch.setattr(timm, "create_model", lambda *a, **k: (_ for _ in ()).throw(OSError("no")))

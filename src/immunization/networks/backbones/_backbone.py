@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -153,11 +155,66 @@ class Tail(nn.Module):
         return found
 
 
-def create(name: str, **arguments: Any) -> nn.Module:
+RESERVED = {
+    "pretrained": "`weights` says where weights come from",
+    "checkpoint_path": "it loads pickles, which can run code; name a .safetensors in `weights`",
+    "pretrained_cfg": "`weights` says where weights come from",
+    "pretrained_cfg_overlay": "`weights` says where weights come from",
+    "model_name": "it is the key `name`",
+    "cache_dir": "set HF_HOME in the environment",
+    "features_only": "the whole network is needed, with its head",
+    "out_indices": "the whole network is needed, with its head",
+    "in_chans": "images have three channels",
+    "scriptable": "networks are differentiated twice",
+    "exportable": "networks are differentiated twice",
+}
+PREFIXES = ("module.", "_orig_mod.", "model.")
+"""What wrappers put before the names of a network: data parallel, torch.compile, Lightning."""
+OWN = ("num_batches_tracked", "n_averaged")
+"""Counters that come with weights and are none."""
+
+
+def check_arguments(arguments: dict[str, Any]) -> None:
+    """Refuse arguments of timm that would break what a backbone is.
+
+    Raises:
+        UserError: for any of `RESERVED`.
+    """
+    for key, why in RESERVED.items():
+        if key in arguments:
+            raise UserError(f"config key 'arguments': '{key}' can't be given: {why}.")
+    classes = arguments.get("num_classes", 1)
+    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
+        raise UserError(
+            f"config key 'arguments': num_classes is {classes!r}; a head of at least one class is "
+            "needed."
+        )
+
+
+@contextmanager
+def without_pickles() -> Iterator[None]:
+    """Whatever a library would load with `torch.load` is refused."""
+
+    def refuse(file: Any, *args: Any, **kwargs: Any) -> Any:
+        raise UserError(
+            f"{file}: a pickle, which can run code when it is loaded. Convert it to .safetensors "
+            "on a machine that may, and name that file in the config: `weights: FILE.safetensors`."
+        )
+
+    original = torch.load
+    torch.load = refuse  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.load = original
+
+
+def create(name: str, *, pretrained: bool = False, **arguments: Any) -> nn.Module:
     """A network of timm.
 
     Raises:
-        UserError: for a name or arguments that timm does not take, or weights that it can't get.
+        UserError: for a name or arguments that timm does not take, weights that it can't get or
+            that are not finite, or that come as a pickle.
     """
     timm = require("timm")
     if not timm.is_model(name):
@@ -167,23 +224,56 @@ def create(name: str, **arguments: Any) -> nn.Module:
             "timm.list_models() has all."
         )
     try:
-        found: nn.Module = timm.create_model(name, **arguments)
-        return found
-    except (OSError, RuntimeError, TypeError, AssertionError) as error:
-        if arguments.get("pretrained"):
+        with without_pickles():
+            found: nn.Module = timm.create_model(name, pretrained=pretrained, **arguments)
+    except UserError:
+        raise
+    except Exception as error:  # of whatever the arguments break
+        if pretrained:
             raise UserError(
                 f"weights of '{name}' could not be had from timm's hub ({error}). Check the "
                 "network, or fetch model.safetensors from huggingface.co/timm yourself and name "
                 "the file in the config: `weights: FILE.safetensors`."
             ) from error
         raise UserError(f"timm cannot make '{name}' with {arguments}: {error}") from error
+    check_finite(found, f"weights of '{name}'")
+    return found
+
+
+def check_finite(model: nn.Module, what: str) -> None:
+    """Refuse weights that are not finite.
+
+    Raises:
+        UserError: naming the first tensor.
+    """
+    for name, value in model.state_dict().items():
+        if value.dtype.is_floating_point and not bool(torch.isfinite(value).all()):
+            raise UserError(
+                f"{what}: '{name}' holds {int((~torch.isfinite(value)).sum())} values that are not "
+                "finite. The file is damaged, or training had diverged."
+            )
+
+
+def unwrapped(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without the prefixes of wrappers.
+
+    Args:
+        state: as read.
+        wanted: of the network; a prefix that it has itself stays.
+    """
+    state = {name: value for name, value in state.items() if not name.endswith("n_averaged")}
+    while True:
+        found = next((p for p in PREFIXES if state and all(n.startswith(p) for n in state)), None)
+        if found is None or all(name.startswith(found) for name in wanted):
+            return state
+        state = {name.removeprefix(found): value for name, value in state.items()}
 
 
 def load_weights(model: nn.Module, path: str) -> None:
-    """Load a safetensors file with timm's names.
+    """Load a safetensors file with timm's names, or those behind a wrapper's prefix.
 
     Raises:
-        UserError: where it is another format, unreadable, or of another network.
+        UserError: where it is another format, unreadable, of another network, or not finite.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -198,14 +288,21 @@ def load_weights(model: nn.Module, path: str) -> None:
     except (OSError, SafetensorError) as error:
         raise UserError(f"config key 'weights': {path} cannot be read ({error}).") from error
     wanted = model.state_dict()
+    state = unwrapped(state, wanted)
     wrong = [n for n in wanted if n not in state or state[n].shape != wanted[n].shape]
-    wrong = [n for n in wrong if not n.endswith("num_batches_tracked")]
-    if wrong:
-        raise UserError(
-            f"config key 'weights': {path} does not fit this network; missing or of another shape: "
-            f"{', '.join(wrong[:5])}{' …' if len(wrong) > 5 else ''}."
-        )
+    wrong = [n for n in wrong if not n.endswith(OWN)]
+    extra = [n for n in state if n not in wanted and not n.endswith(OWN)]
+    for names, what in (
+        (wrong, "missing or of another shape"),
+        (extra, "in the file and not in the network"),
+    ):
+        if names:
+            raise UserError(
+                f"config key 'weights': {path} does not fit this network; {what}: "
+                f"{', '.join(names[:5])}{' …' if len(names) > 5 else ''}."
+            )
     model.load_state_dict({n: state.get(n, wanted[n]) for n in wanted})
+    check_finite(model, f"config key 'weights': {path}")
 
 
 def published(model: nn.Module) -> tuple[Tensor, Tensor]:

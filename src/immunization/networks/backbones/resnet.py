@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from immunization.errors import UserError
-from immunization.networks.backbones._backbone import Backbone, create, load_weights, published
+from immunization.networks.backbones._backbone import (
+    Backbone,
+    check_arguments,
+    create,
+    load_weights,
+    published,
+)
+from immunization.networks.backbones._cut import checked_cut
 
 EXTENDS = "_backbone"
+NEEDED = (
+    "conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3", "layer4", "global_pool", "fc",
+)  # fmt: skip
 PARAMETERS: dict[str, dict[str, Any]] = {
     "name": {
         "type": "string",
@@ -46,15 +57,15 @@ class Trunk(nn.Module):
 
 
 class PooledTail(nn.Module):
-    """The last stages and global average pooling."""
+    """The last stages and the network's own global pooling."""
 
-    def __init__(self, stages: list[nn.Module]) -> None:
+    def __init__(self, stages: list[nn.Module], pool: nn.Module) -> None:
         super().__init__()
-        self.stages = nn.Sequential(*stages)
+        self.stages, self.pool = nn.Sequential(*stages), pool
 
     def forward(self, activations: Tensor) -> Tensor:
         """Features (B, D)."""
-        found: Tensor = self.stages(activations).mean(dim=(2, 3))
+        found: Tensor = self.pool(self.stages(activations))
         return found
 
 
@@ -62,26 +73,37 @@ def build(parameters: dict[str, Any], size: int) -> tuple[Backbone, nn.Linear | 
     """The network, and the head of published weights."""
     arguments = dict(parameters["arguments"])
     weights = parameters["weights"]
+    check_arguments(parameters["arguments"])
     model: Any = create(parameters["name"], pretrained=weights == "timm", **arguments)
-    if not all(hasattr(model, f"layer{n}") for n in range(1, 5)):
+    missing = [n for n in NEEDED if not hasattr(model, n)]
+    if missing:
         raise UserError(
             f"config key 'name': '{parameters['name']}' is not a residual network with layer1 to "
-            "layer4. Other families have files of their own in networks/backbones/."
+            f"layer4 (it has no {', '.join(missing)}). Other families have files of their own in "
+            "networks/backbones/."
         )
     if weights not in ("timm", "pretrain"):
         load_weights(model, weights)
-    stem = [model.conv1, model.bn1, model.act1, model.maxpool]
     if parameters["stem"] == "small":
         if weights != "pretrain":
             raise UserError("config key 'stem': 'small' has no published weights; pretrain it.")
         width = model.bn1.num_features
-        convolution = nn.Conv2d(3, width, 3, padding=1, bias=False)
-        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-        stem = [convolution, model.bn1, model.act1]
-    stages = [model.layer1, model.layer2, model.layer3, model.layer4]
-    kept = 4 - parameters["trainable_stages"]
-    found = Backbone(Trunk(stem, stages[:kept]), PooledTail(stages[kept:]), model.num_features)
+        model.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+        model.maxpool = nn.Identity()
+    count = parameters["trainable_stages"]
+    found, head = checked_cut(model, parameters["name"], size, partial(cut, count))
     if weights == "pretrain":
         return found, None
     found.mean, found.std = published(model)
-    return found, model.fc
+    return found, head
+
+
+def cut(count: int, model: Any) -> tuple[Backbone, nn.Module]:
+    """Trunk and tail of ``count`` stages, and the head."""
+    stem = [model.conv1, model.bn1, model.act1]
+    if not isinstance(model.maxpool, nn.Identity):
+        stem.append(model.maxpool)
+    stages = [model.layer1, model.layer2, model.layer3, model.layer4]
+    tail = PooledTail(stages[4 - count :], model.global_pool)
+    return Backbone(Trunk(stem, stages[: 4 - count]), tail, model.fc.in_features), model.fc

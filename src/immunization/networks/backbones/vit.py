@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from immunization.errors import UserError
-from immunization.networks.backbones._backbone import Backbone, create, load_weights, published
+from immunization.networks.backbones._backbone import (
+    Backbone,
+    check_arguments,
+    create,
+    load_weights,
+    published,
+)
+from immunization.networks.backbones._cut import checked_cut
+from immunization.networks.requirements import require
 
 EXTENDS = "_backbone"
+NEEDED = ("blocks", "norm", "fc_norm", "head", "global_pool", "num_prefix_tokens")
+POOLS = ("token", "avg", "max", "avgmax")
 PARAMETERS: dict[str, dict[str, Any]] = {
     "name": {
         "type": "string",
@@ -42,19 +53,26 @@ class Trunk(nn.Module):
 
 
 class TokenTail(nn.Module):
-    """The last blocks, the norm, and the class token or the mean of the patches."""
+    """The last blocks, the norm, and timm's own pooling of tokens."""
 
     def __init__(self, model: Any, blocks: list[nn.Module]) -> None:
         super().__init__()
         self.blocks = nn.Sequential(*blocks)
         self.norm, self.fc_norm = model.norm, model.fc_norm
-        self.token = model.global_pool == "token"
+        self.kind = model.global_pool
         self.prefix = model.num_prefix_tokens
+        self.with_prefix = bool(getattr(model, "pool_include_prefix", False))
+        self.pool = require("timm.layers").global_pool_nlc
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Features (B, D)."""
         tokens = self.norm(self.blocks(tokens))
-        pooled = tokens[:, 0] if self.token else tokens[:, self.prefix :].mean(dim=1)
+        pooled = self.pool(
+            tokens,
+            pool_type=self.kind,
+            num_prefix_tokens=self.prefix,
+            reduce_include_prefix=self.with_prefix,
+        )
         found: Tensor = self.fc_norm(pooled)
         return found
 
@@ -62,31 +80,41 @@ class TokenTail(nn.Module):
 def build(parameters: dict[str, Any], size: int) -> tuple[Backbone, nn.Linear | None]:
     """The network, and the head of published weights."""
     weights = parameters["weights"]
+    check_arguments(parameters["arguments"])
     arguments = {"img_size": size} | parameters["arguments"]
     model: Any = create(parameters["name"], pretrained=weights == "timm", **arguments)
-    if not hasattr(model, "blocks") or not hasattr(model, "patch_embed"):
+    missing = [n for n in ("patch_embed", *NEEDED) if not hasattr(model, n)]
+    if missing:
         raise UserError(
-            f"config key 'name': '{parameters['name']}' is not a vision transformer with blocks. "
-            "Other families have files of their own in networks/backbones/."
+            f"config key 'name': '{parameters['name']}' is not a vision transformer with blocks "
+            f"(it has no {', '.join(missing)}). Other families have files of their own in "
+            "networks/backbones/."
         )
     if weights not in ("timm", "pretrain"):
         load_weights(model, weights)
-    if model.global_pool not in ("token", "avg"):
+    if model.global_pool not in POOLS:
         raise UserError(
-            f"config key 'arguments': global_pool '{model.global_pool}' is not supported; token "
-            "and avg are."
+            f"config key 'arguments': global_pool '{model.global_pool}' is not supported; "
+            f"{', '.join(POOLS)} are."
         )
     count = parameters["trainable_blocks"]
-    blocks = list(model.blocks)
-    if count >= len(blocks):
+    if count >= len(model.blocks):
         raise UserError(
-            f"config key 'trainable_blocks': {count} of {len(blocks)} blocks; at most "
-            f"{len(blocks) - 1} can be trainable."
+            f"config key 'trainable_blocks': {count} of {len(model.blocks)} blocks; at most "
+            f"{len(model.blocks) - 1} can be trainable."
         )
-    head = model.head
-    tail = TokenTail(model, blocks[-count:])  # before the trunk's model loses its norms
-    found = Backbone(Trunk(model, blocks[:-count]), tail, model.num_features)
+    side = arguments["img_size"]
+    found, head = checked_cut(
+        model, parameters["name"], side if isinstance(side, int) else size, partial(cut, count)
+    )
     if weights == "pretrain":
         return found, None
     found.mean, found.std = published(model)
     return found, head
+
+
+def cut(count: int, model: Any) -> tuple[Backbone, nn.Module]:
+    """Trunk and tail of ``count`` blocks, and the head."""
+    blocks, head, width = list(model.blocks), model.head, model.num_features
+    tail = TokenTail(model, blocks[-count:])  # before the trunk's model loses its norms
+    return Backbone(Trunk(model, blocks[:-count]), tail, width), head
