@@ -95,7 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--tolerance",
         type=float,
-        help="on singular values relative to the largest; default max(N, D)·eps of X's dtype",
+        help="on singular values relative to the largest; default by dtype and shape, see "
+        "docs/hessian_spectrum.md",
     )
     parser.add_argument("--ridge", type=float, default=RIDGE, help="relative to σ_1; default 1e-6")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -120,6 +121,9 @@ def main(arguments: list[str] | None = None) -> int:
             ridge=options.ridge,
             dtype=str(features.dtype).removeprefix("torch."),
         )
+        for out in (options.save, options.plot):
+            if out is not None and out.exists() and out.samefile(options.file):
+                raise ValueError(f"{out} is the file of features; name another to write to.")
         if options.save:
             write_spectrum(options.save, spectrum)
         if options.plot:

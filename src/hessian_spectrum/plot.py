@@ -28,6 +28,7 @@ def plot_spectrum(spectrum: Spectrum, *, ax: Axes | None = None) -> Axes:
     """
     ax = ax or _axes()
     values = spectrum.eigenvalues.flip(0)
+    plain = spectrum.name.replace("$", r"\$")  # a name, and no formula
     order = values.abs().sort(descending=True)
     signs = values[order.indices]
     index = torch.arange(1, len(values) + 1)
@@ -51,8 +52,7 @@ def plot_spectrum(spectrum: Spectrum, *, ax: Axes | None = None) -> Axes:
     ax.set_xlabel("place")
     ax.set_ylabel("eigenvalue")
     ax.set_title(
-        f"{spectrum.name}: rank {spectrum.rank} of {spectrum.dimension}, "
-        f"κ = {spectrum.condition:.3g}",
+        f"{plain}: rank {spectrum.rank} of {spectrum.dimension}, κ = {spectrum.condition:.3g}",
         fontsize=10,
     )
     return ax

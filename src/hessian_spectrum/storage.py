@@ -129,10 +129,20 @@ def _arrays(path: Path, suffix: str) -> dict[str, Tensor]:
         return loaded
     import numpy as np
 
-    if suffix == ".npy":
-        return {"array": torch.from_numpy(np.load(path, allow_pickle=False))}
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: torch.from_numpy(archive[name]) for name in archive.files}
+    def tensor(array: Any) -> Tensor:
+        if array.dtype.kind not in "biufc":
+            raise ValueError(f"it holds {array.dtype}, and features are numbers")
+        wide = array.dtype.itemsize > 8 and array.dtype.kind == "f"  # long double
+        native = np.float64 if wide else array.dtype.newbyteorder("=")
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=native))
+
+    with path.open("rb") as file:  # a zip of arrays may be called .npy, and one array .npz
+        kind = file.read(4)
+    arrays: Any = np.load(path, allow_pickle=False)
+    if kind[:2] != b"PK":
+        return {"array": tensor(arrays)}
+    with arrays as archive:
+        return {name: tensor(archive[name]) for name in archive.files}
 
 
 def _write(path: Path | str, columns: dict[str, Any], about: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ command refuses both and runs nothing. `make results` calls it first.
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,62 @@ import yaml
 from immunization import stage
 from immunization.config import resolve
 from immunization.errors import UserError
+
+
+class OddYaml(Exception):
+    """What YAML allows and reads as something else than it looks like."""
+
+
+class Plain(yaml.SafeLoader):
+    """YAML's safe loader, which refuses what it would read in silence as something else."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping whose keys are text, each of them once."""
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.tag in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:null"):
+                raise OddYaml(
+                    f"line {line}: the key {key.value!r} is {key.tag.rsplit(':', 1)[1]} to YAML. "
+                    "Put it in quotes."
+                )
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise OddYaml(
+                    f"line {line}: the key {key.value!r} stands in line {seen[key.value]} too, and "
+                    "only the last would count. Remove one."
+                )
+            seen[key.value] = line
+        return super().construct_mapping(node, deep=deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """A whole number that looks like what it is."""
+        text = str(node.value)
+        line = node.start_mark.line + 1
+        if re.fullmatch(r"[-+]?0[0-7_]+", text):
+            raise OddYaml(
+                f"line {line}: {text} is octal to YAML, {int(text.replace('_', ''), 8)}. Write the "
+                "number without leading zeros, or put text in quotes."
+            )
+        if ":" in text:
+            raise OddYaml(
+                f"line {line}: {text} is a number of base 60 to YAML. Put text in quotes."
+            )
+        return int(super().construct_yaml_int(node))
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        """A number that looks like what it is."""
+        if ":" in str(node.value):
+            raise OddYaml(
+                f"line {node.start_mark.line + 1}: {node.value} is a number of base 60 to YAML. "
+                "Put text in quotes."
+            )
+        return float(super().construct_yaml_float(node))
+
+
+Plain.add_constructor("tag:yaml.org,2002:int", Plain.construct_yaml_int)
+Plain.add_constructor("tag:yaml.org,2002:float", Plain.construct_yaml_float)
 
 OPTIONS = ("--configfile", "--configfiles")
 
@@ -30,7 +87,13 @@ def load(path: Path) -> dict[str, Any]:
         UserError: when it is missing, malformed, or would make Snakemake run code.
     """
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loader = Plain(path.read_text(encoding="utf-8"))
+        try:
+            found = loader.get_single_data()
+        finally:
+            loader.dispose()
+    except OddYaml as error:
+        raise UserError(f"{path}, {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error}).") from error
     except yaml.YAMLError as error:

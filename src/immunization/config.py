@@ -26,6 +26,8 @@ from immunization.shapes import LINEAR, Shape, schema, shape_of
 
 LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
+LONGEST = 100
+"""Letters of a label: with suffixes, names of files stay within 255 bytes."""
 FILES = {"path", "weights"}
 """Parameters that may name a file of the user's, which is then an input of a rule."""
 ENGINES = ("simulated", "trained", "nonlinear")
@@ -135,6 +137,7 @@ def _describe(error: ValidationError) -> str:
         "enum": f"must be one of {', '.join(allowed)}",
         "type": f"must be of type {' or '.join(allowed)}",
         "pattern": "must start with a letter or digit and hold letters, digits and '_' only",
+        "maxLength": f"must have at most {rule} letters",
         "minItems": f"needs at least {rule} entries",
         "uniqueItems": "must not repeat entries",
         "minProperties": f"needs at least {rule} entries",
@@ -216,10 +219,21 @@ def _components(kind: str, study: dict[str, Any], dropped: set[str], shape: Shap
     rules = shape.kinds[kind]
     available = components(rules.folder)
     singular, choice = rules.singular, rules.choice
+    folded: dict[str, str] = {}
     for label, entry in study[kind].items():
         where = f"{kind}.{label}"
         if not isinstance(label, str) or not LABEL.fullmatch(label):
             yield f"  {where}: a label starts with a letter and holds letters, digits and '_' only."
+            continue
+        if len(label) > LONGEST:
+            yield f"  {where}: a label has at most {LONGEST} letters, for it names files."
+            continue
+        twin = folded.setdefault(label.lower(), label)
+        if twin != label:
+            yield (
+                f"  {where}: differs from '{twin}' in capitals alone, and some disks take their "
+                "files for the same. Rename one."
+            )
             continue
         if not isinstance(entry, dict):
             yield f"  {where}: {entry!r} must be a mapping of parameters; {{}} for the defaults."

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from immunization.formats import number, spoken
+from immunization.formats import number, percent, spoken
 from immunization.measures import BEST, NEVER, SAME
 
 HIDDEN = 0.02
@@ -222,7 +222,7 @@ def _resistance(table: pd.DataFrame, order: dict[str, Any]) -> list[str]:
             parts.append(f"one seed gives no verdict; {_with_numbers(named['no verdict'])}")
         back = part[(part["withstood_share"] >= NEVER) & ~part["verdict"].isin(["withstood"])]
         if len(back) and "accuracy_linear" in back and back["accuracy_linear"].notna().any():
-            words = [f"{_name(m)} ({100 * v:.1f} %)" for m, v in back["accuracy_linear"].items()]
+            words = [f"{_name(m)} ({percent(v)})" for m, v in back["accuracy_linear"].items()]
             parts.append(
                 f"no attacker reached the loss with {', '.join(words)}, yet linear ones that weigh "
                 "rows unequally get the held-out accuracy in brackets, so that none of them "
@@ -316,9 +316,8 @@ def _accuracy(table: pd.DataFrame, dataset: str) -> list[str]:
     }
     low, high = ranges["h"]
     told = [
-        f"With the best probe, held-out accuracy on D_P lies between {100 * ranges['p'][0]:.1f} % "
-        f"and {100 * ranges['p'][1]:.1f} %, and on D_H between {100 * low:.1f} % and "
-        f"{100 * high:.1f} %"
+        f"With the best probe, held-out accuracy on D_P lies between {percent(ranges['p'][0])} "
+        f"and {percent(ranges['p'][1])}, and on D_H between {percent(low)} and {percent(high)}"
         + (": nothing is hidden from the best probe." if high - low < HIDDEN else ".")
     ]
     columns = [c for c in part.columns if "_H_" in c and part[c].notna().all()]
@@ -330,10 +329,9 @@ def _accuracy(table: pd.DataFrame, dataset: str) -> list[str]:
         lowest = part[last].idxmin()
         told.append(
             f"After {step} steps of {_name(attack)} a probe has, without immunization, "
-            f"{100 * part.loc['identity', last]:.1f} % on D_H and "
-            f"{100 * part.loc['identity', benign]:.1f} % on D_P; with {_name(lowest)}, the lowest "
-            f"on D_H, {100 * part.loc[lowest, last]:.1f} % and "
-            f"{100 * part.loc[lowest, benign]:.1f} %."
+            f"{percent(part.loc['identity', last])} on D_H and "
+            f"{percent(part.loc['identity', benign])} on D_P; with {_name(lowest)}, the lowest "
+            f"on D_H, {percent(part.loc[lowest, last])} and {percent(part.loc[lowest, benign])}."
         )
     return told
 

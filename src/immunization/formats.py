@@ -33,6 +33,11 @@ def number(value: float) -> str:
     return f"{value:.{digits}f}"
 
 
+def percent(share: float) -> str:
+    """A share in percent, with one decimal, for a sentence; no sentence says NaN."""
+    return "an unknown share" if share != share else f"{100 * share:.1f} %"
+
+
 def plus_minus(mean: float, deviation: float) -> str:
     """``mean ± deviation``; the mean alone where there is no deviation to state."""
     if deviation != deviation or mean != mean:

@@ -209,3 +209,44 @@ def test_it_runs_as_a_module_without_matplotlib_or_pandas(tmp_path):
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert json.loads(done.stdout)["condition"] == 1
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+@pytest.mark.parametrize(
+    "dtype", [">f8", "<f4", ">f4", ">i2", "<u2", "u1", "<u4", ">u8", "?", "<f2", "g"]
+)
+def test_arrays_of_any_byte_order_and_number_are_read(suffix, dtype, tmp_path):
+    values = np.arange(12).reshape(4, 3) % 2 if dtype == "?" else np.arange(12).reshape(4, 3)
+    path = tmp_path / f"x.{suffix}"
+    if suffix == "npz":
+        np.savez(path, features=np.asfortranarray(values.astype(dtype)))
+    else:
+        np.save(path, values.astype(dtype))
+    found = read_matrix(path)
+    assert torch.equal(found.to(torch.float64), torch.from_numpy(values).double())
+    assert Spectrum.of_features(found).rank == np.linalg.matrix_rank(values.astype(float))
+
+
+def test_text_and_records_in_an_array_file_are_refused(tmp_path):
+    for array in (np.array([["a", "b"]]), np.zeros((2, 2), dtype=[("x", "f4")])):
+        np.save(tmp_path / "x.npy", array)
+        with pytest.raises(ValueError, match="features are numbers"):
+            read_matrix(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("option", ["--save", "--plot"])
+def test_nothing_is_written_over_the_features(option, tmp_path, capsys, features):
+    path = tmp_path / "x.npy"
+    np.save(path, features.numpy())
+    before = path.read_bytes()
+    assert main([str(path), option, str(path)]) == 1
+    assert "name another" in capsys.readouterr().err
+    (tmp_path / "link.npy").symlink_to(path)
+    assert main([str(path), option, str(tmp_path / "link.npy")]) == 1
+    assert path.read_bytes() == before
+
+
+def test_a_dollar_in_a_name_is_drawn_as_one(tmp_path, features):
+    spectrum = Spectrum.of_features(features, name="cost_$ and $x_")
+    save_plot(plot_spectrum(spectrum), tmp_path / "x.svg")
+    assert "cost_$ and $x_: rank 5" in (tmp_path / "x.svg").read_text()

@@ -1,11 +1,13 @@
 """A config that is wrong is refused with the key, the rule and a remedy."""
 
 import copy
+from datetime import date
 from pathlib import Path
 
 import pytest
 import yaml
 
+from immunization import check
 from immunization.config import figure_datasets, has_pairs, resolve
 from immunization.errors import UserError
 from immunization.registry import components
@@ -218,3 +220,59 @@ def test_every_key_has_a_description_and_stands_in_the_documentation():
             assert f"`{component.name}`" in text, component.path
             for parameter in component.parameters:
                 assert f"`{parameter}`" in text, (component.path, parameter)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: {x: 1}\na: {x: 2}\n", ["line 2", "'a'", "line 1"]),
+        ("methods:\n  alg1: {eta: 1}\n  identity: {}\n  alg1: {eta: 2}\n", ["line 4", "'alg1'"]),
+        ("a: {b: 1, b: 1}\n", ["line 1", "'b'"]),
+        ("seeds: [010, 011]\n", ["line 1", "010", "octal", "8"]),
+        ("a: -007\n", ["octal"]),
+        ("a: 12:30\n", ["base 60", "quotes"]),
+        ("a: 1:30:05.5\n", ["base 60"]),
+        ("methods:\n  no: {}\n", ["line 2", "'no'", "bool", "quotes"]),
+        ("on: 1\n", ["'on'", "bool"]),
+        ("~: 1\n", ["'~'", "null"]),
+    ],
+)
+def test_what_yaml_reads_as_something_else_is_refused_with_its_line(text, words, tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        check.load(path)
+    for word in [str(path), *words]:
+        assert word in str(error.value), str(error.value)
+
+
+def test_plain_yaml_is_what_yaml_says(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "base: &b {x: 1, y: 0}\none: {<<: *b, y: 2}\ntwo: [0, 10, -3, 0x1F, 1.5, 1e3, '010', 0.5]\n"
+        "three: {1: a, '1 ': b}\nfour: [yes, no, ~, 2020-01-01]\n"
+    )
+    import yaml
+
+    assert check.load(path) == yaml.safe_load(path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"methods": {"identity": {}, "Alg1": {"use": "alg1"}, "alg1": {}}},
+         ["methods.alg1", "'Alg1'", "capitals"]),
+        ({"methods": {"identity": {}, "a" * 101: {"use": "alg1"}}}, ["at most 100 letters"]),
+        ({"study": "s" * 101}, ["study", "at most 100 letters"]),
+        ({"methods": {"identity": {}, "cost_$": {"use": "alg1"}}}, ["a label starts"]),
+        ({"datasets": {"mine": {
+            "source": "csv_table", "path": "t.csv", "split_column": "d",
+            "primary_values": [date(2020, 1, 1)], "harmful_values": ["x"], "primary_target": "p",
+            "harmful_target": "h"}}}, ["datasets.mine", "2020-01-01", "quotes"]),
+    ],
+)  # fmt: skip
+def test_labels_that_name_files_badly_and_dates_are_refused(changes, words):
+    with pytest.raises(UserError) as error:
+        resolve(changed(**changes))
+    for word in words:
+        assert word in str(error.value), str(error.value)

@@ -1,14 +1,21 @@
 """Engines against training on the data, and what they run on which tasks."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from immunization.attacks._iterate import iterate
 from immunization.attacks._objective import Attack
-from immunization.engines import simulated, trained
+from immunization.engines import nonlinear, simulated, trained
 from immunization.engines._job import Attacker, Job, fastest_start, random_starts
 from immunization.evaluate import accuracy
 from immunization.extractors import open_extractors, save_extractors
 from immunization.registry import load
+from immunization.seeding import seeded
 from immunization.views import features
 
 from .conftest import defaults
@@ -154,3 +161,112 @@ def test_extractors_are_read_pair_by_pair(theta, tmp_path, one_vs_rest):
     job = job_of(one_vs_rest, theta, tmp_path, "adam")
     pairs = [7, 2, 7, 0]
     torch.testing.assert_close(job.files[0].theta(0, pairs=pairs), theta[pairs], rtol=0, atol=0)
+
+
+def walking(advance):
+    """A family of the user's own that moves its weights by a rule."""
+
+    def attack(objective, parameters, plan):
+        return iterate(objective, {"weights": objective.start(plan.attackers)}, advance, plan)
+
+    return SimpleNamespace(attack=attack, GRID=(), flops=lambda n, d, p: (0.0, 1.0))
+
+
+def too_far(objective, state, gradient, step):
+    return {"weights": state["weights"] - 3 / objective.smoothness * gradient}
+
+
+def not_a_number(objective, state, gradient, step):
+    return {"weights": state["weights"] * torch.nan}
+
+
+def nowhere(objective, state, gradient, step):
+    return dict(state)
+
+
+@pytest.mark.parametrize(
+    ("advance", "diverged"), [(too_far, True), (not_a_number, True), (nowhere, False)]
+)
+@pytest.mark.parametrize("engine", [simulated, trained])
+def test_an_attacker_that_diverges_is_counted_as_that_and_not_as_censored(
+    one_vs_rest, theta, tmp_path, advance, diverged, engine
+):
+    job = job_of(one_vs_rest, theta, tmp_path, "gradient_descent")
+    attacker = job.attackers[0]._replace(family=walking(advance))
+    job = replace(job, attackers=[attacker])
+    steps = pd.concat([unit.run()[0] for unit in engine.units(job)])
+    steps = steps[steps["role"] == "H"]
+    assert (steps["diverged"] == diverged).all()
+    assert (steps["censored"] == (not diverged)).all()
+    assert (steps["steps"].isna() == diverged).all()
+
+
+def rows_of(task_set, theta, pair):
+    task = task_set.tasks[int(task_set.task_index[0, pair, 1])]
+    parts = [
+        (task_set.features(rows) @ theta[pair]).numpy()
+        for rows in (task.train_rows, task.test_rows)
+    ]
+    return *parts, task.train_labels.numpy(), task.test_labels.numpy()
+
+
+@pytest.mark.parametrize("family", ["reweighted_rows", "bagging"])
+def test_attackers_that_weigh_rows_unequally_are_linear_probes_on_those_rows(
+    one_vs_rest, theta, tmp_path, family
+):
+    """Against numpy on the rows themselves."""
+    job = job_of(one_vs_rest, theta, tmp_path, family, repair="scale")
+    found = pd.concat([unit.run()[0] for unit in nonlinear.units(job)]).set_index("pair")
+    assert set(found["loss"]) == {"squared"}
+    parameters = job.attackers[0].parameters
+    for pair in job.sample():
+        x, v, y, truth = rows_of(one_vs_rest, theta, pair)
+        mean, deviation = x.mean(0), x.std(0)
+        deviation[deviation < 1e-11 * deviation.max()] = np.inf
+        z, w = (np.c_[(a - mean) / deviation, np.ones(len(a))] for a in (x, v))
+
+        def fit(weights, ridge, z=z, y=y):
+            gram = (z * weights[:, None]).T @ z
+            gram += ridge * np.trace(gram) / len(gram) * np.eye(len(gram))
+            return np.linalg.solve(gram, (z * weights[:, None]).T @ y)
+
+        if family == "reweighted_rows":
+            sizes = (z[:, :-1] ** 2).sum(1)
+            probe = fit((sizes <= np.quantile(sizes, 0.7)) * 1.0, parameters["ridge"])
+        else:
+            names = one_vs_rest.pair_names[pair]
+            draw = seeded("network", 0, *names)
+            probe = 0
+            for _ in range(parameters["probes"]):
+                order = torch.rand(len(y), generator=draw).argsort().argsort().numpy()
+                part = fit((order < int(parameters["share"] * len(y))) * 1.0, parameters["ridge"])
+                probe = probe + part / np.linalg.norm(z @ part)
+        scores = w @ probe
+        assert found.loc[pair, "accuracy_end"] == pytest.approx(
+            ((scores > 0) == (truth > 0)).mean()
+        )
+
+
+@pytest.mark.parametrize("solver", ["svd", "normal_equations"])
+def test_the_attacker_in_float32_is_numpys_solution_in_float32(
+    one_vs_rest, theta, tmp_path, solver
+):
+    stretched = theta * torch.logspace(0, -9, 9, dtype=torch.float64)
+    job = job_of(one_vs_rest, stretched, tmp_path, "low_precision", solver=solver)
+    steps = pd.concat([unit.run()[0] for unit in trained.units(job)]).set_index("pair")
+    eps = np.finfo(np.float32).eps
+    for pair in job.sample():
+        x, _, y, _ = rows_of(one_vs_rest, stretched, pair)
+        x32, y32 = x.astype(np.float32), y.astype(np.float32)
+        if solver == "svd":
+            probe = np.linalg.pinv(x32, rcond=eps) @ y32
+        else:
+            probe = np.linalg.pinv(x32.T @ x32, rcond=eps, hermitian=True) @ (x32.T @ y32)
+        plain = rows_of(one_vs_rest, torch.eye(9, dtype=torch.float64).repeat(12, 1, 1), pair)[0]
+        best = plain @ np.linalg.lstsq(plain, y, rcond=None)[0]
+        gap = (((x @ probe - y) ** 2).sum() - ((best - y) ** 2).sum()) / (best @ best)
+        assert steps.loc[pair, "gap_end"] == pytest.approx(gap, abs=1e-4)
+    assert steps["gap_end"].max() > 1e-3  # it does lose directions
+    exact = job_of(one_vs_rest, stretched, tmp_path, "least_squares")
+    double = pd.concat([unit.run()[0] for unit in simulated.units(exact)])
+    assert double["gap_end"].abs().max() < 1e-6

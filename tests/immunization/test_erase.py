@@ -10,7 +10,7 @@ from hessian_spectrum import probe_spectrum
 from immunization.attacks import conjugate_gradients, newton
 from immunization.attacks._objective import Plan
 from immunization.attacks._quadratic import Quadratic
-from immunization.methods import erase
+from immunization.methods import alg1, erase, optimum
 from immunization.registry import components
 from immunization.statistics import collect, stack_statistics, task_statistics
 from immunization.views import View, decompose
@@ -99,6 +99,21 @@ def test_a_constant_label_leaves_nothing_to_erase(digit):
     theta, gone = erase.erasers(digit.problem(0).harmful, 1e-10)
     torch.testing.assert_close(theta, digit.problem(0).identity())
     assert not bool(gone.any())
+
+
+@pytest.mark.parametrize("then", ["optimum", "alg1"])
+def test_where_nothing_is_erased_the_method_that_follows_is_itself(digit, then):
+    """A θ of large entries is no reason to take a direction out."""
+    problem = digit.problem(0)
+    both = erase.immunize(problem, defaults("methods", "erase", then=then)).theta
+    methods = {"optimum": optimum, "alg1": alg1}
+    alone = methods[then].immunize(problem, defaults("methods", then))
+    alone = getattr(alone, "theta", alone)
+    for role in (problem.primary, problem.harmful):
+        after, before = (
+            probe_spectrum(role.factor, role.targets, role.ranks, theta) for theta in (both, alone)
+        )
+        torch.testing.assert_close(after.eigenvalues, before.eigenvalues, rtol=1e-3, atol=1e-12)
 
 
 def test_what_comes_after_takes_the_methods_own_defaults():

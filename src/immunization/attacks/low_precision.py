@@ -29,9 +29,9 @@ PARAMETERS = {
     "solver": {
         "enum": ["svd", "normal_equations"],
         "default": "svd",
-        "description": "svd: of the features, singular values under max(N, D)·eps of the largest "
-        "left out, as library solvers do. normal_equations: eigenvalues of the Gram matrix in "
-        "single precision, those under D·eps left out.",
+        "description": "svd: of the features, singular values under eps of the largest left out "
+        "(max(N, D)·eps, as library solvers have it, solves fewer). normal_equations: eigenvalues "
+        "of the Gram matrix in single precision, likewise.",
     },
 }
 
@@ -53,7 +53,7 @@ def attack(objective: Objective, parameters: dict[str, Any], plan: Plan) -> Atta
 def by_svd(features: Tensor, labels: Tensor) -> Tensor:
     """Minimum-norm solution through the singular values of the features, (M, D, 1)."""
     left, values, right = torch.linalg.svd(features, full_matrices=False)
-    cut = max(features.shape[-2:]) * torch.finfo(values.dtype).eps * values[:, :1]
+    cut = torch.finfo(values.dtype).eps * values[:, :1]
     inverse = torch.where(values > cut, 1 / values.clamp_min(1e-30), 0.0)
     return right.mT @ (inverse[..., None] * (left.mT @ labels))
 
@@ -61,7 +61,7 @@ def by_svd(features: Tensor, labels: Tensor) -> Tensor:
 def by_normal_equations(features: Tensor, labels: Tensor) -> Tensor:
     """The same through the Gram matrix."""
     gram = features.mT @ features
-    cut = gram.shape[-1] * torch.finfo(gram.dtype).eps
+    cut = torch.finfo(gram.dtype).eps
     return torch.linalg.pinv(gram, rtol=cut, hermitian=True) @ (features.mT @ labels)
 
 

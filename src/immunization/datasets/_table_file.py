@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
 import io
 import lzma
@@ -82,44 +83,46 @@ def read_cells(path: Path, separator: str) -> pd.DataFrame:
             missing.
     """
     text = read_text(path)
-    options = {
-        "sep": separator, "header": None, "dtype": str, "keep_default_na": False,
-        "skip_blank_lines": False, "engine": "c",
-    }  # fmt: skip
-    head = pd.read_csv(io.StringIO(text), nrows=1, **options)
-    width = head.shape[1]
+    width = _width(path, text, separator)
     try:
         frame = pd.read_csv(
-            io.StringIO(text), names=list(range(width + 1)), index_col=False, **options
-        )
+            io.StringIO(text), sep=separator, header=None, names=list(range(width + 1)), dtype=str,
+            index_col=False, keep_default_na=False, skip_blank_lines=False,
+        )  # fmt: skip
     except pd.errors.ParserError as error:
-        raise UserError(
-            f"{path}: not a readable CSV file ({str(error).strip()}). The header has {width} "
-            f"columns, separated by {separator!r}; see `separator`."
-        ) from error
-    header = [str(name).strip() for name in frame.iloc[0, :width]]
-    body = frame.iloc[1:]
-    body.index = body.index + 1
-    blank = (body.isna() | body.map(lambda cell: not str(cell).strip())).all(axis=1)
-    body = body[~blank]
-    extra = body[width].fillna("").str.strip()
-    if bool((long := extra != "").any()):
-        raise UserError(
-            f"{path}, row {long.idxmax()}: has more cells than the header's {width}. Quote cells "
-            "that hold the separator."
-        )
-    body = body.iloc[:, :width]
-    if bool((short := body.isna().any(axis=1)).any()):
-        raise UserError(
-            f"{path}, row {short.idxmax()}: has {int(body.loc[short.idxmax()].notna().sum())} "
-            f"cells, and the header {width}. The row is cut off, or a separator is missing."
-        )
-    body = body.apply(lambda column: column.str.strip())
+        raise UserError(f"{path}: not a readable CSV file ({str(error).strip()}).") from error
+    frame.index = frame.index + 1
+    frame = frame.iloc[:, :width].fillna("").apply(lambda column: column.str.strip())
+    header, body = frame.iloc[0].tolist(), frame.iloc[1:]
+    body = body[(body != "").any(axis=1)]
     if not header[-1] and bool((body[width - 1] == "").all()):
         header, body = header[:-1], body.iloc[:, :-1]
     body.columns = pd.Index(header)
     _check_names(path, header)
     return body
+
+
+def _width(path: Path, text: str, separator: str) -> int:
+    """Cells of the header; every row has as many, or one more that is empty."""
+    csv.field_size_limit(2**31 - 1)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    width = 0
+    for number, row in enumerate(rows, start=1):
+        if number == 1:
+            width = len(row)
+            continue
+        blank = not "".join(row).strip()
+        trailing = len(row) == width + 1 and not row[-1].strip()
+        if not (blank or trailing or len(row) == width):
+            raise UserError(
+                f"{path}, row {number}: has {len(row)} cells, and the header {width}. "
+                + (
+                    "Quote cells that hold the separator."
+                    if len(row) > width
+                    else "The row is cut off, or a separator is missing."
+                )
+            )
+    return width
 
 
 def _check_names(path: Path, header: list[str]) -> None:

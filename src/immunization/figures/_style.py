@@ -54,6 +54,11 @@ def look(methods: list[str]) -> dict[str, dict[str, Any]]:
     return styles
 
 
+def plain(name: object) -> str:
+    """A name from the data as text of a figure: a dollar sign is one, and starts no formula."""
+    return str(name).replace("$", r"\$")
+
+
 def title(label: str) -> str:
     """A label of the config, for people."""
     return "no immunization (θ = I)" if label == "identity" else spoken(label)

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from immunization.figures._attacks import attacker, in_order, listed
 from immunization.figures._results import Results
 from immunization.figures._style import look, nothing, panels, shared_legend, title
+from immunization.formats import percent
 
 PARAMETERS = {
     "attacks": {
@@ -71,11 +72,13 @@ def says(results: Results, dataset: str) -> str:
         subset=["accuracy"]
     )
     end = curves.sort_values("step").groupby(["attack", "method", "seed"])["accuracy"].last()
+    if end.empty:
+        return "There is no accuracy to follow here."
     wide = end.groupby(["attack", "method"]).mean().unstack()
     lost = (wide["identity"].max() - wide.max()).drop("identity")
     low = [str(m) for m in lost.index[lost > 0.05]]
     return (
         f"At the end of their curves the best of {len(wide)} attackers have "
-        f"{100 * wide['identity'].max():.1f} % without immunization; more than five points less "
+        f"{percent(wide['identity'].max())} without immunization; more than five points less "
         f"only with {listed(low)}."
     )

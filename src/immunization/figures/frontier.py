@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from immunization.figures._results import Results
 from immunization.figures._style import look, nothing, shared_legend, title
+from immunization.formats import percent
 from immunization.resistance import best_accuracies
 
 CAPTION = (
@@ -69,16 +70,19 @@ def says(results: Results, dataset: str) -> str:
     found = points(results, dataset)
     if found.empty:
         return "There is no accuracy to keep or lose here."
+    if "accuracy_linear" not in found or found["accuracy_linear"].isna().all():
+        return "No linear attacker with all rows has a known accuracy here."
     lowest = str(found["accuracy_linear"].idxmin())
     row, before = found.loc[lowest], found.loc["identity"]
     told = (
         f"With {title(lowest)} the best linear attacker reaches "
-        f"{100 * row['accuracy_linear']:.1f} % on D_H ("
-        f"{100 * before['accuracy_linear']:.1f} % without immunization), and D_P keeps "
-        f"{100 * row['benign']:.1f} % of {100 * before['benign']:.1f} %"
+        f"{percent(row['accuracy_linear'])} on D_H ({percent(before['accuracy_linear'])} without "
+        f"immunization), and D_P keeps {percent(row['benign'])} of {percent(before['benign'])}"
     )
-    if "accuracy_nonlinear" in row:
-        told += f"; the best non-linear probe gets back {100 * row['accuracy_nonlinear']:.1f} %"
-    if "accuracy_other_rows" in row:
-        told += f", a linear one with fewer or other rows {100 * row['accuracy_other_rows']:.1f} %"
+    for name, words in (
+        ("accuracy_nonlinear", "; the best non-linear probe gets back"),
+        ("accuracy_other_rows", "; a linear one with fewer or other rows gets back"),
+    ):
+        if name in row and row[name] == row[name]:
+            told += f"{words} {percent(row[name])}"
     return told + "."

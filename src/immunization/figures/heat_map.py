@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from immunization.figures._results import Results
-from immunization.figures._style import nothing, title
+from immunization.figures._style import nothing, plain, title
 
 LIMIT = 6.0
 """Colours end at ±6 (a factor of 400); the closed-form optimum lies beyond."""
@@ -40,8 +40,8 @@ def draw(results: Results, dataset: str) -> Figure:
             logs = np.log(part[column]).groupby([part["primary"], part["harmful"]]).mean()
             grid = logs.unstack()
             image = axis.imshow(grid.to_numpy(), cmap="RdBu", vmin=-LIMIT, vmax=LIMIT)
-            axis.set_xticks(range(grid.shape[1]), grid.columns, fontsize=5)
-            axis.set_yticks(range(grid.shape[0]), grid.index, fontsize=5)
+            axis.set_xticks(range(grid.shape[1]), map(plain, grid.columns), fontsize=5)
+            axis.set_yticks(range(grid.shape[0]), map(plain, grid.index), fontsize=5)
             axis.tick_params(length=0)
             positive = int((logs > 1e-6).sum())
             caption = f"RIR > 1: {positive} of {len(logs)}"

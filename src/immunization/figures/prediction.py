@@ -96,12 +96,20 @@ def says(results: Results, dataset: str) -> str:
     found = found[~found["attack"].str.startswith(BEST)]
     mean = found.groupby("predictor")["spearman"].mean()
     mean = mean[np.isfinite(mean)]
+    inside = found.groupby("predictor")["spearman_within"].mean()
     if mean.empty:
         return "No attacker's slowdown varies, so there is nothing to predict."
     best = mean.idxmax()
     raw, ratio = (float(mean.get(name, float("nan"))) for name in ("ratio_i", "rir"))
     return (
         f"Over {found['attack'].nunique()} attackers whose slowdown varies, the mean rank "
-        f"correlation with {PREDICTORS['ratio_i']} is {raw:+.2f}, with {PREDICTORS['rir']} "
-        f"{ratio:+.2f}; the best predictor is {PREDICTORS[str(best)]} with {mean[best]:+.2f}."
+        f"correlation with {PREDICTORS['ratio_i']} is {two_digits(raw)}, with "
+        f"{PREDICTORS['rir']} {two_digits(ratio)}; the best predictor is "
+        f"{PREDICTORS[str(best)]} with {two_digits(mean[best])}"
+        + (
+            f", and {two_digits(float(inside[best]))} within a method, where pairs were treated "
+            "alike."
+            if inside.get(best, float("nan")) == inside.get(best, float("nan"))
+            else "."
+        )
     )

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from immunization.figures._results import Results
-from immunization.figures._style import look, shared_legend, title
+from immunization.figures._style import look, plain, shared_legend, title
 
 CAPTION = (
     "Non-zero eigenvalues of the probe Hessian, each spectrum over its largest, on D_P (left) and "
@@ -46,7 +46,9 @@ def draw(results: Results, dataset: str) -> Figure:
             (handles[method],) = axis.plot(
                 index, values / values[0], linewidth=1.3, marker=".", markersize=3, **styles[method]
             )
-        axis.set(yscale="log", xlabel="index", title=f"D_{role}: {name}, {len(index)} non-zero")
+        axis.set(
+            yscale="log", xlabel="index", title=f"D_{role}: {plain(name)}, {len(index)} non-zero"
+        )
     axes[0].set_ylabel("eigenvalue / largest")
     shared_legend(figure, list(handles.values()), [title(m) for m in handles])
     return figure

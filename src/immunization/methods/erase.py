@@ -51,7 +51,7 @@ def immunize(problem: Problem, parameters: dict[str, Any]) -> Immunized:
     """Returns θ of each pair, shape (B, D, D)."""
     theta, gone = erasers(problem.harmful, parameters["tolerance"])
     if parameters["then"] == "nothing":
-        return Immunized(traceless(problem.harmful, theta), singular=True)
+        return Immunized(traceless(problem.harmful, theta, gone), singular=True)
     method = {"optimum": optimum, "alg1": alg1}[parameters["then"]]
     rules = components("methods")[parameters["then"]].parameters
     after = replace(
@@ -62,10 +62,10 @@ def immunize(problem: Problem, parameters: dict[str, Any]) -> Immunized:
     found = method.immunize(after, {name: rule["default"] for name, rule in rules.items()})
     # The erased direction has nothing left but round-off, which must not be scaled up again.
     rest = without(getattr(found, "theta", found).mT, gone).mT
-    return Immunized(traceless(problem.harmful, theta @ rest), singular=True)
+    return Immunized(traceless(problem.harmful, theta @ rest, gone), singular=True)
 
 
-def traceless(task: TaskBatch, theta: Tensor) -> Tensor:
+def traceless(task: TaskBatch, theta: Tensor, gone: Tensor) -> Tensor:
     """θ in other coordinates where its own rounding would leave a trace of what was erased.
 
     Columns that differ by a part δ in the label's direction make entries of θ of the size 1/δ.
@@ -78,7 +78,9 @@ def traceless(task: TaskBatch, theta: Tensor) -> Tensor:
 
     Args:
         task: D_H.
-        theta: θ, shape (B, D, D), singular on the range of D_H.
+        theta: θ, shape (B, D, D).
+        gone: the direction that was erased, shape (B, D); zero where there was nothing to erase,
+            and nothing is done.
     """
     middle = centred(task)
     found = theta.clone()
@@ -88,7 +90,8 @@ def traceless(task: TaskBatch, theta: Tensor) -> Tensor:
         image = factor.mT @ theta[index]
         _, values, right = torch.linalg.svd(image, full_matrices=True)
         largest = torch.linalg.matrix_norm(factor, 2) * torch.linalg.matrix_norm(theta[index], 2)
-        if bool(eps * largest <= task.tolerances[index] * values[0]):
+        traced = bool(eps * largest > task.tolerances[index] * values[0])
+        if not (traced and bool(gone[index].any())):
             continue
         left, kept, _ = torch.linalg.svd(factor, full_matrices=False)
         basis = left[:, kept > 0][:, :rank]

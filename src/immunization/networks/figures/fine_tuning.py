@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from immunization.figures._style import look, nothing, panels, shared_legend, title
-from immunization.formats import spoken
+from immunization.formats import percent, spoken
 from immunization.networks.figures._results import Results
 from immunization.networks.resistance import KINDS, kind, whole
 
@@ -70,7 +70,7 @@ def says(results: Results, setting: str) -> str:
     table = results.of(results.attacked, setting)
     table = table[table["role"] == "H"]
     reference = table[table["method"] == "identity"].set_index("attack")["accuracy"]
-    told = [f"{spoken(a)} {100 * v:.1f} %" for a, v in reference.items()]
+    told = [f"{spoken(a)} {percent(v)}" for a, v in reference.items()]
     others = table[(table["method"] != "identity") & (table["kind"] != KINDS["scratch"])]
     lost = others.assign(lost=reference.reindex(others["attack"]).to_numpy() - others["accuracy"])
     found = f"Best accuracies on D_H without immunization: {', '.join(told)}."
@@ -80,7 +80,7 @@ def says(results: Results, setting: str) -> str:
         top = reference.reindex(part["attack"].unique()).max()
         worst = best.idxmin()
         found += (
-            f" The best {group} is lowest with {named(str(worst))}, {100 * best.min():.1f} % "
-            f"against {100 * top:.1f} %."
+            f" The best {group} is lowest with {named(str(worst))}, {percent(best.min())} "
+            f"against {percent(top)}."
         )
     return found
