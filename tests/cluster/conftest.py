@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import HANG
 from tests.workflow.conftest import (  # noqa: F401  (one is a fixture)
     Run,
     Workflow,
@@ -19,12 +20,11 @@ from tests.workflow.conftest import (  # noqa: F401  (one is a fixture)
 )
 
 SCRIPT = Path(__file__).with_name("slurm.sh")
-SECONDS = 400
 
 
 def slurm(*arguments: str, check: bool = True) -> str:
     """A command of SLURM, or of our script; what it prints."""
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=HANG)
     if check and done.returncode:
         raise AssertionError(f"{' '.join(arguments)}: {done.stdout}{done.stderr}")
     return done.stdout
@@ -37,7 +37,7 @@ def controller():
         pytest.skip("starting SLURM wants root")
     started = time.monotonic()
     done = subprocess.run(
-        [str(SCRIPT), "start"], capture_output=True, text=True, check=False, timeout=300
+        [str(SCRIPT), "start"], capture_output=True, text=True, check=False, timeout=HANG
     )
     if done.returncode:
         if os.environ.get("CI"):
@@ -63,7 +63,7 @@ class Cluster(Workflow):
         """Run a study through SLURM to its end."""
         done = subprocess.run(
             self.command(*arguments), cwd=self.folder, env=plain_environment(),
-            capture_output=True, text=True, timeout=SECONDS, check=False,
+            capture_output=True, text=True, timeout=HANG, check=False,
         )  # fmt: skip
         return Run(done.returncode, done.stdout + done.stderr)
 
@@ -76,7 +76,7 @@ class Cluster(Workflow):
                 found.append(record)
         return sorted(found, key=lambda record: int(record["JobId"]))
 
-    def wait_for(self, rule: str, state: str = "RUNNING", seconds: float = 120) -> str:
+    def wait_for(self, rule: str, state: str = "RUNNING", seconds: float = HANG) -> str:
         """Number of a job of a rule, once it is in a state."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

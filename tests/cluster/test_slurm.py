@@ -9,6 +9,7 @@ import time
 import pytest
 import yaml
 
+from tests import HANG
 from tests.workflow.conftest import MINIATURE, Workflow, plain_environment
 
 from .conftest import SCRIPT, slurm
@@ -54,7 +55,7 @@ def test_with_two_forced_failures_the_results_are_the_same(cluster, local):
     slurm("scancel", cluster.wait_for("prepare"))
     cluster.wait_for("immunize")
     os.kill(cluster.wait_for_stage("immunization.immunize"), signal.SIGKILL)
-    code = process.wait(timeout=400)
+    code = process.wait(timeout=HANG)
     output = (cluster.folder / "out.txt").read_text()
     assert code == 0, output
     states = [record["JobState"] for record in cluster.jobs()]
@@ -101,7 +102,7 @@ def test_a_pre_empted_job_is_saved_requeued_and_goes_on(cluster, long_local):
     process = cluster.start()
     number = cluster.wait_for("immunize_wildcards_alg1")
     log = cluster.folder / "logs/mini/immunize/alg1.log"
-    end = time.monotonic() + 120
+    end = time.monotonic() + HANG
     while time.monotonic() < end and (not log.is_file() or "piece 2 " not in log.read_text()):
         time.sleep(0.2)
     urgent = slurm(
@@ -109,12 +110,12 @@ def test_a_pre_empted_job_is_saved_requeued_and_goes_on(cluster, long_local):
         "--wrap", "sleep 5",
     ).strip()  # fmt: skip
     kept = cluster.folder / "results/mini/progress/immunize/alg1"
-    end = time.monotonic() + 90
+    end = time.monotonic() + HANG
     while time.monotonic() < end and not list(kept.glob("*.safetensors")):
         time.sleep(0.2)
     saved = len(list(kept.glob("*.safetensors")))
     assert saved >= 2
-    assert process.wait(timeout=400) == 0, (cluster.folder / "out.txt").read_text()
+    assert process.wait(timeout=HANG) == 0, (cluster.folder / "out.txt").read_text()
     record = next(r for r in cluster.jobs() if r["JobId"] == number)
     assert record["Restarts"] == "1"
     assert record["JobState"] == "COMPLETED"
@@ -161,13 +162,13 @@ def test_a_node_that_vanishes_gives_its_jobs_back(cluster, local):
     number = cluster.wait_for("immunize")
     slurm(str(SCRIPT), "crash-node")
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + HANG
         while time.monotonic() < end and "down" not in slurm("sinfo", "-hN", "-o", "%T"):
             time.sleep(0.5)
         assert "down" in slurm("sinfo", "-hN", "-o", "%T")
     finally:
         slurm(str(SCRIPT), "start-node")
-    assert process.wait(timeout=400) == 0, (cluster.folder / "out.txt").read_text()
+    assert process.wait(timeout=HANG) == 0, (cluster.folder / "out.txt").read_text()
     record = next(r for r in cluster.jobs() if r["JobId"] == number)
     assert record["Restarts"] == "1"
     assert record["JobState"] == "COMPLETED"
@@ -228,7 +229,7 @@ def test_the_default_study_in_miniature_with_all_its_methods_attackers_and_figur
             [*workflow.command(config="config/config.yaml"), "--configfile", "config/config.yaml",
              "overlay.yaml", *arguments],
             cwd=workflow.folder, env=plain_environment(), capture_output=True, text=True,
-            timeout=1200, check=False,
+            timeout=HANG, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
 

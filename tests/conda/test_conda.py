@@ -14,6 +14,7 @@ import yaml
 
 from immunization.fingerprint import PACKAGES, closure
 from immunization.registry import KINDS, components
+from tests import HANG
 from tests.workflow.conftest import MINIATURE, ROOT, Run, Workflow, plain_environment
 
 from . import channel
@@ -49,7 +50,7 @@ def workflow(tmp_path) -> Workflow:
 def with_conda(workflow, environment, *arguments) -> Run:
     done = subprocess.run(
         workflow.command("--use-conda", *arguments), cwd=workflow.folder, env=environment,
-        capture_output=True, text=True, check=False, timeout=300,
+        capture_output=True, text=True, check=False, timeout=HANG,
     )  # fmt: skip
     return Run(done.returncode, done.stdout + done.stderr)
 

@@ -21,6 +21,7 @@ from hessian_spectrum import (
     range_factor,
     relative_tolerance,
 )
+from tests import HANG
 
 from .matrices import features_of, rotation
 
@@ -246,6 +247,6 @@ gram.update(x); gram.result()
 print(peak() - before)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=HANG
     )
     assert 0 < float(done.stdout) <= 200

@@ -30,6 +30,7 @@ from immunization.attacks._quadratic import Quadratic
 from immunization.datasets._labelled import Labelled
 from immunization.files import read_table, read_tensors
 from immunization.methods import alg1
+from tests import HANG
 
 from .conftest import defaults, task_set
 
@@ -156,7 +157,7 @@ def run_stage(arguments, **environment):
     done = subprocess.run(
         [sys.executable, "-m", *arguments],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src"), **environment},
-        capture_output=True, text=True, check=False, timeout=300,
+        capture_output=True, text=True, check=False, timeout=HANG,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stderr
@@ -297,7 +298,7 @@ def test_a_job_that_is_killed_on_a_gpu_goes_on(digits, tmp_path):
     lines = [process.stderr.readline() for _ in range(3)]
     assert all("piece" in line for line in lines), lines
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANG)
     assert process.returncode == 143
     again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from immunization.tasks import save_task_set
+from tests import HANG
 
 from .conftest import defaults, task_set
 
@@ -56,7 +57,7 @@ def whole(tasks, tmp_path_factory):
     """What an undisturbed run writes."""
     out = tmp_path_factory.mktemp("whole")
     process = start(tasks, out)
-    text = process.communicate(timeout=200)[1]
+    text = process.communicate(timeout=HANG)[1]
     assert process.returncode == 0, text
     assert text.count("piece ") > 10
     assert not list((out / "progress").glob("*"))
@@ -66,12 +67,20 @@ def whole(tasks, tmp_path_factory):
 def go_on(tasks, out, whole):
     """The same command again ends with the same bytes; how many pieces it took over."""
     process = start(tasks, out)
-    text = process.communicate(timeout=200)[1]
+    text = process.communicate(timeout=HANG)[1]
     assert process.returncode == 0, text
     for name in ("a.safetensors", "a.parquet"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
     assert not list((out / "progress").glob("*"))
     return int(text.split(" of them kept")[0].split()[-1])
+
+
+def saved(out, count):
+    """Wait until so many pieces are on the disk."""
+    end = time.monotonic() + HANG
+    while len(list((out / "progress").glob("*.safetensors"))) < count:
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -83,7 +92,7 @@ def test_finished_batches_are_saved_at_a_signal_and_not_computed_again(
     process = start(tasks, tmp_path)
     after_pieces(process, 5)
     process.send_signal(number)
-    text = process.communicate(timeout=30)[1]
+    text = process.communicate(timeout=HANG)[1]
     assert process.returncode == 143, text
     assert "saving what is finished" in text
     assert not (tmp_path / "a.safetensors").exists()
@@ -96,7 +105,7 @@ def test_a_stage_ends_with_the_snakemake_that_started_it(tasks, tmp_path, whole)
     after_pieces(process, 3)
     owner.kill()
     owner.wait()
-    text = process.communicate(timeout=30)[1]
+    text = process.communicate(timeout=HANG)[1]
     assert process.returncode == 143
     assert "the Snakemake that started this job is gone" in text
     assert go_on(tasks, tmp_path, whole) >= 3
@@ -119,7 +128,7 @@ def test_a_terminal_that_goes_ends_both_and_nothing_is_lost(tasks, tmp_path, who
     time.sleep(0.02)
     owner.kill()
     owner.wait()
-    text = process.communicate(timeout=30)[1]
+    text = process.communicate(timeout=HANG)[1]
     assert process.returncode == 143, text
     assert list((tmp_path / "progress").glob("*.safetensors"))
     assert go_on(tasks, tmp_path, whole) >= 3
@@ -129,10 +138,11 @@ def test_a_second_signal_ends_a_stage_at_once(tasks, tmp_path):
     process = start(tasks, tmp_path, environment={"SLURM_JOB_ID": "1"})
     after_pieces(process, 2)
     process.send_signal(signal.SIGTERM)
-    time.sleep(2)
+    saved(tmp_path, 2)
+    time.sleep(1)
     assert process.poll() is None  # it waits for SLURM
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=10)
+    process.communicate(timeout=HANG)
     assert process.returncode == 143
 
 
@@ -141,10 +151,9 @@ def test_a_slurm_job_that_is_saved_waits_for_slurm_to_end_it(tasks, tmp_path, wh
     process = start(tasks, tmp_path, environment={"SLURM_JOB_ID": "1"})
     after_pieces(process, 2)
     process.send_signal(signal.SIGTERM)
-    time.sleep(2)
+    saved(tmp_path, 2)
+    time.sleep(1)
     assert process.poll() is None
-    kept = list((tmp_path / "progress").glob("*.safetensors"))
-    assert len(kept) >= 2
     process.kill()  # what SLURM does after the grace time
     process.communicate()
     assert go_on(tasks, tmp_path, whole) >= 2
@@ -162,7 +171,7 @@ def test_too_little_memory_is_told_with_the_remedy(tasks, tmp_path, environment,
         "immunize.load_task_set = lambda path: torch.zeros(2**27)\n"
     )
     process = start(tasks, tmp_path, before=limit, environment=environment)
-    text = process.communicate(timeout=60)[1]
+    text = process.communicate(timeout=HANG)[1]
     assert process.returncode == 2, text
     assert "the machine's memory did not suffice" in text
     assert remedy in text
@@ -175,7 +184,7 @@ def test_too_little_gpu_memory_is_told_with_the_remedy(tasks, tmp_path):
         "immunize.load_task_set = fail\n"
     )
     process = start(tasks, tmp_path, before=fails)
-    text = process.communicate(timeout=60)[1]
+    text = process.communicate(timeout=HANG)[1]
     assert process.returncode == 2, text
     assert "the GPU's memory did not suffice (CUDA out of memory. Tried 9 GiB.)" in text
     assert "Traceback" not in text
@@ -189,7 +198,7 @@ def test_two_processes_of_a_job_share_its_pieces_and_end_with_the_same_bytes(
 ):
     """As on two GPUs."""
     process = start(tasks, tmp_path, before=TWO)
-    text = process.communicate(timeout=200)[1]
+    text = process.communicate(timeout=HANG)[1]
     assert process.returncode == 0, text
     assert "1 workers done" in text
     kept = int(text.split(" of them kept")[0].split()[-1])
@@ -204,7 +213,7 @@ def test_two_processes_of_a_job_share_its_pieces_and_end_with_the_same_bytes(
 def test_a_worker_that_dies_costs_time_alone(tasks, tmp_path, whole):
     dies = TWO + "import os\nif workers.is_worker(): os.kill(os.getpid(), 9)\n"
     process = start(tasks, tmp_path, before=dies)
-    text = process.communicate(timeout=200)[1]
+    text = process.communicate(timeout=HANG)[1]
     assert process.returncode == 0, text
     assert "a worker failed (exit code -9)" in text
     assert (tmp_path / "a.safetensors").read_bytes() == (whole / "a.safetensors").read_bytes()

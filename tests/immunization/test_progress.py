@@ -15,6 +15,7 @@ import torch
 from immunization.extractors import save_extractors
 from immunization.files import read_table
 from immunization.tasks import save_task_set
+from tests import HANG
 
 from .conftest import defaults, task_set
 
@@ -90,7 +91,7 @@ def small_pieces(tmp_path):
 
 def run(arguments, environment):
     return subprocess.run(
-        arguments, env=environment, capture_output=True, text=True, timeout=200, check=False
+        arguments, env=environment, capture_output=True, text=True, timeout=HANG, check=False
     )
 
 

@@ -14,6 +14,7 @@ from immunization.files import write_table
 from immunization.findings import _breakers, _resistance, findings
 from immunization.measures import BEST
 from immunization.registry import components
+from tests import HANG
 
 ORDER = {
     "datasets": {"mnist": ["mnist", "digit"], "house": ["house_prices", "regression"]},
@@ -412,7 +413,7 @@ def test_the_page_shows_in_a_real_browser(study, tmp_path):
          "--disable-background-networking", "--disable-component-update", "--disable-sync",
          f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1200,3000",
          f"--screenshot={picture}", (study / "report.html").as_uri()],
-        capture_output=True, timeout=120, check=False,
+        capture_output=True, timeout=HANG, check=False,
     )  # fmt: skip
     assert done.returncode == 0
     from matplotlib.image import imread

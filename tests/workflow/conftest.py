@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from immunization.locks import locked
+from tests import HANG
 
 ROOT = Path(__file__).parents[2]
 MINIATURE = {
@@ -109,7 +110,7 @@ class Workflow:
                 found.append(int(entry.name))
         return found
 
-    def wait_for_stage(self, name: str, seconds: float = 60) -> int:
+    def wait_for_stage(self, name: str, seconds: float = HANG) -> int:
         """Process id of a stage, once it runs."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -148,7 +149,7 @@ class Workflow:
         """Run Snakemake on the study."""
         done = subprocess.run(
             self.command(*(overlays or []), *arguments, config=config),
-            cwd=self.folder, env=plain_environment(), capture_output=True, text=True, timeout=300,
+            cwd=self.folder, env=plain_environment(), capture_output=True, text=True, timeout=HANG,
             check=False,
         )  # fmt: skip
         return Run(done.returncode, done.stdout + done.stderr)

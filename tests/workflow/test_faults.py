@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from immunization.holder import Holder
+from tests import HANG
 
 from .conftest import MINIATURE, ROOT, Workflow, plain_environment
 
@@ -70,7 +71,7 @@ def trial(workflow: Workflow, expected: dict[str, bytes], kind: str, moment: flo
         kill(workflow, process, kind)
     else:
         return False
-    assert process.wait(timeout=120) != 0
+    assert process.wait(timeout=HANG) != 0
     before = workflow.complete()
     run = workflow.run()
     assert run.code == 0, (kind, moment, run.output)
@@ -84,9 +85,14 @@ def trial(workflow: Workflow, expected: dict[str, bytes], kind: str, moment: flo
 
 
 @pytest.mark.parametrize(("kind", "share"), [("job", 0.3), ("snakemake", 0.5), ("group", 0.75)])
-def test_a_kill(small, undisturbed, kind, share):
+def test_a_kill(undisturbed, tmp_path, kind, share):
     expected, seconds = undisturbed
-    assert trial(small, expected, kind, share * seconds)
+    for number in range(6):  # sooner, where this run is quicker than the first was
+        workflow = Workflow(tmp_path / str(number))
+        workflow.configure(SMALL)
+        if trial(workflow, expected, kind, share * seconds / 2**number):
+            return
+    raise AssertionError("every run had ended by then")
 
 
 @pytest.mark.slow
@@ -109,7 +115,7 @@ def test_ctrl_c_ends_the_jobs_and_the_next_run_goes_on(small, undisturbed):
     process = small.start()
     pid = small.wait_for_stage("immunization.immunize")
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    assert process.wait(timeout=60) != 0
+    assert process.wait(timeout=HANG) != 0
     assert not Path(f"/proc/{pid}").exists()
     run = small.run()
     assert run.code == 0, run.output
@@ -122,7 +128,7 @@ def test_jobs_do_not_outlive_a_killed_snakemake(small):
     pid = small.wait_for_stage("immunization.attack")
     process.kill()
     process.wait()
-    end = time.monotonic() + 20
+    end = time.monotonic() + HANG
     while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
         time.sleep(0.1)
     assert not Path(f"/proc/{pid}").exists()
@@ -136,7 +142,7 @@ def test_a_second_snakemake_is_told_who_is_at_work_and_the_first_goes_on(small, 
     assert "results/mini: is being made by another Snakemake" in second.output
     assert f"process {process.pid}" in second.output
     assert small.run("-n").code == 0  # looking is free
-    assert process.wait(timeout=120) == 0
+    assert process.wait(timeout=HANG) == 0
     assert small.results() == undisturbed[0]
 
 
@@ -218,7 +224,7 @@ def test_a_job_that_the_kernel_kills_for_want_of_memory(small, undisturbed, litt
     process = small.start()
     pid = small.wait_for_stage("immunization.immunize")
     (little_memory / "cgroup.procs").write_text(f"{pid}")
-    assert process.wait(timeout=120) != 0
+    assert process.wait(timeout=HANG) != 0
     assert oom_kills(little_memory) == 1
     before = small.complete()
     run = small.run()

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from immunization.files import read_table, read_tensors
+from tests import HANG
 
 from .conftest import MINIATURE, ROOT, Workflow
 
@@ -159,7 +160,7 @@ def test_the_default_and_the_papers_study_are_complete(finished, tmp_path):
     workflow = Workflow(tmp_path / "w")
     default = subprocess.run(
         [sys.executable, "-m", "snakemake", "-n", "--cores", "2"],
-        cwd=workflow.folder, capture_output=True, text=True, timeout=120, check=False,
+        cwd=workflow.folder, capture_output=True, text=True, timeout=HANG, check=False,
     )  # fmt: skip
     assert default.returncode == 0, default.stderr
     for config, *overlays in (
