@@ -9,8 +9,9 @@ TABLES = {
         "wanted large. Means over pairs, ± standard deviation over seeds; a few pairs can carry "
         "a mean, so the median stands beside it. The released κ is that of the paper's code, with "
         "the share of pairs on which it is its own floor; the ridge κ adds a small multiple of the "
-        "largest eigenvalue. The limit is the RIR that no invertible linear extractor exceeds, "
-        "and optimality is log RIR over log limit, on pairs where the limit is finite."
+        "largest eigenvalue. The limit is the RIR that no invertible linear extractor exceeds, for "
+        "a squared-loss probe without an intercept, and beside it for one with an intercept; "
+        "optimality is log RIR over log limit, on pairs where the limit is finite."
     ),
     "definition": (
         "On how many pairs of tasks each part of the paper's Definition 3.1 is met (mean over "
