@@ -136,3 +136,21 @@ def test_kernel_ridge_and_neighbours_equal_scikit_learns(generator):
     model = KNeighborsRegressor(3).fit(train[0].numpy(), y[0, :40].numpy())
     ours = nearest_neighbours.predict(train, y[:, :40], mask, test, {"neighbours": 3}, [])
     torch.testing.assert_close(ours[0], torch.from_numpy(model.predict(test[0].numpy())))
+
+
+@pytest.mark.parametrize("name", ["kernel_ridge", "nearest_neighbours"])
+@pytest.mark.parametrize("offset", [1e3, 1e6, 1e8])
+def test_distances_of_rows_do_not_see_an_offset_that_all_share(name, offset, generator):
+    """Squares of 1e8 leave no digits for distances of one."""
+    family, parameters = RING[name]
+    x = torch.randn(1, 200, 3, dtype=torch.float64, generator=generator)
+    x = (x * 2**20).round() / 2**20  # exact after the offset
+    y = torch.where(x.square().sum(-1) > 2.4, 1.0, -1.0).double()
+    mask = torch.ones(1, 160, dtype=torch.bool)
+    mask[:, 150:] = False  # padding is zero, far from the rows
+    found = []
+    for shift in (0.0, offset):
+        train = (x[:, :160] + shift) * mask[..., None]
+        arguments = train, y[:, :160] * mask, mask, x[:, 160:] + shift, parameters, []
+        found.append(family.predict(*arguments))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-6, atol=1e-6)

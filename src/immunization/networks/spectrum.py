@@ -26,6 +26,7 @@ from hessian_spectrum import (
     network_hessian,
     operator_eigenpairs,
     range_factor,
+    relative_tolerance,
     released_condition,
     ridge_condition,
     softmax_probe_operator,
@@ -116,7 +117,7 @@ def group_condition(
     order = [torch.randperm(len(features), generator=seeded(*key, g))[:rows] for g in range(groups)]
     values = torch.linalg.svdvals(torch.stack([features[o.to(features.device)] for o in order]))
     squares = values.square()
-    tolerance = (max(rows, features.shape[1]) * torch.finfo(torch.float64).eps) ** 2
+    tolerance = relative_tolerance(rows, features.shape[1], torch.float64) ** 2
     there = squares > tolerance * squares[:, :1]
     smallest = torch.where(there, squares, torch.inf).amin(dim=1)
     released = released_condition(squares.flip(-1), features.shape[1])
