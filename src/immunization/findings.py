@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from immunization.formats import number, percent, spoken
-from immunization.measures import BEST, NEVER, SAME
+from immunization.measures import BEST, LOST, NEVER, SAME
 
 HIDDEN = 0.02
 """A spread of accuracies over methods below two points says that nothing is hidden."""
@@ -215,11 +215,12 @@ def _resistance(table: pd.DataFrame, order: dict[str, Any]) -> list[str]:
                 "over seeds hold 1 or whose slowdowns are bounds no higher"
             )
         if "destroyed" in named:
-            gone = named["destroyed"]
-            losses = [f"{_name(m)} ({v:.0%} lost)" for m, v in gone["benign_lost"].items()]
-            parts.append(f"destroyed the benign task: {', '.join(losses)}")
+            parts.append(f"destroyed the benign task: {_losses(named['destroyed'])}")
         if "no verdict" in named:
             parts.append(f"one seed gives no verdict; {_with_numbers(named['no verdict'])}")
+            gone = part[part["benign_lost"] > LOST]
+            if len(gone):
+                parts.append(f"the benign task was lost: {_losses(gone)}")
         back = part[(part["withstood_share"] >= NEVER) & ~part["verdict"].isin(["withstood"])]
         if len(back) and "accuracy_linear" in back and back["accuracy_linear"].notna().any():
             words = [f"{_name(m)} ({percent(v)})" for m, v in back["accuracy_linear"].items()]
@@ -231,6 +232,10 @@ def _resistance(table: pd.DataFrame, order: dict[str, Any]) -> list[str]:
         if parts:
             told.append(f"Best attacker against best attacker, {loss} loss: {'; '.join(parts)}.")
     return told
+
+
+def _losses(part: pd.DataFrame) -> str:
+    return ", ".join(f"{_name(m)} ({v:.0%} lost)" for m, v in part["benign_lost"].items())
 
 
 def _with_numbers(part: pd.DataFrame) -> str:

@@ -38,10 +38,10 @@ def linear(steps: pd.DataFrame) -> pd.DataFrame:
 def best_of_all(steps: pd.DataFrame) -> pd.DataFrame:
     """The fastest attacker of each problem, one row a loss; censored where all are.
 
-    Attackers that diverged (their steps are NaN) do not compete.
+    Attackers that diverged (their steps are NaN) come last, so that a problem on which all of them
+    did keeps its place, without a number.
     """
-    order = linear(steps).dropna(subset=["steps"])
-    order = order.sort_values(["steps", "censored"], kind="stable")
+    order = linear(steps).sort_values(["steps", "censored"], kind="stable", na_position="last")
     best = order.drop_duplicates([*PROBLEM, "loss"])
     return best.assign(attack=best["loss"].map(best_label))
 
@@ -114,17 +114,17 @@ def verdict(
             back, those included that take no steps to a loss; 0 where no accuracy is known.
 
     Returns:
-        The first that applies. destroyed: more than `LOST` of the benign task is gone. no verdict:
-        one seed tells nothing of seeds. unknown: the reference is. withstood: with every seed at
+        The first that applies. no verdict: one seed tells nothing of seeds. destroyed: more than
+        `LOST` of the benign task is gone. unknown: the reference is. withstood: with every seed at
         least `NEVER` of the problems were never solved, and no more than `BACK` of the accuracy
         comes back. slowed: S is more than `SAME`, and its
         interval lies above 1. broken: S is at most `SAME`. not shown: the interval holds 1, or S
         is a lower bound that low.
     """
-    if lost > LOST:
-        return "destroyed"
     if len(never) < 2:
         return "no verdict"
+    if lost > LOST:
+        return "destroyed"
     if slowdown != slowdown:
         return "unknown"
     if min(never) >= NEVER and back <= BACK:

@@ -202,25 +202,28 @@ def regained(accuracy: pd.Series | None, uses: dict[str, str]) -> dict[tuple[str
 
 
 def benign_lost(ratios: pd.DataFrame) -> dict[tuple[str, str], float]:
-    """Share of what the best probe explained on D_P that is gone; median over pairs and seeds.
+    """Share of what the best probe explained on D_P that is gone; mean over pairs, worst seed.
 
     Zero where the best loss is kept, as Definition 3.1 (c) asks; one where no probe is better than
-    a zero one.
+    a zero one, or where the loss is no number. A mean, so that a few pairs lost whole count.
     """
     if "zero_loss_p" not in ratios:
         return {}
     explained = ratios["zero_loss_p"] - ratios["best_loss_p_reference"]
-    gone = (ratios["best_loss_p"] - ratios["best_loss_p_reference"]) / explained.where(
-        explained > 0
-    )
-    return dict(gone.groupby([ratios["dataset"], ratios["method"]]).median().fillna(0.0))
+    gone = (ratios["best_loss_p"] - ratios["best_loss_p_reference"]) / explained
+    gone = gone.clip(0, 1).fillna(1.0).where(explained > 0, 0.0)
+    keys = [ratios["dataset"], ratios["method"]]
+    return dict(gone.groupby([*keys, ratios["seed"]]).mean().groupby(level=[0, 1]).max())
 
 
 def _cheapest(
     steps: pd.DataFrame, uses: dict[str, str]
 ) -> dict[tuple[str, str], tuple[float, bool]]:
     """Median over pairs of the cheapest attack's operations over those without immunization, and
-    whether it is a lower bound: where no attacker solved a pair, each spent its budget on it."""
+    whether it is a lower bound: where no attacker solved a pair, each spent its budget on it.
+
+    NaN where the cost without immunization is known on half of the pairs or fewer.
+    """
     alone = linear(steps).dropna(subset=["steps"])
     alone = alone[(alone["role"] == "H") & ~alone["attack"].str.startswith(BEST)]
     alone = alone.assign(censored=alone["censored"].astype(bool))
@@ -231,10 +234,14 @@ def _cheapest(
     reference = reference.drop(columns=["method", "censored"])
     both = cost.merge(reference, on=["dataset", "seed", "pair"], suffixes=("", "_before"))
     both = both.assign(ratio=both["flops"] / both["flops_before"])
-    return {
-        (str(dataset), str(method)): median(part["ratio"], part["censored"])
-        for (dataset, method), part in both.groupby(["dataset", "method"], sort=False)
-    }
+    found = {}
+    for (dataset, method), part in both.groupby(["dataset", "method"], sort=False):
+        pairs = steps[(steps["dataset"] == dataset) & (steps["method"] == method)]
+        pairs = pairs[pairs["role"] == "H"].drop_duplicates(keys)
+        enough = 2 * len(part) > len(pairs)
+        middle = median(part["ratio"], part["censored"]) if enough else (float("nan"), False)
+        found[str(dataset), str(method)] = middle
+    return found
 
 
 def show_resistance(table: pd.DataFrame) -> pd.DataFrame:

@@ -88,6 +88,7 @@ def test_verdicts_say_what_was_measured():
     assert measures.verdict(0.7, 0.5, none) == "broken"
     assert measures.verdict(1.0, 1.0, some, bound=True) == "not shown"  # S may be larger
     assert measures.verdict(3.0, nan, [0.0]) == "no verdict"  # one seed
+    assert measures.verdict(3.0, nan, [0.0], lost=1.0) == "no verdict"  # only numbers
     assert measures.verdict(2000, 2000, every, bound=True, lost=1.0) == "destroyed"
     assert measures.verdict(2000, 2000, [0.96, 0.95]) == "withstood"
     assert measures.verdict(2000, 2000, [0.96, 0.94]) == "slowed"
@@ -165,8 +166,29 @@ def test_a_lost_benign_task_is_destroyed_whatever_the_attackers_do():
     row = verdict_of(steps, ratios)
     assert row["verdict"] == "destroyed"
     assert row["benign_lost"] == 1
+    # A loss that is no number, and one pair of three lost whole, are lost.
+    some = (ratios["method"] == "strong") & (ratios["pair"] == 0)
+    for loss, share in ((np.nan, 1 / 3), (0.5, 1 / 3), (1e9, 1 / 3)):
+        partly = ratios.assign(best_loss_p=np.where(some, loss, 0.1))
+        row = verdict_of(steps, partly)
+        assert row["verdict"] == "destroyed"
+        assert row["benign_lost"] == pytest.approx(share)
     kept = ratios.assign(best_loss_p=0.1 + 1e-3)
     assert verdict_of(steps, kept)["verdict"] == "withstood"
+
+
+def test_problems_on_which_every_attacker_diverged_stay_without_a_number():
+    steps = many(lambda seed, pair: 30, pairs=9)
+    lost = (steps["method"] == "strong") & (steps["pair"] < 5)
+    steps = steps.assign(steps=steps["steps"].where(~lost), diverged=lost)
+    slowed = resistance.resisted(steps, USES)
+    best = slowed[(slowed["attack"] == measures.BEST) & (slowed["method"] == "strong")]
+    assert len(best) == 27
+    assert best["steps"].isna().sum() == 15
+    row = verdict_of(steps)
+    assert row["verdict"] == "unknown"
+    assert np.isnan(row["slowdown"])
+    assert np.isnan(row["slowdown_flops"])
 
 
 def test_one_seed_gives_numbers_and_no_verdict():

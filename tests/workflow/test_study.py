@@ -235,11 +235,12 @@ def test_the_miniature_runs_on_every_method_figure_and_attack_that_ships(tmp_pat
     assert "best linear attacker reaches" in (figures / "frontier.binary.txt").read_text()
     steps = read_table(workflow.folder / "results/mini/attack/binary.trained.steps.parquet")
     grid = {f"grid_learning_rate_{rate}_warm_up_{t}" for rate in ("0p01", "0p1") for t in (0, 5)}
-    assert set(steps["attack"]) == {"adam", "logistic", "softmax"} | grid
+    assert set(steps["attack"]) == {"adam", "logistic", "low_precision", "softmax"} | grid
     resistance = pd.read_csv(workflow.folder / "results/mini/tables/resistance.csv")
-    verdicts = resistance.set_index(["dataset", "method", "loss"])["verdict"]
-    assert verdicts["binary", "optimum", "squared"] == "broken"
-    assert verdicts["binary", "erase", "squared"] == "withstood"
+    resistance = resistance.set_index(["dataset", "method", "loss"])
+    assert resistance.loc[("binary", "optimum", "squared"), "slowdown"] <= 1.05
+    assert resistance.loc[("binary", "erase", "squared"), "withstood_share"] == 1
+    assert resistance.loc[("binary", "erase", "squared"), "verdict"] == "no verdict"  # one seed
     study = json.loads((workflow.folder / "results/mini/study.json").read_text())
     assert study["config"]["seeds"] == [3]
     shutil.rmtree(workflow.folder)

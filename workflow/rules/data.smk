@@ -26,5 +26,5 @@ rule prepare:
         ),
     shell:
         'exec "$PYTHON" -m immunization.prepare --name {wildcards.dataset} --source {params.source}'
-        " --parameters {params.parameters:q} --seeds {params.seeds:q} --intercept {params.intercept}"
+        " --parameters {params.parameters:q} --seeds {params.seeds:q} --intercept {params.intercept:q}"
         ' --mirror "$MIRROR" --cache "$CACHE" --threads {threads} --out {output:q} 2> {log:q}'

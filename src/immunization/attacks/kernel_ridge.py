@@ -44,7 +44,7 @@ def predict(
         parameters: of this family.
         generators: not needed here.
     """
-    squares = squared_distances(train, train)
+    squares = squared_distances(train, train, mask)
     both = mask[:, :, None] & mask[:, None]
     count = mask.sum(dim=1).to(train).square()
     scale = (squares * both).sum((1, 2)) / count
@@ -54,16 +54,22 @@ def predict(
     kernel.diagonal(dim1=1, dim2=2).add_(parameters["ridge"])
     factor = torch.linalg.cholesky(kernel)
     dual = torch.cholesky_solve((labels * mask)[..., None], factor)
-    across = torch.exp(-squared_distances(test, train) / (2 * width))
+    across = torch.exp(-squared_distances(test, train, mask) / (2 * width))
     return (across @ dual).squeeze(-1)
 
 
-def squared_distances(one: Tensor, two: Tensor) -> Tensor:
+def squared_distances(one: Tensor, two: Tensor, mask: Tensor) -> Tensor:
     """‖a − b‖² of all rows, shape (P, n, N).
 
-    An offset that all rows share is taken off first: its square would leave distances no digits.
+    The median of each feature is taken off first: the square of an offset that rows share would
+    leave distances no digits, and one row that is far away must not be what it is taken from.
+
+    Args:
+        one: shape (P, n, D).
+        two: shape (P, N, D).
+        mask: rows of ``two`` that are data, shape (P, N).
     """
-    middle = two[:, :1]
+    middle = two.masked_fill(~mask[..., None], torch.nan).nanmedian(dim=1, keepdim=True).values
     one, two = one - middle, two - middle
     a, b = one.square().sum(-1), two.square().sum(-1)
     return (a[:, :, None] + b[:, None] - 2 * one @ two.mT).clamp_min(0)

@@ -30,7 +30,7 @@ def predict(
     generators: list[torch.Generator],
 ) -> Tensor:
     """Mean label of the nearest rows, shape (P, n); arguments as for `kernel_ridge`."""
-    squares = squared_distances(test, train).masked_fill(~mask[:, None], torch.inf)
+    squares = squared_distances(test, train, mask).masked_fill(~mask[:, None], torch.inf)
     count = min(parameters["neighbours"], train.shape[1])
     nearest = squares.topk(count, dim=-1, largest=False).indices
     spread = labels[:, None].expand(-1, test.shape[1], -1)

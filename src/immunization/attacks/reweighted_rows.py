@@ -1,7 +1,7 @@
 """Least squares on all rows but the largest: a probe need not weigh all rows equally.
 
 Erasure in closed form takes the label's linear trace out of the average over all rows alike.
-Among those of small norm a trace is left.
+Among those near the mean a trace is left.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PARAMETERS = {
         "exclusiveMinimum": 0,
         "exclusiveMaximum": 1,
         "default": 0.3,
-        "description": "share of the rows, those of largest norm, that weigh nothing.",
+        "description": "share of the rows, those furthest from the mean, that weigh nothing.",
     },
     "ridge": {
         "type": "number",
@@ -46,7 +46,8 @@ def predict(
     generators: list[torch.Generator],
 ) -> Tensor:
     """Scores of the held-out rows, shape (P, n); arguments as for `kernel_ridge`."""
-    sizes = train.square().sum(-1).masked_fill(~mask, torch.nan)
+    mean = (train * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+    sizes = (train - mean[:, None]).square().sum(-1).masked_fill(~mask, torch.nan)
     limit = sizes.nanquantile(1 - parameters["drop"], dim=1, keepdim=True)
     weights = ((sizes <= limit) & mask).to(train)
     probe = weighted_probe(train, labels, weights, parameters["ridge"])

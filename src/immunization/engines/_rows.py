@@ -17,9 +17,9 @@ from immunization.engines._job import Attacker, Job, Target
 Row = dict[str, Any]
 LARGEST = 1e150
 """Recorded gaps are drawn up to this; squares of more would overflow."""
-DIVERGED = 1e12
-"""An attacker whose loss gap ends so many times above where it began has diverged. Momentum on a
-spectrum of κ 1e14 rises by seven powers of ten before it falls."""
+DIVERGED = 1e3
+"""An attacker whose loss gap ends so many times above where it began, and not on its way down, has
+diverged. Momentum on a spectrum of κ 1e14 rises by seven powers of ten before it falls."""
 
 
 def frames(
@@ -48,7 +48,8 @@ def frames(
         for values in (distances, outcome.gaps)
     ]
     first, last = outcome.gaps[..., 0], outcome.gaps[..., -1]
-    diverged = ~reached & ~(last <= DIVERGED * first.clamp_min(1.0))  # NaN too
+    high = ~(last <= DIVERGED * first.clamp_min(1.0))  # NaN too
+    diverged = ~reached & high & ~(last < outcome.gaps.amax(dim=-1) / 2)
     # No step count stands for one that diverged: it is neither solved nor censored.
     steps = outcome.steps.clamp(max=budget).double().masked_fill(diverged, torch.nan).cpu().numpy()
     columns = {
