@@ -20,6 +20,10 @@ from torch import Tensor
 from hessian_spectrum.factor import RangeFactor
 from hessian_spectrum.svd import svd_of_one
 
+ROOM = 4.0
+"""Tolerances bound what errors do to singular values. They turn directions by that to first order;
+the rest is in this factor."""
+
 
 @dataclass(frozen=True)
 class GeneralizedSpectrum:
@@ -33,7 +37,7 @@ class GeneralizedSpectrum:
             eigenvalues (zeros first).
         scaling: W with θ = W U diag(s) the extractor; shape (D, D) or (D, r).
         outside: share of the harmful energy tr(K_H) that lies outside range(K_P), in [0, 1].
-        contained: whether range(K_H) ⊆ range(K_P), see `containment_slack`.
+        contained: whether range(K_H) ⊆ range(K_P), see `is_contained`.
         unseen_floor: δ, or None when the null space of K_P is left out.
         spread: c_1/c_r, the factor between κ(H_H) and κ(H_P) at the optimum; 1 where K_H has rank
             one. It is right also where the c themselves leave the range of float64.
@@ -74,10 +78,10 @@ def generalized_spectrum(
     # Divided by its σ_1: squares of what is left stay within the range of float64.
     f_h = harmful.matrix / harmful.singular_values[0]
     seen = primary.basis.mT @ f_h
-    _, stray, _ = svd_of_one(f_h - primary.basis @ seen)
+    stray = f_h - primary.basis @ seen
     energy = (harmful.singular_values / harmful.singular_values[0]).square().sum()
     outside = float(stray.square().sum() / energy)
-    contained = bool(stray[0] <= containment_slack(primary, harmful, seen))
+    contained = is_contained(primary, harmful)
 
     relative = primary.singular_values / primary.singular_values[0]
     scaling = primary.basis / relative
@@ -109,25 +113,29 @@ def generalized_spectrum(
     )
 
 
-def containment_slack(
-    primary: RangeFactor, harmful: RangeFactor, seen: Tensor | None = None
-) -> float:
-    """How far K_H may stick out of range(K_P) and still be contained, relative to its σ_1.
+def is_contained(primary: RangeFactor, harmful: RangeFactor) -> bool:
+    """Whether range(K_H) ⊆ range(K_P), as far as data can tell.
 
-    Both factors are known up to errors of their tolerances. Those of X_H move its rows by up to
-    tolerance_H·σ_1(K_H)^½. Those of X_P turn its range, the more the smaller the singular value
-    that holds a direction: by tolerance_P·s_1/s_i. What of D_H lies along that direction turns with
-    it, in all by up to tolerance_P·s_1·√c_1. So the test asks whether there are data within
-    the two tolerances whose ranges are contained.
+    Both factors are known up to errors of their tolerances, which turn each direction of their
+    ranges, the more the smaller the singular value that holds it. With unit V_Hy a direction of
+    range(K_H), errors in X_H turn it by up to tolerance_H·σ_1(F_H)·|diag(σ_H)⁻¹y|, and those in
+    X_P turn what of range(K_P) is nearest to it by up to tolerance_P·σ_1(F_P)·|diag(σ_P)⁻¹V_PᵀV_Hy|.
+    The range is contained where it has no more directions than that of K_P, and none sticks out by
+    more than `ROOM` of what errors do to it.
 
     Args:
         primary, harmful: the factors.
-        seen: V_PᵀF_H/σ_1(F_H), if it is at hand.
     """
-    if seen is None:
-        seen = primary.basis.mT @ (harmful.matrix / harmful.singular_values[0])
-    turned = seen / (primary.singular_values / primary.singular_values[0])[:, None]
-    return harmful.tolerance + primary.tolerance * float(torch.linalg.matrix_norm(turned, 2))
+    if harmful.rank > primary.rank:
+        return False
+    across = primary.basis.mT @ harmful.basis
+    stray = harmful.basis - primary.basis @ across
+    stray = stray - primary.basis @ (primary.basis.mT @ stray)
+    own = harmful.singular_values[0] / harmful.singular_values * harmful.tolerance
+    other = primary.singular_values[0] / primary.singular_values * primary.tolerance
+    upper = torch.linalg.qr(torch.cat([torch.diag(own), other[:, None] * across])).R
+    turned = torch.linalg.solve_triangular(upper.mT, stray.mT, upper=False)
+    return bool(torch.linalg.matrix_norm(turned, 2) <= ROOM)
 
 
 def immunizability_limit(primary: RangeFactor, harmful: RangeFactor) -> float:
@@ -145,7 +153,7 @@ def immunizability_limit(primary: RangeFactor, harmful: RangeFactor) -> float:
 
     Returns:
         The limit, ``inf`` where range(K_H) is not contained in range(K_P), see
-        `containment_slack`. For K_H of rank one it is κ(K_P), contained or not: κ(H_H) is 1.
+        `is_contained`. For K_H of rank one it is κ(K_P), contained or not: κ(H_H) is 1.
     """
     spectrum = generalized_spectrum(primary, harmful)
     if not spectrum.contained and harmful.rank > 1:

@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum.factor import RangeFactor
-from hessian_spectrum.generalized import containment_slack
 from hessian_spectrum.streams import map_streams
 from hessian_spectrum.svd import svd_of_one
 
@@ -218,7 +217,7 @@ def _one(primary: RangeFactor, harmful: RangeFactor, complement: Tensor) -> tupl
         left, stray, _ = svd_of_one(complement.mT @ harmful.matrix)
         values = harmful.singular_values
         faint = torch.minimum(FAINT * values[0], 1e-3 * values[-1])
-        least = containment_slack(primary, harmful) * float(values[0])
+        least = harmful.tolerance * float(values[0])
         outside = stray > faint.clamp(min=least)
         whole = bool((outside | (stray <= least)).all())
         basis = torch.cat([basis, complement @ left[:, outside]], dim=1)

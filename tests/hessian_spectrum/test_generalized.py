@@ -138,6 +138,39 @@ def test_a_direction_that_sticks_out_is_seen_beside_a_large_condition_number(str
     assert immunizability_limit(range_factor(p), range_factor(h)) == float("inf")
 
 
+@pytest.mark.parametrize("stray", [1e-6, 1e-10])
+def test_a_faint_direction_is_held_against_errors_of_its_own_size(stray, generator):
+    """Not against those of the direction that both tasks hold most faintly."""
+    p = torch.randn(60, 3, dtype=torch.float64, generator=generator)
+    p = torch.nn.functional.pad(p * torch.tensor([1, 1, 1e-5]), (0, 1))
+    h = torch.randn(60, 3, dtype=torch.float64, generator=generator)
+    h = torch.stack([h[:, 0], 0 * h[:, 0], h[:, 1], stray * h[:, 2]], dim=1)
+    primary, harmful = range_factor(p), range_factor(h)
+    assert (primary.rank, harmful.rank) == (3, 3)
+    assert immunizability_limit(primary, harmful) == float("inf")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_rounded_features_of_one_subspace_are_contained_and_a_column_of_d_h_alone_is_not(
+    dtype, generator
+):
+    """θ = I has RIR 1, so no limit lies below that."""
+    inside = torch.linalg.qr(torch.randn(20, 5, dtype=torch.float64, generator=generator)).Q
+    scale = torch.logspace(0, -1, 5, dtype=torch.float64)
+    p, h = (
+        torch.randn(200, 5, dtype=torch.float64, generator=generator) * s @ inside.mT
+        for s in (scale, scale.flip(0))
+    )
+    both = range_factor(p.to(dtype)), range_factor(h.to(dtype))
+    assert (both[0].rank, both[1].rank) == (5, 5)
+    assert 1 <= immunizability_limit(*both) < float("inf")
+    p, h = (torch.randn(200, 9, generator=generator) * torch.logspace(0, -2, 9) for _ in range(2))
+    p[:, -1] = 0
+    assert immunizability_limit(range_factor(p.to(dtype)), range_factor(h.to(dtype))) == float(
+        "inf"
+    )
+
+
 @pytest.mark.parametrize("inside", [True, False])
 def test_one_harmful_direction_has_the_limit_of_the_benign_condition_number(inside):
     """κ(H_H) is 1 whatever θ is, and κ(H_P) can be brought to 1."""
