@@ -164,7 +164,7 @@ def test_rounded_features_of_one_subspace_are_contained_and_a_column_of_d_h_alon
     both = range_factor(p.to(dtype)), range_factor(h.to(dtype))
     assert (both[0].rank, both[1].rank) == (5, 5)
     assert 1 <= immunizability_limit(*both) < float("inf")
-    p, h = (torch.randn(200, 9, generator=generator) * torch.logspace(0, -2, 9) for _ in range(2))
+    p, h = (torch.randn(200, 9, generator=generator) * torch.logspace(0, -1, 9) for _ in range(2))
     p[:, -1] = 0
     assert immunizability_limit(range_factor(p.to(dtype)), range_factor(h.to(dtype))) == float(
         "inf"
