@@ -21,11 +21,16 @@ def loss_root(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets
     Three cases, told apart by the Hessian itself and not by the loss's name:
 
     - A weighted graph Laplacian (no positive entry off the diagonal, rows that sum to zero), which
-      every loss of softmax probabilities has, weighted and smoothed ones too: by elimination
-      without subtraction, so that every entry keeps its digits however sure the sample is. Source:
-      Grassmann, Taksar and Heyman (1985).
-    - A diagonal matrix: by its roots.
-    - Any other: by eigenvalues, of which those under C·eps of the sample's largest are zero.
+      every cross-entropy of softmax probabilities has: weighted, smoothed, with a temperature or
+      over a part of the outputs. By elimination without subtraction, so that every entry keeps the
+      digits of those off the diagonal however sure the sample is. Source: Grassmann, Taksar and
+      Heyman (1985).
+    - A diagonal matrix: by its roots; logistic losses by σ(z)σ(−z), see `_logistic`.
+    - Any other: by eigenvalues.
+
+    What is under 16·C·eps of the sample's largest entry, or of that which it has at outputs of
+    zero, where no sample is sure, is round-off: the sum of a row, a positive entry off the
+    diagonal, an eigenvalue.
 
     Args:
         loss: (outputs (n, C), targets) → scalar.
@@ -38,31 +43,27 @@ def loss_root(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets
     Raises:
         ValueError: where the loss is not convex in the outputs.
     """
-    outputs = outputs.detach().to(torch.float64)
-    hessian = _hessian(loss, outputs, targets)
-    classes = outputs.shape[1]
+    outputs = outputs.detach()
+    hessian, eps = _hessian(loss, outputs, targets)
+    unsure, _ = _hessian(loss, torch.zeros_like(outputs), targets)
+    slack = torch.fmax(_largest(hessian), _largest(unsure).nan_to_num(posinf=0))
+    noise = 16 * outputs.shape[1] * eps * slack
     apart = -_off_diagonal(hessian)
-    largest = hessian.abs().amax(dim=(1, 2))
     diagonal = (apart == 0).all(dim=(1, 2))
     sums = hessian.sum(dim=2).abs().amax(dim=1)
-    # The likeliest class has p − p² on its diagonal, which is off by eps·w: more than all that a
-    # sure sample has.
-    weight, exact = _of_softmax(outputs, apart)
-    slack = torch.maximum(largest, weight)
-    apart = torch.where((weight > 0)[:, None, None], exact, apart)
-    laplacian = (apart >= 0).all(dim=(1, 2)) & (sums <= 16 * classes * EPS * slack)
+    laplacian = ~diagonal & (apart.amin(dim=(1, 2)) >= -noise) & (sums <= noise)
 
     root = torch.zeros_like(hessian)
-    root[laplacian] = laplacian_root(apart[laplacian])
-    plain = diagonal & ~laplacian
-    values = hessian.diagonal(dim1=1, dim2=2)
-    _check_convex(values[plain], largest[plain])
-    root[plain] = torch.diag_embed(values[plain].clamp(min=0).sqrt())
+    root[laplacian] = laplacian_root(apart[laplacian].clamp(min=0))
+    if bool(diagonal.any()):
+        values = _logistic(loss, outputs, targets, hessian, unsure, noise)[diagonal]
+        _check_convex(values, noise[diagonal])
+        root[diagonal] = torch.diag_embed(values.clamp(min=0).sqrt())
     rest = ~(laplacian | diagonal)
     if bool(rest.any()):
         values, vectors = torch.linalg.eigh(hessian[rest])
-        _check_convex(values, largest[rest])
-        kept = torch.where(values > classes * EPS * values[:, -1:], values, 0.0)
+        _check_convex(values, noise[rest])
+        kept = torch.where(values > noise[rest, None], values, 0.0)
         root[rest] = kept.sqrt()[:, :, None] * vectors.mT
     return root
 
@@ -97,11 +98,26 @@ def laplacian_root(weights: Tensor) -> Tensor:
     return root
 
 
-def _hessian(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor) -> Tensor:
-    """∇² of each sample, (n, C, C), symmetric."""
-    outputs = outputs.requires_grad_()
+def _hessian(
+    loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor
+) -> tuple[Tensor, float]:
+    """∇² of each sample, (n, C, C), symmetric, in float64; and the eps that it was computed with.
+
+    That of the outputs' own dtype where the loss takes no other, as one with float32 class weights.
+    """
+    try:
+        return _second(loss, outputs.to(torch.float64), targets), EPS
+    except RuntimeError:
+        if outputs.dtype == torch.float64:
+            raise
+        own = _second(loss, outputs, targets).to(torch.float64)
+        return own, torch.finfo(outputs.dtype).eps
+
+
+def _second(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor) -> Tensor:
+    outputs = outputs.detach().requires_grad_()
     if targets.dtype.is_floating_point:
-        targets = targets.to(torch.float64)
+        targets = targets.to(outputs.dtype)
     (gradient,) = torch.autograd.grad(loss(outputs, targets), outputs, create_graph=True)
     columns = []
     for index in range(outputs.shape[1]):
@@ -116,26 +132,45 @@ def _hessian(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets:
     return (found + found.mT) / 2
 
 
-def _of_softmax(outputs: Tensor, apart: Tensor) -> tuple[Tensor, Tensor]:
-    """w where a sample's entries off the diagonal are w·p_c·p_k, else 0, shape (n,); and w·p_c·p_k.
+def _logistic(
+    loss: Callable[[Tensor, Tensor], Tensor],
+    outputs: Tensor,
+    targets: Tensor,
+    hessian: Tensor,
+    unsure: Tensor,
+    noise: Tensor,
+) -> Tensor:
+    """Diagonals (n, C), where the loss is logistic in an output by 4·h(0)·σ(z)σ(−z).
 
-    Autograd's entries are off by eps·w·p_c, which is more than all of one whose p_k is tiny.
+    Autograd has σ − σ², of which nothing is left from z = 37 on. That the loss is logistic is told
+    at z = 1 and 3, sample by sample and output by output.
     """
-    p = outputs.detach().softmax(dim=1)
-    products = _off_diagonal(p[:, :, None] * p[:, None])
-    total = products.sum(dim=(1, 2))
-    weight = apart.sum(dim=(1, 2)) / total.clamp_min(torch.finfo(torch.float64).tiny)
-    scale = weight[:, None, None]
-    room = 1e-8 * apart.abs() + 64 * p.shape[1] * EPS * scale * (p[:, :, None] + p[:, None])
-    fits = ((apart - scale * products).abs() <= room).flatten(1).all(dim=1)
-    weight = torch.where(fits, weight, 0.0)
-    return weight, weight[:, None, None] * products
+    values = hessian.diagonal(dim1=1, dim2=2)
+    level = 4 * unsure.diagonal(dim1=1, dim2=2)
+
+    def at(z: Tensor) -> Tensor:
+        z = z.to(torch.float64)
+        return level * z.sigmoid() * (-z).sigmoid()
+
+    fits = (values - at(outputs)).abs() <= noise[:, None]
+    for point in (1.0, 3.0):
+        there = torch.full_like(outputs, point)
+        try:
+            found, _ = _hessian(loss, there, targets)
+        except RuntimeError:  # a loss that takes probabilities, say
+            return values
+        fits &= (found.diagonal(dim1=1, dim2=2) - at(there)).abs() <= noise[:, None]
+    return torch.where(fits, at(outputs), values)
+
+
+def _largest(matrices: Tensor) -> Tensor:
+    return matrices.abs().amax(dim=(1, 2))
 
 
 def _off_diagonal(matrices: Tensor) -> Tensor:
     return matrices - torch.diag_embed(matrices.diagonal(dim1=1, dim2=2))
 
 
-def _check_convex(values: Tensor, largest: Tensor) -> None:
-    if bool((values < -1e-10 * largest[:, None]).any()):
+def _check_convex(values: Tensor, noise: Tensor) -> None:
+    if bool((values < -noise[:, None]).any()):
         raise ValueError("The loss is not convex in the network's outputs; its GGN is indefinite.")

@@ -63,6 +63,68 @@ def test_the_root_of_a_cross_entropy_keeps_its_digits_at_every_scale(gap, genera
         ).abs().max() < 1e-13
 
 
+PRIOR = torch.tensor([0.7, 0.2, 0.09, 0.01], dtype=torch.float64).log()
+
+
+@pytest.mark.parametrize("gap", [0.0, 10.0, 40.0, 200.0])
+@pytest.mark.parametrize(
+    ("seen", "loss"),
+    [
+        (lambda z: [z / 3], lambda z, y: F.cross_entropy(z / 3, y, reduction="sum") * 9),
+        (lambda z: [z + PRIOR], lambda z, y: F.cross_entropy(z + PRIOR, y, reduction="sum")),
+        (lambda z: [z[:3]], lambda z, y: F.cross_entropy(z[:, :3], y, reduction="sum")),
+        (
+            lambda z: [z[:2], z[2:]],
+            lambda z, y: sum(F.cross_entropy(h, y, reduction="sum") for h in (z[:, :2], z[:, 2:])),
+        ),
+    ],
+)
+def test_a_cross_entropy_of_other_logits_keeps_its_digits(seen, loss, gap, generator):
+    """With a temperature, a prior, over a part of the outputs, and of two heads."""
+    logits = torch.randn(3, 4, dtype=torch.float64, generator=generator)
+    logits[:, 1] += gap
+    root = loss_root(loss, logits, torch.tensor([0, 1, 1]))
+    for i in range(3):
+        blocks = []
+        for part in seen(logits[i]):
+            with mpmath.workdps(300):
+                powers = [mpmath.exp(mpmath.mpf(float(v))) for v in part]
+                p = [value / sum(powers) for value in powers]
+                blocks.append([[float(a * (1 - a) if r == c else -a * b) for c, b in enumerate(p)]
+                               for r, a in enumerate(p)])  # fmt: skip
+        exact = torch.block_diag(*[torch.tensor(b, dtype=torch.float64) for b in blocks])
+        exact = F.pad(exact, (0, 4 - len(exact), 0, 4 - len(exact)))
+        scale = exact.diagonal().sqrt()
+        scale[scale == 0] = 1
+        assert (
+            (root[i] / scale).mT @ (root[i] / scale) - exact / scale / scale[:, None]
+        ).abs().max() < 1e-12
+
+
+def test_a_sure_logistic_output_keeps_its_digits_and_a_hinge_stays_flat():
+    z = torch.tensor([[0.0], [5.0], [38.0], [-38.0], [300.0]], dtype=torch.float64)
+    y = torch.tensor([[0.0], [1.0], [0.0], [1.0], [1.0]], dtype=torch.float64)
+    weight = torch.tensor([3.0], dtype=torch.float64)
+    loss = nn.BCEWithLogitsLoss(reduction="sum", pos_weight=weight)
+    root = loss_root(loss, z, y).flatten()
+    exact = (1 + 2 * y[:, 0]) * (-z[:, 0].abs()).exp() / (1 + (-z[:, 0].abs()).exp()).square()
+    torch.testing.assert_close(root.square(), exact, rtol=1e-13, atol=0)
+    hinge = loss_root(lambda z, y: (1 - z).clamp(min=0).square().sum(), z, y).flatten()
+    assert hinge.tolist() == pytest.approx([2**0.5, 0, 0, 2**0.5, 0])
+
+
+@pytest.mark.parametrize("gap", [0.0, 8.0])
+def test_a_loss_that_takes_float32_alone_is_computed_in_it(gap, generator):
+    logits = torch.randn(6, 4, generator=generator)
+    logits[:, 1] += gap
+    y = torch.tensor([0, 1, 2, 3, 1, 0])
+    weights = torch.tensor([1.0, 2.0, 0.5, 3.0])
+    found = loss_root(nn.CrossEntropyLoss(weight=weights, reduction="sum"), logits, y)
+    exact = loss_root(nn.CrossEntropyLoss(weight=weights.double(), reduction="sum"), logits, y)
+    assert (found.abs().amax(dim=2) > 0).sum(dim=1).tolist() == [3] * 6
+    torch.testing.assert_close(found.mT @ found, exact.mT @ exact, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("loss", "each"),
     [
