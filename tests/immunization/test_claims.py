@@ -57,7 +57,7 @@ def test_erasure_holds_for_probes_that_weigh_all_rows_equally_and_not_for_others
         x, v = (tasks.features(rows) for rows in (task.train_rows, task.test_rows))
         y, truth = task.train_labels, task.test_labels.numpy() > 0
         batch = collect(stack_statistics([task_statistics(x, y)]), torch.tensor([0]))
-        theta, _ = erase.erasers(batch, defaults("methods", "erase")["tolerance"])
+        theta = erase.erasers(batch, defaults("methods", "erase")["tolerance"]).theta
         z, w = ((part @ theta[0]).numpy() for part in (x, v))
         mean, deviation = z.mean(0), z.std(0)
         deviation[deviation < 1e-11 * deviation.max()] = np.inf

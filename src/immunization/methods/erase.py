@@ -10,7 +10,7 @@ inputs alone.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,6 +38,8 @@ PARAMETERS = {
     },
 }
 
+ROUND_OFF = 1e-13
+"""Share of the labels' energy that may be left of it about the mean where they are constant."""
 DUST = 1e-12
 """Entries of an eraser's two vectors that are this small beside the largest are round-off."""
 
@@ -47,11 +49,31 @@ def draws(parameters: dict[str, Any]) -> bool:
     return parameters["then"] == "alg1"
 
 
+class Erasure(NamedTuple):
+    """What is erased from each task's features, which centred are JX = USVᵀ."""
+
+    theta: Tensor
+    """θ, shape (B, D, D)."""
+    gone: Tensor
+    """The direction that features lose, of unit length, shape (B, D); zero where none."""
+    basis: Tensor
+    """V, shape (B, D, k)."""
+    values: Tensor
+    """S, shape (B, k)."""
+    label: Tensor
+    """Uᵀy of unit length, shape (B, k); zero where nothing is erased."""
+    ranks: Tensor
+    """Rank of JX, shape (B,)."""
+
+
 def immunize(problem: Problem, parameters: dict[str, Any]) -> Immunized:
     """Returns θ of each pair, shape (B, D, D)."""
-    theta, gone = erasers(problem.harmful, parameters["tolerance"])
+    erasure = erasers(problem.harmful, parameters["tolerance"])
+    theta = erasure.theta
     if parameters["then"] == "nothing":
-        return Immunized(traceless(problem.harmful, theta, gone), singular=True)
+        eye = torch.eye(theta.shape[-1], dtype=theta.dtype, device=theta.device)
+        found = traceless(problem.harmful, erasure, eye.expand_as(theta))
+        return Immunized(found, singular=True)
     method = {"optimum": optimum, "alg1": alg1}[parameters["then"]]
     rules = components("methods")[parameters["then"]].parameters
     after = replace(
@@ -61,45 +83,45 @@ def immunize(problem: Problem, parameters: dict[str, Any]) -> Immunized:
     )
     found = method.immunize(after, {name: rule["default"] for name, rule in rules.items()})
     # The erased direction has nothing left but round-off, which must not be scaled up again.
-    rest = without(getattr(found, "theta", found).mT, gone).mT
-    return Immunized(traceless(problem.harmful, theta @ rest, gone), singular=True)
+    rest = without(getattr(found, "theta", found).mT, erasure.gone).mT
+    return Immunized(traceless(problem.harmful, erasure, rest), singular=True)
 
 
-def traceless(task: TaskBatch, theta: Tensor, gone: Tensor) -> Tensor:
-    """θ in other coordinates where its own rounding would leave a trace of what was erased.
+def traceless(task: TaskBatch, erasure: Erasure, rest: Tensor) -> Tensor:
+    """θ·rest, in other coordinates where its own rounding would leave a trace of what was erased.
 
     Columns that differ by a part δ in the label's direction make entries of θ of the size 1/δ.
     Rounded to float64 they leave eps/δ of every direction in the features, the erased one among
     them, which a probe scales up again: at δ = 1e-8 half of the label's R² comes back. Where that
-    trace is above the tolerance of the rank, θ is multiplied by an orthogonal matrix from the right
-    (which no rotation-invariant attacker notices): its columns are then the directions that
-    D_H's features have, of which the erased one is none, and those that they have not, which are
-    cleared of all that D_H spans.
+    trace is above the tolerance of the rank, θ·rest is multiplied by an orthogonal matrix from the
+    right (which no rotation-invariant attacker notices), the right singular vectors of what D_H's
+    features become. Its columns are then the directions that these have, each computed from
+    θ = VS⁻¹N·(NᵀSVᵀ·rest), N all but the label's direction, so that it is rounded relative to
+    itself; and those that they have not, which are cleared of all that D_H spans.
 
     Args:
         task: D_H.
-        theta: θ, shape (B, D, D).
-        gone: the direction that was erased, shape (B, D); zero where there was nothing to erase,
-            and nothing is done.
+        erasure: of `erasers`; where nothing was erased nothing is done.
+        rest: what follows θ, shape (B, D, D).
     """
-    middle = centred(task)
-    found = theta.clone()
-    eps = torch.finfo(theta.dtype).eps
-    for index, rank in enumerate(middle.ranks.tolist()):
-        factor = middle.factor[index]
-        image = factor.mT @ theta[index]
-        _, values, right = torch.linalg.svd(image, full_matrices=True)
-        largest = torch.linalg.matrix_norm(factor, 2) * torch.linalg.matrix_norm(theta[index], 2)
-        traced = bool(eps * largest > task.tolerances[index] * values[0])
-        if not (traced and bool(gone[index].any())):
+    found = erasure.theta @ rest
+    eps = torch.finfo(found.dtype).eps
+    for index, rank in enumerate(erasure.ranks.tolist()):
+        label, scale = erasure.label[index, :rank], erasure.values[index, :rank]
+        if rank < 2 or not bool(label.any()):
             continue
-        left, kept, _ = torch.linalg.svd(factor, full_matrices=False)
-        basis = left[:, kept > 0][:, :rank]
-        turned = theta[index] @ right.mT
-        unseen = turned[:, rank - 1 :]
+        basis = cleaned(erasure.basis[index, :, :rank])
+        others = torch.linalg.qr(label[:, None], mode="complete").Q[:, 1:]
+        image = others.mT @ (scale[:, None] * basis.mT) @ rest[index]
+        _, values, right = torch.linalg.svd(image, full_matrices=True)
+        largest = scale[0] * torch.linalg.matrix_norm(found[index], 2)
+        if not bool(eps * largest > task.tolerances[index] * values[0]):
+            continue
+        had = basis @ ((others @ (image @ right[: rank - 1].mT)) / scale[:, None])
+        unseen = found[index] @ right[rank - 1 :].mT
         for _ in range(2):
             unseen = unseen - basis @ (basis.mT @ unseen)
-        found[index] = torch.cat([turned[:, : rank - 1], unseen], dim=1)
+        found[index] = torch.cat([had, unseen], dim=1)
     return found
 
 
@@ -115,15 +137,15 @@ def without(matrix: Tensor, direction: Tensor) -> Tensor:
     return matrix
 
 
-def erasers(task: TaskBatch, tolerance: float) -> tuple[Tensor, Tensor]:
-    """θ = (I − W⁺PW)ᵀ for each task, shape (B, D, D), and the direction its features lack, (B, D).
+def erasers(task: TaskBatch, tolerance: float) -> Erasure:
+    """θ = (I − W⁺PW)ᵀ for each task, and what it takes from its features.
 
     With centred features JX = USVᵀ one has WΣ_XZ ∝ V·Uᵀy, so P = uuᵀ with u = VUᵀy/‖Uᵀy‖ and
     W⁺PW = (VSVᵀu)(VS⁻¹Vᵀu)ᵀ: two vectors, from the singular values of the data themselves.
 
     Args:
         task: D_H.
-        tolerance: share of the labels' energy under which nothing is erased.
+        tolerance: share of the labels' energy about their mean under which nothing is erased.
     """
     middle = centred(task)
     left, values, right = torch.linalg.svd(middle.factor, full_matrices=False)
@@ -132,7 +154,10 @@ def erasers(task: TaskBatch, tolerance: float) -> tuple[Tensor, Tensor]:
     # The factor of centred features is F_c, with JX = Q F_cᵀ: its V are the left vectors here.
     labels = (right @ middle.targets[..., None]).squeeze(-1) * seen
     energy = labels.square().sum(-1, keepdim=True)
-    known = energy > tolerance * task.target_energy[:, None]
+    # What is left of constant labels is round-off of the second sum.
+    spread = task.target_energy - task.target_sum.square() / task.rows
+    spread = torch.maximum(spread, ROUND_OFF * task.target_energy)
+    known = energy > tolerance * spread[:, None]
     unit = torch.where(known, labels / energy.clamp_min(1e-300).sqrt(), 0.0)
     safe = torch.where(seen, values, 1.0)
     out = (left @ (unit * values)[..., None]).squeeze(-1)
@@ -142,7 +167,8 @@ def erasers(task: TaskBatch, tolerance: float) -> tuple[Tensor, Tensor]:
     # r(x) = (I − out backᵀ)x, and features are xᵀθ: orthogonal to `back`, up to round-off that
     # grows with κ. Projected once more, they are so to the last digits.
     gone = back / torch.linalg.vector_norm(back, dim=-1, keepdim=True).clamp_min(1e-300)
-    return without(eye - back[:, :, None] * out[:, None], gone), gone
+    theta = without(eye - back[:, :, None] * out[:, None], gone)
+    return Erasure(theta, gone, left, values, unit, middle.ranks)
 
 
 def cleaned(vectors: Tensor) -> Tensor:
