@@ -152,7 +152,7 @@ class SpectralDensity:
             logs = torch.where(counts, nodes + damping, 1.0).log()
             return self.dimension * (weights * logs).sum()
 
-        upper, other = [], []
+        upper, other, told = [], [], True
         for nodes, weights in zip(self.nodes.cpu(), self.weights.cpu(), strict=True):
             real = weights > 0
             nodes, weights = nodes[real], weights[real]
@@ -162,6 +162,8 @@ class SpectralDensity:
                 continue
             matrix = jacobi_matrix(nodes, weights)
             half = max(1, len(matrix) // 2)
+            if lowest is None and half == len(matrix):
+                told = False  # one node has no half
             rule = rule_of(matrix[:half, :half]) if lowest is None else radau_rule(matrix, lowest)
             other.append(integral(*rule))
         found = Estimate.of(torch.stack(upper))
@@ -169,9 +171,9 @@ class SpectralDensity:
         if lowest is not None:
             error = found.standard_error + apart / 2
             return Estimate(found.value - apart / 2, error, found.samples)
-        if apart == 0 or math.isnan(found.standard_error):
+        if (apart == 0 and told) or math.isnan(found.standard_error):
             return found
-        told = 2 * apart <= found.standard_error
+        told &= 2 * apart <= found.standard_error
         error = found.standard_error + 2 * apart if told else math.inf
         return Estimate(found.value, error, found.samples)
 

@@ -116,12 +116,12 @@ def generalized_spectrum(
 def is_contained(primary: RangeFactor, harmful: RangeFactor) -> bool:
     """Whether range(K_H) ⊆ range(K_P), as far as data can tell.
 
-    Both factors are known up to errors of their tolerances, which turn each direction of their
-    ranges, the more the smaller the singular value that holds it. With unit V_Hy a direction of
-    range(K_H), errors in X_H turn it by up to tolerance_H·σ_1(F_H)·|diag(σ_H)⁻¹y|, and those in
-    X_P turn what of range(K_P) is nearest to it by up to tolerance_P·σ_1(F_P)·|diag(σ_P)⁻¹V_PᵀV_Hy|.
-    The range is contained where it has no more directions than that of K_P, and none sticks out by
-    more than `ROOM` of what errors do to it.
+    Both factors are known up to errors of their tolerances t, which turn each direction of their
+    ranges, the more the smaller the singular value that holds it. With V_Hy a unit direction of
+    range(K_H) and S = diag(σ)/σ_1, errors in X_H turn it by up to t_H·|S_H⁻¹y|, and those in X_P
+    turn what of range(K_P) is nearest to it by up to t_P·|S_P⁻¹V_PᵀV_Hy|. The range is contained
+    where it has no more directions than that of K_P, and none sticks out by more than `ROOM` of
+    what errors do to it.
 
     Args:
         primary, harmful: the factors.

@@ -90,17 +90,18 @@ def ggn_spectrum(
     """Every non-zero eigenvalue of the GGN, with its rank: at most NC of them.
 
     By the singular values of `ggn_factor`, which takes its arguments. The dtype that limits the
-    rank is the network's.
+    rank is the coarsest of the network's.
 
     Args:
         tolerance: on singular values relative to the largest; default `relative_tolerance` of
-            the factor's shape and the network's dtype.
+            the factor's shape and that dtype.
     """
     factor = ggn_factor(
         model, loss, batches, parameters=parameters, reduction=reduction, entries=entries
     )
     if tolerance is None:
-        dtype = next(model.parameters()).dtype
+        dtypes = [p.dtype for p in model.parameters() if p.is_floating_point()]
+        dtype = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
         rows, width = factor.shape
         tolerance = relative_tolerance(rows, width, dtype)
     found = range_factor(factor, tolerance=tolerance)

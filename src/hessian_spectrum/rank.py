@@ -54,15 +54,17 @@ def relative_tolerance(
 def eigenvalue_tolerance(dimension: int, dtype: torch.dtype) -> float:
     """Tolerance on the eigenvalues of a formed matrix relative to the largest.
 
-    The larger of √D·eps, by which rounding the entries of a D×D matrix to ``dtype`` and summing
-    them up in it move its eigenvalues, and D·eps of float64, for the decomposition. A factor sees
-    deeper (`relative_tolerance`, squared), since it never squares.
+    D·eps, by which rounding the entries of a D×D matrix to ``dtype`` and summing them up in it move
+    its eigenvalues at most. 16-bit entries are rounded once and added up in more digits: √D·eps,
+    which leaves something to see. A factor sees deeper (`relative_tolerance`, squared), since it
+    never squares.
 
     Args:
         dimension: D, the size of the matrix.
         dtype: floating dtype that the matrix was formed in.
     """
-    return max(dimension**0.5 * torch.finfo(dtype).eps, dimension * DOUBLE)
+    eps = torch.finfo(dtype).eps
+    return dimension**0.5 * eps if eps > 1e-6 else dimension * eps
 
 
 def data_dtype(features: Tensor) -> torch.dtype:

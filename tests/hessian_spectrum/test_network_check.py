@@ -101,6 +101,50 @@ def test_what_is_a_mean_or_sum_of_samples_is_taken(dtype, rows, loss, reduction)
     network_hessian(model, loss, [batch(dtype, rows)], reduction=reduction)
 
 
+class Squeezing(nn.Module):
+    """One answer a sample, without its dimension of one; with a buffer that holds NaN."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 2, dtype=torch.float64)
+        self.register_buffer("unused", torch.full((2,), torch.nan))
+
+    def forward(self, x):
+        return torch.stack([self.layer(x)], dim=0).squeeze()
+
+
+@pytest.mark.parametrize("rows", [2, 3, 8])
+def test_a_model_that_squeezes_and_a_buffer_of_nan_are_taken(rows):
+    torch.manual_seed(0)
+    x, y = batch(rows=rows)
+    operator = network_hessian(Squeezing(), F.cross_entropy, [(x, y.clamp(max=1))])
+    operator @ torch.ones(operator.dimension, dtype=torch.float64)  # nor is it stale
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_class_weights_are_found_in_sixteen_bits(dtype):
+    """A tenth of the weight is a few roundings of a 16-bit loss."""
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 1.1, 1.0]).double())
+    with pytest.raises(BatchDependentError, match="not the mean"):
+        network_hessian(
+            model_with(nn.Tanh(), dtype=dtype),
+            lambda z, y: loss(z.double(), y),
+            [batch(dtype)],
+        )
+
+
+def change_places(model):
+    model[0].weight.data.copy_(model[0].weight.data.flip(0))
+
+
+def change_by_hook(model):
+    model[1].register_forward_hook(lambda module, inputs, output: 2 * output)
+
+
+def change_a_module(model):
+    model[1] = nn.ReLU()
+
+
 def change_by_optimiser(model):
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
     for value in model.parameters():
@@ -120,7 +164,8 @@ def change_a_frozen_part(model):
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize(
     "change",
-    [change_by_optimiser, change_data, change_a_frozen_part, nn.Module.train,
+    [change_by_optimiser, change_data, change_a_frozen_part, nn.Module.train, change_places,
+     change_by_hook, change_a_module,
      lambda m: m.load_state_dict({n: v + 1 for n, v in m.state_dict().items()})],
 )  # fmt: skip
 def test_an_operator_of_a_network_that_changed_is_refused(make, keep, change):
