@@ -88,7 +88,7 @@ def test_one_odd_cell_among_numbers_is_refused_with_its_row(cell, tmp_path):
     ("style", "words", "remedy"),
     [
         (lambda v: f"{v:,.0f}", "thousands separator", {"thousands": ","}),
-        (lambda v: f"{v:,.0f}".replace(",", "."), None, {"thousands": "."}),
+        (lambda v: f"{v:,.0f}".replace(",", "."), None, {"thousands": ".", "decimal": ","}),
         (lambda v: f"{v:,.0f}".replace(",", " "), "thousands separator", {"thousands": " "}),
         (lambda v: f"{v:.1f}".replace(".", ","), "decimal comma", {"decimal": ","}),
         (lambda v: f"{100 * v:.0f}%", "percentage", {"dtype": {"x": "percent"}}),
@@ -161,6 +161,90 @@ def test_columns_that_stand_twice_or_have_no_name_or_count_rows_are_refused(tmp_
         assert loaded(counted, tmp_path, features=["id", "y"]).columns == ["id", "y"]
 
 
+def test_identifiers_are_found_however_they_are_written(tmp_path):
+    data = frame()
+    shuffled = np.random.default_rng(0).permutation(2 * N)
+    rising = np.arange(2 * N)
+    spelt = {
+        "floats": [f"{i}.0" for i in rising],
+        "with a hole": ["" if i == 3 else f"{i}.0" for i in rising],
+        "with a sign": [f"+{i + 1}" for i in rising],
+        "in groups": [f"{100_000 + i:,}" for i in rising],
+        "by part": [*range(N), *range(N)],
+        "with ties": rising // 2,
+        "in blocks": [*range(N, 2 * N), *range(N)],
+        "shuffled": shuffled,
+        "of many digits": [10**18 + 7 * i for i in rising],
+    }
+    for name, ids in spelt.items():
+        refused(data.assign(key=ids), tmp_path, "'key'", "ignore")
+        assert len(loaded(data.assign(key=ids), tmp_path, ignore=["key"]).columns) == 3, name
+    for name in ("id", "Unnamed: 0"):
+        refused(data.assign(**{name: 3 * shuffled}), tmp_path, f"'{name}'", "ignore")
+    kept = data.assign(flag=rising // 40, count=shuffled // 3)  # ordered, of two values; repeated
+    assert loaded(kept, tmp_path).columns[-2:] == ["flag", "count"]
+
+
+def test_groups_of_digits_have_no_leading_zero_and_their_own_mark(tmp_path):
+    data = frame()
+    data["y"] = [f"0,{436 + i}" for i in range(2 * N)]
+    refused(data, tmp_path, "'y'", "decimal comma", thousands=",")
+    refused(frame(), tmp_path, "both '.'", thousands=".")
+    refused(frame(), tmp_path, "both ','", thousands=",", decimal=",")
+    wanted = column(loaded(frame(), tmp_path))
+    for mark, given in (("\u00a0", " "), ("\u202f", " "), ("\u2009", " "), ("\u2019", "'")):
+        styled = frame()
+        styled["x"] = [f"{v:,.0f}".replace(",", mark) for v in styled.x]
+        refused(styled, tmp_path, "'x'", "thousands separator")
+        np.testing.assert_allclose(column(loaded(styled, tmp_path, thousands=given)), wanted)
+
+
+def test_cells_that_mean_two_things_are_refused(tmp_path):
+    data = frame()
+    data["y"] = ["0.5" if i == 3 else f"{i}%" for i in range(2 * N)]
+    refused(data, tmp_path, "'y'", "row 5", "'0.5' is no percent", dtype={"y": "percent"})
+    data["y"] = ["now" if i == 3 else f"2024-05-{1 + i % 28:02d}" for i in range(2 * N)]
+    refused(data, tmp_path, "'y'", "row 5", "'now' is no date", dtype={"y": "date"})
+    given = {"dtype": {"y": "date"}, "scale": "none"}
+    data["y"] = [
+        f"2024-05-{1 + i % 28:02d}T12:00:00{'Z' if i % 2 else '+02:00'}" for i in range(60)
+    ]
+    assert set(np.round(column(loaded(data, tmp_path, **given), "y") % 1, 6)) == {
+        0.5, round(10 / 24, 6),
+    }  # fmt: skip
+    refused(frame(), tmp_path, "'y' is in both `features`", features=["x", "y"], ignore=["y"])
+    refused(frame(), tmp_path, "both `categories`", categories=["y"], dtype={"y": "date"})
+    data = frame().assign(c=["a", "b"] * N).rename(columns={"y": "c=a"})
+    refused(data, tmp_path, "two features are called 'c=a'", categories=["c"])
+
+
+def test_a_missing_value_that_the_config_names_is_one_however_it_is_written(tmp_path):
+    data = frame()
+    data["x"] = ["-999.0" if i == 3 else f"{v:.1f}" for i, v in enumerate(data.x)]
+    refused(data, tmp_path, "'x'", "row 5", "missing", na_values=["-999"])
+    data["x"] = data.x.replace("-999.0", " ? ")
+    refused(data, tmp_path, "'x'", "row 5", "missing", na_values=[" ? "])
+
+
+@pytest.mark.parametrize("size", [1e-170, 1e-300, 1e155, 1e300])
+def test_the_scale_of_a_column_changes_nothing(size, tmp_path):
+    plain = loaded(frame(), tmp_path)
+    data = frame()
+    data["y"] *= size
+    found = loaded(data, tmp_path)
+    np.testing.assert_allclose(found.primary.features, plain.primary.features, rtol=1e-9)
+
+
+def test_no_row_for_training_and_a_line_end_for_a_separator_are_refused(tmp_path):
+    data = frame().iloc[[0, 1, N, N + 1]]
+    parts = loaded(data, tmp_path, test_fraction=0.9)
+    with pytest.raises(UserError, match="leaves none for training"):
+        parts.build("mine", config("", test_fraction=0.9), [0])
+    for mark in "\r\n":
+        refused(frame(), tmp_path, "`separator`", separator=mark)
+    refused(frame().to_csv(index=False, sep=";"), tmp_path, "column 'part'")
+
+
 def test_commas_at_row_ends_shift_nothing_and_other_lengths_are_refused(tmp_path):
     data = frame()
     head, *rows = data.to_csv(index=False).splitlines()
@@ -168,6 +252,8 @@ def test_commas_at_row_ends_shift_nothing_and_other_lengths_are_refused(tmp_path
     for lines in (
         [head, *(row + "," for row in rows)],
         [head + ",", *(row + "," for row in rows)],
+        [head + ",,,", *(row + ",,," for row in rows)],
+        [head + ",", *rows],
         [head, *rows, "", "  "],
     ):
         found = loaded("\n".join(lines) + "\n", tmp_path)
@@ -194,6 +280,8 @@ def test_commas_at_row_ends_shift_nothing_and_other_lengths_are_refused(tmp_path
         (["1.5", "2"], [1.5], [2], None),
         (["a", "b"], ["a"], ["c"], "no row has 'c'"),
         (["a ", "b"], ["a"], ["b"], None),
+        (["1.10", "1.1"], [1.1], ["1.10"], None),
+        (["9007199254740993", "9007199254740992"], [9007199254740993], [9007199254740992], None),
     ],
 )
 def test_values_of_the_split_column_are_compared_as_text(

@@ -13,9 +13,14 @@ from immunization.errors import UserError
 MISSING = {"", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "#N/A", "<NA>"}
 """What stands for a missing number unless the config names more."""
 TRUE, FALSE = {"true", "yes"}, {"false", "no"}
+ONE, ZERO = {"1", "1.0", "y", "t"}, {"0", "0.0", "n", "f"}
+"""What stands for true and false besides, where the config says that a column is boolean."""
 KINDS = ("number", "boolean", "percent", "date")
 NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 CODE = re.compile(r"[-+]?0\d+")
+ALIKE = {" ": " \u00a0\u202f\u2009", "'": "'\u2019"}
+"""Marks between digits that look alike in print."""
+DATE = re.compile(r"\d{4}-?\d{2}(-?\d{2})?([T ].*)?")
 ENDLESS = {"inf", "-inf", "+inf", "infinity", "-infinity"}
 
 
@@ -25,12 +30,14 @@ def plain_numbers(cells: pd.Series, decimal: str, thousands: str | None) -> pd.S
     Args:
         cells: stripped text.
         decimal: mark before the decimals.
-        thousands: mark between groups of three digits, or None.
+        thousands: mark between groups of three digits, or None; the first group has no leading
+            zero.
     """
     if thousands:
-        grouped = rf"[-+]?\d{{1,3}}({re.escape(thousands)}\d{{3}})+({re.escape(decimal)}\d*)?"
+        mark = f"[{re.escape(ALIKE.get(thousands, thousands))}]"
+        grouped = rf"[-+]?[1-9]\d{{0,2}}({mark}\d{{3}})+({re.escape(decimal)}\d*)?"
         fits = cells.str.fullmatch(grouped)
-        cells = cells.mask(fits, cells.str.replace(thousands, "", regex=False))
+        cells = cells.mask(fits, cells.str.replace(mark, "", regex=True))
     if decimal != ".":
         cells = cells.mask(cells.str.contains(".", regex=False), "?")
         cells = cells.str.replace(decimal, ".", regex=False)
@@ -39,11 +46,11 @@ def plain_numbers(cells: pd.Series, decimal: str, thousands: str | None) -> pd.S
 
 
 def boolean_numbers(cells: pd.Series) -> pd.Series:
-    """true, yes and 1 as 1; false, no and 0 as 0; NaN for others."""
+    """true, yes, y and 1 as 1; false, no, n and 0 as 0; NaN for others."""
     low = cells.str.lower()
     found = pd.Series(np.nan, cells.index)
-    found[low.isin(TRUE | {"1"})] = 1.0
-    found[low.isin(FALSE | {"0"})] = 0.0
+    found[low.isin(TRUE | ONE)] = 1.0
+    found[low.isin(FALSE | ZERO)] = 0.0
     return found
 
 
@@ -52,11 +59,15 @@ def converted(cells: pd.Series, kind: str, decimal: str, thousands: str | None) 
     if kind == "boolean":
         return boolean_numbers(cells)
     if kind == "percent":
+        signed = cells.str.endswith("%")
         bare = cells.str.removesuffix("%").str.rstrip()
+        if signed.any():  # beside 50 %, is 0.5 a half or half a percent?
+            bare = bare.where(signed, "?")
         return plain_numbers(bare, decimal, thousands) / 100
     if kind == "date":
-        days = pd.to_datetime(cells, errors="coerce", format="ISO8601")
-        since = (days - pd.Timestamp("1970-01-01")) / pd.Timedelta(days=1)
+        cells = cells.where(cells.str.fullmatch(DATE.pattern))  # `now` would be a date too
+        days = pd.to_datetime(cells, errors="coerce", format="ISO8601", utc=True)
+        since = (days - pd.Timestamp("1970-01-01", tz="UTC")) / pd.Timedelta(days=1)
         return since.astype(np.float64)
     return plain_numbers(cells, decimal, thousands)
 
@@ -80,9 +91,17 @@ def numbers(
     """
     column = cells.name
     cells = cells.astype(str).str.strip()
-    gone = cells.isin(MISSING | set(parameters["na_values"]))
-    there = cells[~gone]
     decimal, thousands = parameters["decimal"], parameters["thousands"]
+    if decimal == thousands:
+        raise UserError(
+            f"{where}: `decimal` and `thousands` are both {decimal!r}. Give each its own mark."
+        )
+    named = pd.Series(parameters["na_values"], dtype=str).str.strip()
+    gone = cells.isin(MISSING | set(named))
+    # −999 stands for −999.0 too.
+    numeric = plain_numbers(named, decimal, thousands).dropna()
+    gone |= plain_numbers(cells, decimal, thousands).isin(numeric)
+    there = cells[~gone]
     if kind is None:
         kind = "number"
         words = there.str.lower().isin(TRUE | FALSE)
@@ -95,8 +114,9 @@ def numbers(
         if len(odd) == len(there) or (kind == "number" and len(odd) > len(there) / 2):
             raise UserError(
                 f"{where}, column {column!r}: the values are text ({_some(there)}), not "
-                f"{'numbers' if kind == 'number' else kind + 's'}.{_hint(there)} Name the column "
-                "in `categories` to encode its values, or in `ignore` to leave it out."
+                f"{'numbers' if kind == 'number' else kind + 's'}, as in row {row}."
+                f"{_hint(there)} Name the column in `categories` to encode its values, or in "
+                "`ignore` to leave it out."
             )
         raise UserError(
             f"{where}, column {column!r}, row {row}: {cell!r} is no {kind} ({len(odd)} of "
@@ -121,14 +141,18 @@ def _some(cells: pd.Series, most: int = 5) -> str:
 def _hint(odd: pd.Series) -> str:
     """What such cells often are."""
     first = str(odd.iloc[0])
-    if re.fullmatch(r"[-+]?\d+,\d+", first) and not re.fullmatch(r"[-+]?\d{1,3}(,\d{3})+", first):
-        return " It looks like a decimal comma."
-    if re.fullmatch(r"[-+]?\d{1,3}([,.' ]\d{3})+([.,]\d*)?", first):
-        return " It looks like a thousands separator."
+    if re.fullmatch(r"[-+]?\d+,\d+", first) and not re.fullmatch(
+        r"[-+]?[1-9]\d{0,2}(,\d{3})+", first
+    ):
+        return " It looks like a decimal comma: `decimal: ','`."
+    if re.fullmatch(r"[-+]?\d{1,3}([,.'\u2019\u00a0\u202f\u2009 ]\d{3})+([.,]\d*)?", first):
+        return " It looks like a thousands separator: `thousands`."
     if first.endswith("%"):
-        return " It looks like a percentage."
+        return f" It looks like a percentage: `dtype: {{{odd.name}: percent}}`."
+    if re.match(r"\d{4}-\d{1,2}-\d{1,2}", first):
+        return f" It looks like a date: `dtype: {{{odd.name}: date}}`."
     if re.match(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}", first):
-        return " It looks like a date."
+        return " It looks like a date; those in ISO form (2024-05-31) are read."
     if re.match(r"[-+]?[\d.,]+\s*[^\d\s.,]+$", first):
         return " It looks like a number with a unit."
     return ""

@@ -150,6 +150,11 @@ def split(
         return rows, rows[:0]
     shuffled = np.random.default_rng([seed, 3, role]).permutation(rows)
     held_out = round(len(rows) * parameters["test_fraction"])
+    if held_out >= len(rows):
+        raise UserError(
+            f"data set key 'test_fraction': {parameters['test_fraction']} of {len(rows)} rows "
+            "leaves none for training. Lower it, or give more rows."
+        )
     return np.sort(shuffled[held_out:]), np.sort(shuffled[:held_out])
 
 

@@ -42,13 +42,23 @@ def fitted(values: Matrix, other: Matrix | None = None) -> Scaling:
     low, high = values.min(axis=0), values.max(axis=0)
     constant = low == high
     mean = np.where(constant, low, values.mean(axis=0))
-    deviation = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros_like(mean)
+    deviation = _deviation(values)
     if other is not None and len(other) > 1:
-        spread = other.std(axis=0, ddof=1)
+        spread = _deviation(other)
         spread = np.where(other.min(axis=0) == other.max(axis=0), 0.0, spread)
         deviation = np.where(constant, spread, deviation)
         constant = constant & (spread == 0)
     return Scaling(mean, np.where(constant, 1.0, deviation))
+
+
+def _deviation(values: Matrix) -> Matrix:
+    """Standard deviation of each column; its square would not fit where values are 1e-170."""
+    if len(values) < 2:
+        return np.zeros(values.shape[1])
+    largest = np.abs(values).max(axis=0)
+    unit = np.exp2(np.floor(np.log2(np.where(largest > 0, largest, 1.0))))
+    found: Matrix = (values / unit).std(axis=0, ddof=1) * unit
+    return found
 
 
 def settled(scaled: Matrix, offset: float) -> Matrix:

@@ -31,9 +31,13 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}: no such file. Correct the path in the config.")
     try:
         raw = _unpacked(path)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
+    except (
+        OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
+        RuntimeError, NotImplementedError,  # encrypted, or packed in a way that is not known here
+    ) as error:  # fmt: skip
         raise UserError(
-            f"{path}: not a readable CSV file ({error}). It is damaged or cut off; fetch it again."
+            f"{path}: not a readable CSV file ({error}). It is damaged, cut off or encrypted; "
+            "fetch it again, or unpack it."
         ) from error
     if len(raw) > BYTES:
         raise UserError(f"{path}: holds more than {BYTES / 2**30:.0f} GiB. Use a part of the rows.")
@@ -76,17 +80,22 @@ def _unpacked(path: Path) -> bytes:
 def read_cells(path: Path, separator: str) -> pd.DataFrame:
     """Every cell as text, stripped; the index counts rows of the file, the header being row 1.
 
-    A last column without a name and without a value, as commas at row ends make it, is dropped.
+    Last columns without a name and without a value, as commas at row ends make them, are dropped.
 
     Raises:
         UserError: for what is no table: rows of different lengths, names that stand twice or are
             missing.
     """
+    if separator in '\r\n"':
+        raise UserError(
+            f"{path}: `separator` is {separator!r}, which ends or quotes cells. Give what stands "
+            "between them."
+        )
     text = read_text(path)
-    width = _width(path, text, separator)
+    width, longest = _width(path, text, separator)
     try:
         frame = pd.read_csv(
-            io.StringIO(text), sep=separator, header=None, names=list(range(width + 1)), dtype=str,
+            io.StringIO(text), sep=separator, header=None, names=list(range(longest)), dtype=str,
             index_col=False, keep_default_na=False, skip_blank_lines=False,
         )  # fmt: skip
     except pd.errors.ParserError as error:
@@ -95,34 +104,48 @@ def read_cells(path: Path, separator: str) -> pd.DataFrame:
     frame = frame.iloc[:, :width].fillna("").apply(lambda column: column.str.strip())
     header, body = frame.iloc[0].tolist(), frame.iloc[1:]
     body = body[(body != "").any(axis=1)]
-    if not header[-1] and bool((body[width - 1] == "").all()):
-        header, body = header[:-1], body.iloc[:, :-1]
     body.columns = pd.Index(header)
     _check_names(path, header)
     return body
 
 
-def _width(path: Path, text: str, separator: str) -> int:
-    """Cells of the header; every row has as many, or one more that is empty."""
+def _width(path: Path, text: str, separator: str) -> tuple[int, int]:
+    """Cells of the header up to the last that has a name, and of the longest row; every row has as
+    many, and what follows is empty."""
     csv.field_size_limit(2**31 - 1)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    width = 0
+    width = named = longest = 0
     for number, row in enumerate(rows, start=1):
+        longest = max(longest, len(row))
         if number == 1:
             width = len(row)
-            continue
-        blank = not "".join(row).strip()
-        trailing = len(row) == width + 1 and not row[-1].strip()
-        if not (blank or trailing or len(row) == width):
-            raise UserError(
-                f"{path}, row {number}: has {len(row)} cells, and the header {width}. "
-                + (
-                    "Quote cells that hold the separator."
-                    if len(row) > width
-                    else "The row is cut off, or a separator is missing."
-                )
+            named = max(
+                (place for place, cell in enumerate(row, start=1) if cell.strip()), default=0
             )
-    return width
+            if not named:
+                raise UserError(f"{path}: row 1 is empty, where the names of the columns stand.")
+            continue
+        extra = "".join(row[named:]).strip()
+        if not "".join(row).strip() or (len(row) >= named and not extra):
+            continue
+        if len(row) == width:
+            raise UserError(_nameless(path, named + 1))
+        raise UserError(
+            f"{path}, row {number}: has {len(row)} cells, and the header {width}. "
+            + (
+                "Quote cells that hold the separator, or give the `separator` of this file."
+                if len(row) > width
+                else "The row is cut off, or a separator is missing."
+            )
+        )
+    return named, longest
+
+
+def _nameless(path: Path, column: int) -> str:
+    return (
+        f"{path}: column {column} has no name, as row numbers have that a program wrote beside the "
+        "data. Remove it, or name it in the file."
+    )
 
 
 def _check_names(path: Path, header: list[str]) -> None:
@@ -132,7 +155,4 @@ def _check_names(path: Path, header: list[str]) -> None:
             f"{path}: the column {twice[0]!r} stands twice. Rename one of the two in the file."
         )
     if "" in header:
-        raise UserError(
-            f"{path}: column {header.index('') + 1} has no name, as row numbers have that a "
-            "program wrote beside the data. Remove it, or name it in the file."
-        )
+        raise UserError(_nameless(path, header.index("") + 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from immunization.datasets._cells import NUMBER, numbers, one_hot
+from immunization.datasets._identifiers import row_number
 from immunization.datasets._paired import (
     Paired,
     Part,
@@ -130,7 +132,7 @@ def load(parameters: dict[str, Any], place: Place) -> Paired:
     require_columns(frame, [split, *targets, *named, *parameters["ignore"]], str(path))
     _check_roles(path, parameters, split, targets)
     chosen = _chosen_rows(path, frame, split, parameters)
-    columns = _feature_columns(path, frame, split, targets, parameters)
+    columns = _feature_columns(path, frame, [split, *targets], chosen, parameters)
     used = pd.concat([frame[rows] for rows in chosen]).sort_index()
     features = _features(used, columns, str(path), parameters)
     parts = []
@@ -167,9 +169,10 @@ def _check_roles(path: Path, parameters: dict[str, Any], split: str, targets: li
                 f"{path}: the column {both[0]!r} is the split column or a target, which are no "
                 f"features. Take it out of `{key}`."
             )
-    both = sorted(set(parameters["categories"]) & set(parameters["ignore"]))
-    if both:
-        raise UserError(f"{path}: the column {both[0]!r} is in both `categories` and `ignore`.")
+    for one, two in (("categories", "ignore"), ("features", "ignore"), ("categories", "dtype")):
+        both = sorted(set(parameters[one] or []) & set(parameters[two]))
+        if both:
+            raise UserError(f"{path}: the column {both[0]!r} is in both `{one}` and `{two}`.")
 
 
 def _chosen_rows(
@@ -183,7 +186,7 @@ def _chosen_rows(
     for role in ("primary", "harmful"):
         wanted: set[str] = set()
         for value in parameters[f"{role}_values"]:
-            fits = {cell for cell in occur if same(value, cell)}
+            fits = {str(value)} & set(occur) or {cell for cell in occur if same(value, cell)}
             if not fits:
                 raise UserError(
                     f"{path}: no row has {value!r} in column {split!r} (an empty class; "
@@ -203,7 +206,7 @@ def _chosen_rows(
 def same(value: Any, cell: str) -> bool:
     """Whether a value of the config is a cell of the file: by its text, or as the same number.
 
-    A cell with leading zeros is no number: 7 is not 007.
+    A cell with leading zeros is no number: 7 is not 007. Numbers are compared in all digits.
     """
     if isinstance(value, bool):
         return cell.lower() == str(value).lower()
@@ -211,39 +214,33 @@ def same(value: Any, cell: str) -> bool:
         return True
     if isinstance(value, int | float) and NUMBER.fullmatch(cell):
         led = cell.lstrip("+-")
-        return float(cell) == value and not (len(led) > 1 and led[0] == "0" and led[1].isdigit())
+        coded = len(led) > 1 and led[0] == "0" and led[1].isdigit()
+        return Decimal(cell) == Decimal(str(value)) and not coded
     return False
 
 
 def _feature_columns(
-    path: Path, frame: pd.DataFrame, split: str, targets: list[str], parameters: dict[str, Any]
+    path: Path,
+    frame: pd.DataFrame,
+    others: list[str],
+    chosen: list[pd.Series],
+    parameters: dict[str, Any],
 ) -> list[str]:
-    """Columns that are features."""
+    """Columns that are features: not the ``others``, the split column and the targets."""
     if parameters["features"] is not None:
         extra = [name for name in parameters["categories"] if name not in parameters["features"]]
         return [*parameters["features"], *extra]
-    left_out = {split, *targets, *parameters["ignore"]}
+    left_out = {*others, *parameters["ignore"]}
     columns = [name for name in frame.columns if name not in left_out]
     for name in columns:
-        if name not in parameters["categories"] and row_number(frame[name]):
+        if name not in parameters["categories"] and row_number(frame[name], chosen):
             raise UserError(
-                f"{path}: the column {name!r} only rises or falls along the rows "
-                f"({frame[name].iloc[0]}, {frame[name].iloc[1]}, …), as a row number or an "
-                "identifier does. Name it in `ignore` to leave it out; if it is a feature, name "
-                "all features in `features`."
+                f"{path}: the column {name!r} ({frame[name].iloc[0]}, {frame[name].iloc[1]}, …) "
+                "only rises or falls along the rows, or counts them in another order, as a row "
+                "number or an identifier does. Name it in `ignore` to leave it out; if it is a "
+                "feature, name all features in `features`."
             )
     return columns
-
-
-def row_number(cells: pd.Series) -> bool:
-    """Whether a column of whole numbers only rises, or only falls, along the file.
-
-    Chance alone does that to eight or more rows once in 20,000 times.
-    """
-    if len(cells) < 8 or not bool(cells.str.fullmatch(r"-?\d+").all()):
-        return False
-    steps = cells.astype(np.float64).diff().iloc[1:]
-    return bool((steps > 0).all() or (steps < 0).all())
 
 
 def _features(
@@ -273,4 +270,11 @@ def _features(
         made.append(found.rename(column))
     if not made:
         raise UserError(f"{where}: no feature columns are left besides the targets.")
-    return pd.concat(made, axis=1)
+    found = pd.concat(made, axis=1)
+    twice = found.columns[found.columns.duplicated()]
+    if len(twice):
+        raise UserError(
+            f"{where}: two features are called {twice[0]!r}, a column and a value of a category. "
+            "Rename the column in the file."
+        )
+    return found
