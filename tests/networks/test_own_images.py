@@ -1,5 +1,6 @@
 """Images of one's own: folders and archives are one data set, pixels are read as they are meant."""
 
+import gzip
 import io
 import os
 import shutil
@@ -177,6 +178,7 @@ def test_deep_pixels_are_scaled_and_not_clipped(array, kind):
         np.full((4, 4), -0.5, np.float32),
         np.full((4, 4), np.nan, np.float32),
         np.full((4, 4), -7, np.int32),
+        np.full((4, 4), 131070, np.int32),  # of 16 bits, black in 32
     ],
 )
 def test_pixels_of_no_known_range_are_refused(array):
@@ -245,3 +247,108 @@ def test_an_encrypted_or_cut_zip_is_refused(tmp_path):
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="not a whole archive"):
         loaded(path)
+
+
+def tar_of(root, path):
+    with tarfile.open(path, "w") as archive:
+        archive.add(root, arcname=".")
+    return path
+
+
+@pytest.mark.parametrize("damage", ["flipped", "zeros", "in a header", "between members", "gz"])
+def test_a_damaged_tar_is_refused_and_not_read_as_far_as_it_goes(damage, tmp_path):
+    """`tarfile` ends quietly at a damaged header."""
+    plain(tmp_path / "own")
+    path = tar_of(tmp_path / "own", tmp_path / "a.tar")
+    with tarfile.open(path) as archive:
+        member = archive.getmembers()[7]
+    whole = bytearray(path.read_bytes())
+    at = member.offset
+    if damage == "flipped":
+        whole[at + 3] ^= 1
+    elif damage == "zeros":
+        whole[at + 100 : at + 140] = bytes(40)
+    else:
+        whole = whole[: at + 100 if damage == "in a header" else at]
+    path.write_bytes(gzip.compress(whole) if damage == "gz" else whole)
+    with pytest.raises(UserError, match="not a whole archive"):
+        loaded(path)
+
+
+def test_a_tar_that_ends_in_a_stored_zip_is_the_tar(tmp_path):
+    plain(tmp_path / "own")
+    plain(tmp_path / "other")
+    (tmp_path / "other" / "cat").rename(tmp_path / "other" / "ant")
+    packed(tmp_path / "other", "zip", around=False).rename(tmp_path / "own" / "zz.zip")
+    found = loaded(tar_of(tmp_path / "own", tmp_path / "a.tar"))
+    assert found.classes == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("names", [("train", "val"), ("Train", "Test"), ("training", "testing"),
+                                   ("train", "val", "test")])  # fmt: skip
+def test_parts_of_other_names_are_no_classes(names, tmp_path):
+    for name in names:
+        plain(tmp_path / "own" / name)
+    for path in (tmp_path / "own", tar_of(tmp_path / "own", tmp_path / "a.tar")):
+        with pytest.raises(UserError, match="are parts, not classes"):
+            loaded(path)
+
+
+def test_one_class_is_refused_in_a_folder_where_an_archive_would_find_two(tmp_path):
+    plain(tmp_path / "own" / "images")
+    with pytest.raises(UserError, match="one folder, 'images', and so one class"):
+        loaded(tmp_path / "own")
+    assert loaded(tar_of(tmp_path / "own", tmp_path / "a.tar")).classes == ["cat", "dog"]
+    shutil.copy(tmp_path / "own/images/cat/0.png", tmp_path / "own" / "preview.png")
+    for path in (tmp_path / "own", tar_of(tmp_path / "own", tmp_path / "a.tar")):
+        with pytest.raises(UserError, match="one class"):
+            loaded(path)
+
+
+def test_links_to_folders_are_refused_in_an_archive_and_loops_on_a_disk(tmp_path):
+    plain(tmp_path / "own")
+    (tmp_path / "own" / "wolf").symlink_to("dog")
+    assert loaded(tmp_path / "own").classes == ["cat", "dog", "wolf"]
+    with pytest.raises(UserError, match="wolf is a link to a folder"):
+        loaded(tar_of(tmp_path / "own", tmp_path / "a.tar"))
+    (tmp_path / "own" / "cat" / "loop").symlink_to(".")
+    with pytest.raises(UserError, match="cat/loop is a link to a folder that it lies in"):
+        loaded(tmp_path / "own")
+
+
+def test_names_that_stand_twice_are_what_stands_last_and_none_leads_outside(tmp_path):
+    plain(tmp_path / "own")
+    path = tar_of(tmp_path / "own", tmp_path / "a.tar")
+    with tarfile.open(path, "a") as archive:
+        archive.add(tmp_path / "own" / "dog" / "3.png", arcname="cat/0.png")
+    found = loaded(path)
+    assert len(found.train_labels) + len(found.test_labels) == 8
+    everything = torch.cat([torch.as_tensor(found.train), torch.as_tensor(found.test)])
+    labels = torch.cat([torch.as_tensor(found.train_labels), torch.as_tensor(found.test_labels)])
+    cats = everything[labels == 0]
+    assert int(cats[:, 1].flatten(1).float().mean(1).round().max()) == 109  # a dog's green
+    with tarfile.open(path, "a") as archive:
+        archive.add(tmp_path / "own" / "dog" / "3.png", arcname="../cat/9.png")
+    with pytest.raises(UserError, match="leads out of the archive"):
+        loaded(path)
+
+
+def test_a_zip_with_backslashes_is_read(tmp_path):
+    plain(tmp_path / "own")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for file in sorted((tmp_path / "own").rglob("*.png")):
+            info = zipfile.ZipInfo()
+            info.filename = f"{file.parent.name}\\{file.name}"
+            archive.writestr(info, file.read_bytes())
+    assert loaded(tmp_path / "a.zip").classes == ["cat", "dog"]
+
+
+def test_exif_that_cannot_be_read_is_left_alone_and_white_may_be_zero():
+    image = Image.new("RGB", (8, 8), (10, 200, 30))
+    stream = io.BytesIO()
+    image.save(stream, "png", exif=b"no such thing as EXIF")
+    assert decode(stream.getvalue(), 8)[1].mean() > 150
+    stream = io.BytesIO()
+    Image.fromarray(RAMP).save(stream, "tiff", tiffinfo={262: 0})
+    inverted = decode(stream.getvalue(), 8).astype(int)
+    assert np.abs(inverted + decode(encoded(RAMP, "tiff"), 8).astype(int) - 255).max() <= 1

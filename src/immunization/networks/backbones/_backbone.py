@@ -165,6 +165,7 @@ RESERVED = {
     "features_only": "the whole network is needed, with its head",
     "out_indices": "the whole network is needed, with its head",
     "in_chans": "images have three channels",
+    "drop_rate": "dropout before the head is no part of a linear head",
     "scriptable": "networks are differentiated twice",
     "exportable": "networks are differentiated twice",
 }
@@ -269,6 +270,12 @@ def unwrapped(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, 
         state = {name.removeprefix(found): value for name, value in state.items()}
 
 
+def alike(one: Tensor, two: Tensor) -> bool:
+    """Whether two tensors have one shape, and numbers of one kind: floats, or integers."""
+    floating = one.dtype.is_floating_point == two.dtype.is_floating_point
+    return one.shape == two.shape and floating and not one.dtype.is_complex
+
+
 def load_weights(model: nn.Module, path: str) -> None:
     """Load a safetensors file with timm's names, or those behind a wrapper's prefix.
 
@@ -289,11 +296,11 @@ def load_weights(model: nn.Module, path: str) -> None:
         raise UserError(f"config key 'weights': {path} cannot be read ({error}).") from error
     wanted = model.state_dict()
     state = unwrapped(state, wanted)
-    wrong = [n for n in wanted if n not in state or state[n].shape != wanted[n].shape]
+    wrong = [n for n in wanted if n not in state or not alike(state[n], wanted[n])]
     wrong = [n for n in wrong if not n.endswith(OWN)]
     extra = [n for n in state if n not in wanted and not n.endswith(OWN)]
     for names, what in (
-        (wrong, "missing or of another shape"),
+        (wrong, "missing, or of another shape or kind of numbers"),
         (extra, "in the file and not in the network"),
     ):
         if names:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from immunization.errors import UserError
 from immunization.networks.backbones._backbone import Backbone
 
-CLOSE = 1e-3
+CLOSE = 1e-5
 """Relative difference of logits that float32 leaves between two orders of the same operations."""
 Cut = Callable[[Any], tuple[Backbone, nn.Module]]
 

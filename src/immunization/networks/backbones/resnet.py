@@ -87,7 +87,7 @@ def build(parameters: dict[str, Any], size: int) -> tuple[Backbone, nn.Linear | 
     if parameters["stem"] == "small":
         if weights != "pretrain":
             raise UserError("config key 'stem': 'small' has no published weights; pretrain it.")
-        width = model.bn1.num_features
+        width = len(model.bn1.weight)
         model.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
         model.maxpool = nn.Identity()

@@ -92,6 +92,11 @@ def build(parameters: dict[str, Any], size: int) -> tuple[Backbone, nn.Linear | 
         )
     if weights not in ("timm", "pretrain"):
         load_weights(model, weights)
+    if getattr(model, "rope", None) is not None:
+        raise UserError(
+            f"config key 'name': '{parameters['name']}' has rotary positions, which every block "
+            "needs and a tail of blocks would not get. Choose one with learnt positions."
+        )
     if model.global_pool not in POOLS:
         raise UserError(
             f"config key 'arguments': global_pool '{model.global_pool}' is not supported; "
@@ -103,10 +108,7 @@ def build(parameters: dict[str, Any], size: int) -> tuple[Backbone, nn.Linear | 
             f"config key 'trainable_blocks': {count} of {len(model.blocks)} blocks; at most "
             f"{len(model.blocks) - 1} can be trainable."
         )
-    side = arguments["img_size"]
-    found, head = checked_cut(
-        model, parameters["name"], side if isinstance(side, int) else size, partial(cut, count)
-    )
+    found, head = checked_cut(model, parameters["name"], size, partial(cut, count))
     if weights == "pretrain":
         return found, None
     found.mean, found.std = published(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import tarfile
 import zipfile
 from contextlib import closing
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from immunization.errors import UserError
 from immunization.networks.images._images import decode
-from immunization.networks.images._tree import Parts, tree_of_names
+from immunization.networks.images._tree import Parts, has_parts, tree_of_names
 
 Pixels = NDArray[np.uint8]
 
@@ -43,14 +44,15 @@ class Archive:
                 opened.close()
 
     def _names(self) -> tuple[list[Parts], list[Parts]]:
-        files: list[Parts] = []
         folders: list[Parts] = []
         entries: list[tuple[Any, str, bool, bool]]
         try:
-            if zipfile.is_zipfile(self.path):
+            # A tar may end in a stored zip, which passes for one.
+            if not tarfile.is_tarfile(self.path) and zipfile.is_zipfile(self.path):
                 self._zip = zipfile.ZipFile(self.path)
                 entries = [
-                    (i, i.filename, i.is_dir(), not i.is_dir()) for i in self._zip.infolist()
+                    (i, slashes(i.filename), i.is_dir(), not i.is_dir())
+                    for i in self._zip.infolist()
                 ]
             else:
                 self._tar = tarfile.open(self.path)  # noqa: SIM115
@@ -58,6 +60,7 @@ class Archive:
                 entries = [
                     (m, m.name, m.isdir(), m.isfile() or m.islnk() or m.issym()) for m in self._tar
                 ]
+                check_end(self._tar)
         except Exception as error:  # of whatever library reads this kind of file
             self.close()
             raise _broken(self.path, error) from error
@@ -65,11 +68,27 @@ class Archive:
             parts = tuple(part for part in PurePosixPath(name).parts if part not in (".", "/"))
             if not parts:
                 continue
+            if ".." in parts:
+                self.close()
+                raise UserError(f"{self.path}: {name} leads out of the archive. Pack it anew.")
             if folder:
                 folders.append(parts)
             elif file:
-                files.append(parts)
+                # What stands twice is what stands last, as when it is unpacked.
+                self._members.pop(parts, None)
                 self._members[parts] = member
+        files = list(self._members)
+        inside = {parts[:depth] for parts in files for depth in range(1, len(parts))}
+        for parts, member in self._members.items():
+            if self._tar is not None and member.issym():
+                base = "/".join(parts[:-1])
+                target = posixpath.normpath(posixpath.join(base, member.linkname))
+                if tuple(target.split("/")) in inside | set(folders):
+                    self.close()
+                    raise UserError(
+                        f"{self.path}: {'/'.join(parts)} is a link to a folder. Pack the files "
+                        "themselves (tar --dereference)."
+                    )
         return files, folders
 
     def read(self, names: list[Parts], side: int) -> Pixels:
@@ -109,6 +128,26 @@ class Archive:
             raise _broken(self.path, error) from error
 
 
+def slashes(name: str) -> str:
+    """A name in a zip that Windows programs wrote with backslashes."""
+    return name if "/" in name else name.replace("\\", "/")
+
+
+def check_end(archive: tarfile.TarFile) -> None:
+    """Refuse a .tar that was read up to a damaged header, or is cut off: `tarfile` says nothing.
+
+    Raises:
+        ValueError: where no block of zeros ends it.
+    """
+    file = archive.fileobj
+    assert file is not None
+    file.seek(archive.offset)
+    if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise ValueError("its end is missing, or a header within is damaged")
+    while file.read(2**20):  # to the check sum of a compressed one
+        pass
+
+
 def _broken(path: Path, error: Exception) -> UserError:
     return UserError(f"{path}: not a whole archive ({error}). Fetch it again; it may be truncated.")
 
@@ -121,7 +160,7 @@ def read_archive(path: Path, side: int) -> list[tuple[Pixels, NDArray[np.int64],
     """
     with closing(Archive(path)) as archive:
         trees = [archive.tree]
-        if archive.tree.split():
+        if has_parts(archive.tree.top(), str(path)):
             trees = [archive.tree.below(part) for part in ("train", "test")]
         found: list[tuple[Pixels, NDArray[np.int64], list[str]]] = []
         for part, tree in zip(("train", "test"), trees, strict=False):

@@ -84,6 +84,10 @@ def stored_size(size: int) -> int:
     return -(-size * 8 // 7)
 
 
+WHITE_IS_ZERO = 262
+"""The TIFF tag of which 0 says that white is zero; Pillow heeds it in 8 bits."""
+
+
 def decode(
     source: Path | bytes,
     side: int,
@@ -106,7 +110,7 @@ def decode(
     Raises:
         UserError: when it is no readable image, or one of more than `MOST_PIXELS`.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     Image.MAX_IMAGE_PIXELS = None  # of which Pillow warns or raises; we refuse, below
     where = name or ("an image of the archive" if isinstance(source, bytes) else str(source))
@@ -121,7 +125,8 @@ def decode(
                 # Cut first: a resize within a box looks at pixels around it.
                 image = image.crop(box).resize((side, side), Image.Resampling.LANCZOS)
             else:
-                image = ImageOps.exif_transpose(image)
+                if readable_exif(image):
+                    image = ImageOps.exif_transpose(image)
                 width, height = image.size
                 short = min(width, height)
                 left, upper = (width - short) / 2, (height - short) / 2
@@ -134,10 +139,21 @@ def decode(
             return pixels
     except Exception as error:  # damaged images raise whatever their decoder stumbles over
         told = str(error) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            told = "of no kind that is known"
         raise UserError(
             f"{where}: not a readable image ({told}). It is truncated or no image; replace or "
             "delete it and run again."
         ) from error
+
+
+def readable_exif(image: Any) -> bool:
+    """Whether an image's EXIF can be read; pixels are whole where it cannot."""
+    try:
+        image.getexif()
+    except Exception:  # of whatever its bytes look like
+        return False
+    return True
 
 
 def eight_bit(image: Any) -> Any:
@@ -145,7 +161,7 @@ def eight_bit(image: Any) -> Any:
 
     Grey values of 16 bits are divided by 257, those of 32 bits by the same where none is larger
     than 16 bits hold, else by 2³¹/256; floats lie in 0 to 1. (Pillow alone would clip all of them
-    to white.)
+    to white.) Where the largest needs 17 to 24 bits nothing tells which of the two is meant.
 
     Raises:
         ValueError: for values outside of these.
@@ -156,15 +172,18 @@ def eight_bit(image: Any) -> Any:
         return image.convert("RGB")
     values = np.asarray(image).astype(np.float64)
     low, high = (0.0, 0.0) if values.size == 0 else (float(values.min()), float(values.max()))
-    top = 1.0 if image.mode == "F" else 65535.0 if high <= 65535 else 2.0**31 - 1
+    top = 1.0 if image.mode == "F" else 65535.0 if high < 2**24 else 2.0**31 - 1
     if not (low >= 0 and high <= top):  # NaN fails it too
         raise ValueError(
-            f"pixels from {low:g} to {high:g}, where "
-            + ("floats lie in 0 to 1" if image.mode == "F" else "none is negative")
+            f"pixels from {low:.9g} to {high:.9g}, where "
+            + ("floats lie in 0 to 1" if image.mode == "F" else "16 bits hold 0 to 65535")
         )
+    if getattr(image, "tag_v2", {}).get(WHITE_IS_ZERO) == 0 and image.mode != "F":
+        values = top - values
     grey = Image.fromarray((values * (255 / top)).round().astype(np.uint8)).convert("RGB")
     grey.info = dict(image.info)
-    grey.getexif().update(image.getexif())
+    if readable_exif(image):
+        grey.getexif().update(image.getexif())
     return grey
 
 

@@ -17,6 +17,8 @@ from immunization.errors import UserError
 SUFFIXES = {
     ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff",
 }  # fmt: skip
+TRAINING = {"train", "training"}
+HELD_OUT = {"test", "testing", "val", "valid", "validation"}
 Parts = tuple[str, ...]
 
 
@@ -44,13 +46,9 @@ class Tree:
         root = "/".join([self.root, *prefix])
         return Tree(root, inside(self.images), inside(self.folders))
 
-    def has(self, name: str) -> bool:
-        """Whether there is a folder of that name."""
-        return (name,) in self.folders
-
-    def split(self) -> bool:
-        """Whether it comes in a train and a test part."""
-        return self.has("train") and self.has("test")
+    def top(self) -> list[str]:
+        """Names of the folders right below the root."""
+        return [name[0] for name in self.folders if len(name) == 1]
 
     def labelled(
         self, classes: list[str] | None = None
@@ -68,6 +66,11 @@ class Tree:
             raise UserError(
                 f"{self.root}: holds no folders. One folder a class is expected, with images."
             )
+        if len(found) == 1 and classes is None:
+            raise UserError(
+                f"{self.root}: holds one folder, {found[0]!r}, and so one class. Two or more are "
+                "expected; name the folder that holds them."
+            )
         if classes is not None and found != classes:
             odd = sorted(set(found) ^ set(classes))[:5]
             raise UserError(
@@ -83,6 +86,26 @@ class Tree:
         number = {name: place for place, name in enumerate(found)}
         images.sort(key=lambda image: number[image[0]])
         return images, [number[image[0]] for image in images], found
+
+
+def has_parts(names: Iterable[str], root: str) -> bool:
+    """Whether folders of these names are a train and a test part, and not classes.
+
+    Raises:
+        UserError: where they are parts of other names, or more of them: nothing says which is held
+            out.
+    """
+    names = sorted(names)
+    training = [name for name in names if name.lower() in TRAINING]
+    held_out = [name for name in names if name.lower() in HELD_OUT]
+    if training == ["train"] and held_out == ["test"]:
+        return True
+    if training and held_out:
+        raise UserError(
+            f"{root}: the folders {', '.join(training + held_out)} are parts, not classes. Call "
+            "the one to train on train/ and the one that is held out test/, and take others out."
+        )
+    return False
 
 
 def _place(name: Parts) -> tuple[str, str]:
@@ -114,6 +137,12 @@ def folder_tree(root: Path) -> Tree:
     for base, below, names in os.walk(root, followlinks=True):
         at = Path(base).relative_to(root).parts
         below[:] = sorted(name for name in below if wanted((*at, name), str(root)))
+        for name in below:
+            if Path(base).resolve().is_relative_to((Path(base) / name).resolve()):
+                raise UserError(
+                    f"{root}: {'/'.join((*at, name))} is a link to a folder that it lies in. "
+                    "Remove it."
+                )
         folders += [(*at, name) for name in below]
         images += [
             (*at, name) for name in names if is_image((name,)) and wanted((*at, name), str(root))

@@ -19,6 +19,7 @@ from immunization.networks.images._images import (
     stored_size,
     stratified,
 )
+from immunization.networks.images._tree import has_parts
 
 EXTENDS = "_images"
 PARAMETERS: dict[str, dict[str, Any]] = {
@@ -53,7 +54,7 @@ def load(parameters: dict[str, Any], place: Place, size: int) -> Images | Listin
             f"data set key 'path': {path} is neither a folder nor an archive. Images are looked "
             "for in one folder a class."
         )
-    if (path / "train").is_dir() and (path / "test").is_dir():
+    if has_parts((entry.name for entry in path.iterdir() if entry.is_dir()), str(path)):
         train, classes = list_folder(path / "train")
         test, _ = list_folder(path / "test", classes)
         return in_memory(Listing(train, test, classes), parameters, stored_size(size))
