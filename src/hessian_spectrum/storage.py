@@ -107,7 +107,7 @@ def read_matrix(path: Path | str, key: str | None = None) -> Tensor:
     if suffix not in (".npy", ".npz", ".safetensors"):
         raise ValueError(f"{path}: expected a .npy, .npz or .safetensors file.")
     try:
-        arrays = _arrays(path, suffix)
+        arrays = _arrays(path, suffix, key)
     except Exception as error:
         raise ValueError(f"{path}: not a readable {suffix} file ({error}).") from error
     if key is None and len(arrays) == 1:
@@ -116,16 +116,18 @@ def read_matrix(path: Path | str, key: str | None = None) -> Tensor:
         asked = "Name one of its arrays" if key is None else f"It has no array {key!r}; it has"
         raise ValueError(f"{path}: {asked}: {', '.join(sorted(arrays))}.")
     matrix = arrays[key]
+    assert matrix is not None
     if matrix.ndim < 2:
         raise ValueError(f"{path}: a feature matrix has two dimensions. Got {tuple(matrix.shape)}.")
     return matrix.flatten(1)
 
 
-def _arrays(path: Path, suffix: str) -> dict[str, Tensor]:
+def _arrays(path: Path, suffix: str, key: str | None) -> dict[str, Tensor | None]:
+    """Arrays of a file by name; of several only the one that is asked for, others may be text."""
     if suffix == ".safetensors":
         from safetensors.torch import load_file
 
-        loaded: dict[str, Tensor] = load_file(path)
+        loaded: dict[str, Tensor | None] = load_file(path)
         return loaded
     import numpy as np
 
@@ -142,7 +144,9 @@ def _arrays(path: Path, suffix: str) -> dict[str, Tensor]:
     if kind[:2] != b"PK":
         return {"array": tensor(arrays)}
     with arrays as archive:
-        return {name: tensor(archive[name]) for name in archive.files}
+        names = archive.files
+        only = names[0] if len(names) == 1 else key
+        return {name: tensor(archive[name]) if name == only else None for name in names}
 
 
 def _write(path: Path | str, columns: dict[str, Any], about: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ command refuses both and runs nothing. `make results` calls it first.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -90,13 +91,14 @@ def load(path: Path) -> dict[str, Any]:
         loader = Plain(path.read_text(encoding="utf-8"))
         try:
             found = loader.get_single_data()
+            json.dumps(found, default=str)  # fails where a part holds itself
         finally:
             loader.dispose()
     except OddYaml as error:
         raise UserError(f"{path}, {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error}).") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, KeyError, RecursionError) as error:
         told = " ".join(str(error).split())
         raise UserError(
             f"{path}: not plain YAML ({told}). Tags such as !!python/name are refused: they name "

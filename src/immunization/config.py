@@ -267,11 +267,30 @@ def _components(kind: str, study: dict[str, Any], dropped: set[str], shape: Shap
                     f"  {where}.{key}: {entry[key]!r} holds braces or control characters, which "
                     "Snakemake takes for its own. Rename the file, or link to it."
                 )
+        for key in sorted(entry.keys() - FILES):
+            for text in _texts(entry[key]):
+                if re.search(r"[{}]", text):
+                    yield (
+                        f"  {where}.{key}: {text!r} holds braces, which Snakemake takes for its "
+                        "own. Give it another name, in the file too."
+                    )
         shared = {key: entry.pop(key) for key in rules.shared}
         chosen = entry.pop(choice)
         study[kind][label] = {choice: chosen, "parameters": dict(entry), **shared}
         if kind == "methods":
             yield from _overrides(where, study, study[kind][label], parameters, dropped, shape)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All strings in a value of a config."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from (*_texts(key), *_texts(inner))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def _overrides(

@@ -193,6 +193,10 @@ def test_several_arrays_need_a_name(tmp_path):
         read_matrix(tmp_path / "x.npz")
     with pytest.raises(ValueError, match="no array 'c'; it has: a, b"):
         read_matrix(tmp_path / "x.npz", "c")
+    np.savez(tmp_path / "y.npz", a=np.ones((2, 3)), names=np.array(["cat", "dog"]))
+    assert read_matrix(tmp_path / "y.npz", "a").shape == (2, 3)
+    with pytest.raises(ValueError, match="not a readable"):
+        read_matrix(tmp_path / "y.npz", "names")
     np.save(tmp_path / "images.npy", np.ones((4, 2, 3)))
     assert read_matrix(tmp_path / "images.npy").shape == (4, 6)
 

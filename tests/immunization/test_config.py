@@ -235,6 +235,11 @@ def test_every_key_has_a_description_and_stands_in_the_documentation():
         ("methods:\n  no: {}\n", ["line 2", "'no'", "bool", "quotes"]),
         ("on: 1\n", ["'on'", "bool"]),
         ("~: 1\n", ["'~'", "null"]),
+        ("a: 2019-13-01\n", ["month must be in 1..12"]),
+        ("a: !!int abc\n", ["not plain YAML"]),
+        ("a: !!bool abc\n", ["not plain YAML"]),
+        ("a: &a {b: *a}\n", ["Circular"]),
+        ("a: " + "[" * 5000 + "]" * 5000 + "\n", ["recursion"]),
     ],
 )
 def test_what_yaml_reads_as_something_else_is_refused_with_its_line(text, words, tmp_path):
@@ -265,6 +270,10 @@ def test_plain_yaml_is_what_yaml_says(tmp_path):
         ({"methods": {"identity": {}, "a" * 101: {"use": "alg1"}}}, ["at most 100 letters"]),
         ({"study": "s" * 101}, ["study", "at most 100 letters"]),
         ({"methods": {"identity": {}, "cost_$": {"use": "alg1"}}}, ["a label starts"]),
+        ({"datasets": {"mine": {
+            "source": "csv_table", "path": "t.csv", "split_column": "d", "primary_values": ["p"],
+            "harmful_values": ["x"], "primary_target": "v_{2}", "harmful_target": "h"}}},
+         ["datasets.mine.primary_target", "'v_{2}'", "braces"]),
         ({"datasets": {"mine": {
             "source": "csv_table", "path": "t.csv", "split_column": "d",
             "primary_values": [date(2020, 1, 1)], "harmful_values": ["x"], "primary_target": "p",
