@@ -176,6 +176,15 @@ def too_far(objective, state, gradient, step):
     return {"weights": state["weights"] - 3 / objective.smoothness * gradient}
 
 
+def a_little_too_far(objective, state, gradient, step):
+    return {"weights": state["weights"] - 2.2 / objective.smoothness * gradient}
+
+
+def on_a_hill(objective, state, gradient, step):
+    """Momentum rises like a square before it falls."""
+    return {"weights": state["weights"] * 0 + 1e2 * (step + 1)}
+
+
 def not_a_number(objective, state, gradient, step):
     return {"weights": state["weights"] * torch.nan}
 
@@ -185,7 +194,14 @@ def nowhere(objective, state, gradient, step):
 
 
 @pytest.mark.parametrize(
-    ("advance", "diverged"), [(too_far, True), (not_a_number, True), (nowhere, False)]
+    ("advance", "diverged"),
+    [
+        (too_far, True),
+        (a_little_too_far, True),
+        (not_a_number, True),
+        (nowhere, False),
+        (on_a_hill, False),
+    ],
 )
 @pytest.mark.parametrize("engine", [simulated, trained])
 def test_an_attacker_that_diverges_is_counted_as_that_and_not_as_censored(

@@ -17,9 +17,13 @@ from immunization.engines._job import Attacker, Job, Target
 Row = dict[str, Any]
 LARGEST = 1e150
 """Recorded gaps are drawn up to this; squares of more would overflow."""
-DIVERGED = 1e3
-"""An attacker whose loss gap ends so many times above where it began, and not on its way down, has
-diverged. Momentum on a spectrum of κ 1e14 rises by seven powers of ten before it falls."""
+DIVERGED = 1e12
+"""An attacker whose loss gap ends so many times above where it began has diverged. Momentum on a
+spectrum of κ 1e14 rises by seven powers of ten before it falls."""
+RISEN, STEEP = 1e4, 64.0
+"""One whose gap ends `RISEN` times above where it began has too if it grew by more than `STEEP` in
+the second half of its steps. Growth without end is exponential, and then that factor is the root of
+all of it; momentum rises like a square on its way, by four."""
 
 
 def frames(
@@ -48,8 +52,10 @@ def frames(
         for values in (distances, outcome.gaps)
     ]
     first, last = outcome.gaps[..., 0], outcome.gaps[..., -1]
-    high = ~(last <= DIVERGED * first.clamp_min(1.0))  # NaN too
-    diverged = ~reached & high & ~(last < outcome.gaps.amax(dim=-1) / 2)
+    risen = last / first.clamp_min(1.0)
+    halfway = max(place for place, step in enumerate(record) if 2 * step <= record[-1])
+    steep = last > STEEP * outcome.gaps[..., halfway]
+    diverged = ~reached & (~(risen <= DIVERGED) | ((risen > RISEN) & steep))  # NaN too
     # No step count stands for one that diverged: it is neither solved nor censored.
     steps = outcome.steps.clamp(max=budget).double().masked_fill(diverged, torch.nan).cpu().numpy()
     columns = {
