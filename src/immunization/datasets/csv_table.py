@@ -91,9 +91,9 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "type": "object",
         "additionalProperties": {"enum": ["number", "boolean", "percent", "date"]},
         "default": {},
-        "description": "how to read columns that are not plain numbers: boolean (true, yes, 1), "
-        "percent (12 % is 0.12), date (days since 1970, in ISO form), number (leading zeros "
-        "allowed).",
+        "description": "how to read columns that are not plain numbers: boolean (true, yes, "
+        "y, 1), percent (12 % is 0.12), date (days since 1970, in ISO form, UTC), number (leading "
+        "zeros allowed).",
     },
     "separator": {
         "type": "string",
