@@ -164,11 +164,22 @@ def check_symmetric(matrix: Tensor, name: str) -> None:
         raise ValueError(f"{name} is symmetric. Entries differ from their mirror images.")
 
 
+def nothing_left(what: str, tolerance: float) -> str:
+    """Why no value is above the tolerance, for an error."""
+    if tolerance < 1:
+        return f"The {what} is zero; it has no non-zero spectrum."
+    return (
+        f"Rounding of this {what} is all that is to be seen: the tolerance of its rank is "
+        f"{tolerance:.2g} of the largest value, by its size, its dtype and the mean that was taken "
+        "off. Take data in a finer dtype, or take the mean off before they are rounded."
+    )
+
+
 def _cut(values: Tensor, vectors: Tensor, tolerance: float) -> RangeFactor:
     """Decide the rank of descending singular values, and keep that many."""
     rank = int(numerical_rank(values, tolerance))
     if rank == 0:
-        raise ValueError("The feature matrix is zero; its Gram matrix has no non-zero spectrum.")
+        raise ValueError(nothing_left("feature matrix", tolerance))
     return RangeFactor(
         basis=vectors[:, :rank].contiguous(),
         singular_values=values[:rank].contiguous(),

@@ -14,7 +14,7 @@ from hessian_spectrum.condition import (
     released_condition,
     ridge_condition,
 )
-from hessian_spectrum.factor import RangeFactor, check_symmetric, range_factor
+from hessian_spectrum.factor import RangeFactor, check_symmetric, nothing_left, range_factor
 from hessian_spectrum.operators import DENSE, SymmetricOperator
 from hessian_spectrum.rank import data_dtype, eigenvalue_tolerance
 
@@ -131,7 +131,7 @@ class Spectrum:
         magnitudes = values.abs()
         kept = values[magnitudes > tolerance * magnitudes.max()]
         if len(kept) == 0:
-            raise ValueError("The matrix is zero; it has no non-zero spectrum.")
+            raise ValueError(nothing_left("matrix", tolerance))
         return cls(kept, len(matrix), tolerance, name)
 
     @classmethod

@@ -177,3 +177,11 @@ def test_a_mean_of_many_deviations_costs_no_rank(generator):
     factor = found.range_factor()
     assert factor.rank == 5
     assert factor_condition(factor) == pytest.approx((exact[0] / exact[-1]) ** 2, rel=1e-4)
+
+
+def test_data_of_which_rounding_is_all_are_not_called_zero(generator):
+    x = torch.randn(40, 30, generator=generator).to(torch.bfloat16)
+    with pytest.raises(ValueError, match="Rounding of this feature matrix"):
+        range_factor(x, offset=1e3)
+    with pytest.raises(ValueError, match="feature matrix is zero"):
+        range_factor(0 * x)
