@@ -311,6 +311,13 @@ def test_a_rule_that_found_all_eigenvalues_has_no_error_of_its_own(generator):
     assert finite == 1
 
 
+def test_a_rule_of_one_node_does_not_tell_its_error(generator):
+    """It has no half to be compared with."""
+    operator = dense_operator(matrix_of(torch.logspace(-3, 0, 200).double(), generator))
+    density = spectral_density(operator, generator=generator, vectors=10, steps=1)
+    assert density.log_determinant().standard_error == math.inf
+
+
 def test_a_lowest_eigenvalue_that_cannot_be_is_refused(generator):
     operator = dense_operator(matrix_of(torch.linspace(1, 5, 300).double(), generator))
     density = spectral_density(operator, generator=generator, vectors=3, steps=20)

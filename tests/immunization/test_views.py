@@ -154,3 +154,14 @@ def test_distances_of_rows_do_not_see_an_offset_that_all_share(name, offset, gen
         arguments = train, y[:, :160] * mask, mask, x[:, 160:] + shift, parameters, []
         found.append(family.predict(*arguments))
     torch.testing.assert_close(found[1], found[0], rtol=1e-6, atol=1e-6)
+
+
+def test_one_row_that_is_far_away_takes_no_digits_from_the_others(generator):
+    x = torch.randn(1, 60, 3, dtype=torch.float64, generator=generator)
+    y, mask = torch.sign(x[..., 0]), torch.ones(1, 41, dtype=torch.bool)
+    far = torch.full((1, 1, 3), 1e9, dtype=torch.float64)
+    train, labels = torch.cat([far, x[:, :40]], 1), torch.cat([y[:, :1], y[:, :40]], 1)
+    given = {"neighbours": 3}, []
+    found = nearest_neighbours.predict(train, labels, mask, x[:, 40:], *given)
+    wanted = nearest_neighbours.predict(x[:, :40], y[:, :40], mask[:, 1:], x[:, 40:], *given)
+    torch.testing.assert_close(found, wanted)
