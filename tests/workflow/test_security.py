@@ -60,7 +60,7 @@ def test_a_users_own_files_may_have_any_name_and_run_nothing(workflow):
     name = "$(touch pwned);`touch pwned` 'a' \"b\" && touch pwned #.csv"
     rows = range(40)
     table = pd.DataFrame(
-        {"part": ["p" if i % 2 else "h" for i in rows], "a": [i * 1.0 for i in rows],
+        {"part": ["p" if i % 2 else "h" for i in rows], "a": [i * 3 % 11 + 0.5 for i in rows],
          "b": [i * i % 7 for i in rows], "c": [(3 * i) % 11 for i in rows],
          "y": [i % 5 for i in rows], "z": [i % 3 for i in rows]}
     )  # fmt: skip
@@ -306,7 +306,7 @@ def test_the_study_is_archived_and_regenerated_to_identical_tables(workflow, tmp
     own = workflow.folder / "my table.csv"
     rows = range(40)
     pd.DataFrame(
-        {"part": ["p" if i % 2 else "h" for i in rows], "a": [i * 1.0 for i in rows],
+        {"part": ["p" if i % 2 else "h" for i in rows], "a": [i * 3 % 11 + 0.5 for i in rows],
          "b": [i * i % 7 for i in rows], "y": [i % 5 for i in rows], "z": [i % 3 for i in rows]}
     ).to_csv(own, index=False)  # fmt: skip
     config = copy.deepcopy(MINIATURE)
