@@ -45,7 +45,7 @@ def loss_root(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets
     """
     outputs = outputs.detach()
     hessian, eps = _hessian(loss, outputs, targets)
-    unsure, _ = _hessian(loss, torch.zeros_like(outputs), targets)
+    unsure = _elsewhere(loss, torch.zeros_like(outputs), targets)
     slack = torch.fmax(_largest(hessian), _largest(unsure).nan_to_num(posinf=0))
     noise = 16 * outputs.shape[1] * eps * slack
     apart = -_off_diagonal(hessian)
@@ -114,6 +114,14 @@ def _hessian(
         return own, torch.finfo(outputs.dtype).eps
 
 
+def _elsewhere(loss: Callable[[Tensor, Tensor], Tensor], at: Tensor, targets: Tensor) -> Tensor:
+    """∇² at other outputs; zero where the loss takes none such, as one of probabilities or rates."""
+    try:
+        return _hessian(loss, at, targets)[0]
+    except (RuntimeError, ValueError):
+        return torch.zeros(*at.shape, at.shape[1], dtype=torch.float64, device=at.device)
+
+
 def _second(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor) -> Tensor:
     outputs = outputs.detach().requires_grad_()
     if targets.dtype.is_floating_point:
@@ -155,10 +163,7 @@ def _logistic(
     fits = (values - at(outputs)).abs() <= noise[:, None]
     for point in (1.0, 3.0):
         there = torch.full_like(outputs, point)
-        try:
-            found, _ = _hessian(loss, there, targets)
-        except RuntimeError:  # a loss that takes probabilities, say
-            return values
+        found = _elsewhere(loss, there, targets)
         fits &= (found.diagonal(dim1=1, dim2=2) - at(there)).abs() <= noise[:, None]
     return torch.where(fits, at(outputs), values)
 

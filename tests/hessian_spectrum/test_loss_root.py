@@ -183,6 +183,18 @@ def test_rank_and_kappa_of_a_classifier_are_numpys_through_contrasts(dtype, rows
     assert found.condition == pytest.approx((values[0] / values[-1]) ** 2, rel=rel)
 
 
+def test_a_loss_that_takes_no_zero_is_factored_all_the_same():
+    """−log of a Gamma density curves in its shape as the trigamma function does."""
+    z = torch.tensor([[0.5], [2.0], [30.0]])
+
+    def loss(z, y):
+        return -torch.distributions.Gamma(z, torch.ones_like(z)).log_prob(y).sum()
+
+    root = loss_root(loss, z, torch.ones(3, 1)).flatten()
+    expected = torch.special.polygamma(1, z.double()).flatten()
+    torch.testing.assert_close(root.square(), expected, rtol=1e-10, atol=0)
+
+
 def test_a_loss_that_is_not_convex_is_refused():
     with pytest.raises(ValueError, match="not convex"):
         loss_root(lambda z, y: (z[:, 0] * z[:, 1]).sum(), torch.randn(3, 2), torch.zeros(3))

@@ -163,3 +163,15 @@ def test_claims_are_held_to_both_measures(curves):
     assert verdicts.loc["a linear probe", ["holds_theirs", "holds"]].tolist() == [True, True]
     assert not verdicts.loc["fine-tuning of more", "holds"]
     assert verdicts.loc["it slows D_H", "holds"]
+
+
+def test_a_lost_benign_task_is_destroyed_by_several_seeds_and_no_verdict_by_one():
+    from immunization.networks.tables import with_destroyed
+
+    keys = {"network": ["n"] * 3, "harmful": ["h"] * 3, "method": ["kept", "lost", "once"]}
+    table3 = pd.DataFrame(
+        keys | {"accuracy_p_mean": [0.79, 0.5, 0.5], "accuracy_p_lost": [0.01, 0.3, 0.3]}
+    )
+    given = pd.DataFrame(keys | {"verdict": ["slowed", "withstood", "no verdict"]})
+    found = with_destroyed(given, table3)["verdict"].tolist()
+    assert found == ["slowed", "destroyed", "no verdict"]

@@ -289,13 +289,19 @@ def tables(
 
 
 def with_destroyed(resistance: pd.DataFrame, table3: pd.DataFrame) -> pd.DataFrame:
-    """The verdict *destroyed* where more than `LOST` of θ₀'s accuracy on D_P is gone."""
+    """The verdict *destroyed* where more than `LOST` of θ₀'s accuracy on D_P is gone, by more than
+    one seed."""
     keys = ["network", "harmful", "method"]
     before = table3["accuracy_p_mean"] + table3["accuracy_p_lost"]
     gone = (table3["accuracy_p_lost"] / before).set_axis(pd.MultiIndex.from_frame(table3[keys]))
     lost = gone.reindex(pd.MultiIndex.from_frame(resistance[keys])).to_numpy() > LOST
     columns = [name for name in ("verdict", "lower_verdict") if name in resistance]
-    return resistance.assign(**{name: resistance[name].mask(lost, "destroyed") for name in columns})
+    return resistance.assign(
+        **{
+            name: resistance[name].mask(lost & (resistance[name] != "no verdict"), "destroyed")
+            for name in columns
+        }
+    )
 
 
 def in_order(table: pd.DataFrame, order: dict[str, Any]) -> pd.DataFrame:
