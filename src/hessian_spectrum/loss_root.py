@@ -115,7 +115,7 @@ def _hessian(
 
 
 def _elsewhere(loss: Callable[[Tensor, Tensor], Tensor], at: Tensor, targets: Tensor) -> Tensor:
-    """∇² at other outputs; zero where the loss takes none such, as one of probabilities or rates."""
+    """∇² at other outputs; zero where the loss does not take them, as one of rates does not."""
     try:
         return _hessian(loss, at, targets)[0]
     except (RuntimeError, ValueError):
