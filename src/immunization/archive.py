@@ -25,9 +25,10 @@ import yaml
 
 from immunization import stage
 from immunization.config import FILES
+from immunization.download import content
 from immunization.errors import UserError
 from immunization.files import atomic, read_json
-from immunization.fingerprint import SOURCE, fingerprint
+from immunization.fingerprint import SOURCE, closure, fingerprint, tracked_files
 from immunization.manifest import PROVENANCE, SUMS
 from immunization.seals import sha256
 from immunization.unpack import MOST_BYTES, extract
@@ -37,15 +38,19 @@ CHECKOUT = (
     "Snakefile", "Makefile", "pyproject.toml", "constraints.txt", "README.md", "CHANGELOG.md",
     "LICENSE", "CITATION.cff", "src", "workflow", "config", "envs", "profiles",
 )  # fmt: skip
+KINDS = {
+    "", ".cfg", ".cff", ".csv", ".jinja", ".md", ".py", ".rst", ".sh", ".smk", ".toml", ".txt",
+    ".typed", ".yaml",
+}  # fmt: skip
+"""Suffixes of what a checkout without git is made of."""
 HOW = """# {study}: how to regenerate this study
 
     make results ARGS="--configfile config/archived.yaml --cores all"
-    .venv/bin/python -m immunization.verify results/{study} --against archived/{study}
+    diff -r --exclude='.*' archived/{study}/tables results/{study}/tables
 
-The second command checks the new results against their sums, and compares every table with the
-archived one, byte by byte. Data files lie in `data/` (public ones, named in the config as
-`data.mirror`) and `own/`; `archived/{study}/provenance.json` tells versions, seeds, devices and
-the commit.
+The second command names every table that is not the archived one, byte by byte. Data files lie in
+`data/` (public ones, named in the config as `data.mirror`) and `own/`;
+`archived/{study}/provenance.json` tells versions, seeds, devices and the commit.
 Tables are the same to the last byte with the same versions on the same kind of device.
 """
 FOLDERS = """
@@ -56,17 +61,37 @@ These folders were not taken along. Put them where they were, or name their plac
 """
 
 
-def _checkout(root: Path) -> Iterator[Path]:
+def _checkout(root: Path, records: list[Any]) -> tuple[list[Path], list[Path]]:
+    """Files of the checkout to take, and those that are left: what git tracks is taken, and the
+    code that made the results.
+
+    Without git, as in an unpacked archive: plain files of `KINDS`, no hidden ones, and of profiles
+    only their ``config.yaml``. Links are left.
+    """
+    there = []
     for name in CHECKOUT:
         top = root / name
         if top.is_file():
-            yield top
+            there.append(top)
         for path in sorted(top.rglob("*")) if top.is_dir() else ():
             parts = path.relative_to(root).parts
-            if path.is_file() and not any(
-                part == "__pycache__" or part.endswith((".egg-info", ".damaged")) for part in parts
-            ):
-                yield path
+            made = any(part == "__pycache__" or part.endswith(".egg-info") for part in parts)
+            if not made and not path.is_dir():
+                there.append(path)
+    tracked = tracked_files(root)
+    if tracked is None:
+        wanted = {
+            path
+            for path in there
+            if path.suffix in KINDS
+            and not any(part.startswith(".") for part in path.relative_to(root).parts)
+            and (path.relative_to(root).parts[0] != "profiles" or path.name == "config.yaml")
+        }
+    else:
+        modules = {name for record in records for name in (record or {}).get("modules") or []}
+        wanted = tracked | set(closure(*sorted(modules)))
+    taken = [path for path in there if path in wanted and path.is_file() and not path.is_symlink()]
+    return taken, [path for path in there if path not in taken]
 
 
 def _is_own(key: str, path: Path) -> bool:
@@ -78,7 +103,7 @@ def _places(value: Any) -> Iterator[tuple[dict[str, Any], str]]:
     """Every entry of a config that names a file or folder."""
     if isinstance(value, dict):
         for key, item in value.items():
-            if key in FILES and isinstance(item, str) and _is_own(key, Path(item)):
+            if key in FILES and isinstance(item, str) and _is_own(key, Path(item).expanduser()):
                 yield value, key
             else:
                 yield from _places(item)
@@ -123,10 +148,10 @@ def _check_own(records: list[Any]) -> None:
     for record in records:
         wanted |= ((record or {}).get("files") or {}).get("own", {})
     for name, digest in sorted(wanted.items()):
-        if not Path(name).is_file() or sha256(name) != digest:
-            told = "has changed since" if Path(name).is_file() else "is gone"
+        if not Path(name).exists() or content(name) != digest:
+            told = "has changed since" if Path(name).exists() else "is gone"
             raise UserError(
-                f"{name}: a file that the study was made from {told}; its SHA-256 was {digest}. "
+                f"{name}: what the study was made from {told}; its SHA-256 was {digest}. "
                 "Put it back, or run the study again."
             )
 
@@ -144,8 +169,9 @@ def _refuse_other_code(records: list[Any]) -> None:
 
 def contents(
     folder: Path, root: Path, data: list[Path], *, extractors: bool = False, changed: bool = False
-) -> tuple[dict[str, Path], dict[str, str]]:
-    """What goes into the archive: files by their path in it, and texts.
+) -> tuple[dict[str, Path], dict[str, str], list[Path]]:
+    """What goes into the archive: files by their path in it, and texts; and files of the checkout
+    that do not.
 
     Args:
         folder: of the study.
@@ -171,16 +197,17 @@ def contents(
     study = read_json(folder / "study.json")
     label = study["config"]["study"]
     config = copy.deepcopy(study["raw"])
-    files = {path.relative_to(root).as_posix(): path for path in _checkout(root)}
+    records = [group["provenance"] for group in read_json(folder / PROVENANCE)["results"]]
+    taken, left = _checkout(root, records)
+    files = {path.relative_to(root).as_posix(): path for path in taken}
     folders = []
     for number, (entry, key) in enumerate(_places(config)):
-        own = Path(entry[key])
+        own = Path(entry[key]).expanduser()
         if own.is_dir():
             folders.append(f"- `{own}`\n")
             continue
         entry[key] = f"own/{number}/{own.name}"
         files[entry[key]] = own
-    records = [group["provenance"] for group in read_json(folder / PROVENANCE)["results"]]
     _check_own(records)
     if not changed:
         _refuse_other_code(records)
@@ -198,7 +225,7 @@ def contents(
         + (FOLDERS.format(folders="".join(folders)) if folders else ""),
         "results/.gitkeep": "",
     }
-    return files, texts
+    return files, texts, left
 
 
 def write(out: Path, files: dict[str, Path], texts: dict[str, str]) -> None:
@@ -245,7 +272,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError("Name the study: python -m immunization.archive results/NAME.")
     out = options.out or Path(f"{options.folder.resolve().name}.tar.gz")
     data = options.data or [Path(".cache/data")]
-    files, texts = contents(
+    files, texts, left = contents(
         options.folder,
         SOURCE.parent,
         data,
@@ -253,6 +280,8 @@ def main(arguments: list[str] | None = None) -> None:
         changed=options.changed_code,
     )
     write(out, files, texts)
+    for path in left:
+        print(f"not taken: {path} (git does not track it, or it is a link)")
     print(f"{out}: {len(files) + len(texts)} files, {out.stat().st_size / 1e6:.1f} MB")
 
 

@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--curves", required=True, help="Parquet file to write")
     options = parser.parse_args(arguments)
     stage.one_thread_each()
-    device = stage.choose_device(options.device, shared=True)
+    device = stage.choose_device(options.device)
     contents = stage.map_threads(content_of, [options.tasks, *options.thetas], READERS)
     task_set = load_task_set(options.tasks)
     files = [open_extractors(path) for path in options.thetas]

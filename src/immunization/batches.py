@@ -26,9 +26,7 @@ HOST_BYTES = 2 * 2**30
 """What a batch may take on a CPU, where every thread has one."""
 
 
-def split(
-    members: list[Member], dimension: int, device: str, devices: int = 1
-) -> list[list[Member]]:
+def split(members: list[Member], dimension: int, device: str) -> list[list[Member]]:
     """Members in batches, in order.
 
     On a CPU batches hold pairs of one seed and depend on the sizes alone, so that results do not
@@ -38,7 +36,6 @@ def split(
         members: (seed, number of the pair), by seed.
         dimension: D.
         device: where they will run.
-        devices: GPUs among which the batches are shared, each of which should have one.
     """
     each = COPIES * 8 * dimension**2
     if device == "cpu":
@@ -48,7 +45,7 @@ def split(
             groups.setdefault(member[0], []).append(member)
         return [part for group in groups.values() for part in _evenly(group, most)]
     fits = int((SHARE * own_memory(device) - WORKSPACES) / each)
-    most = max(1, min(fits, int(ENOUGH / dimension**2), -(-len(members) // devices)))
+    most = max(1, min(fits, int(ENOUGH / dimension**2)))
     pairs = len({pair for _, pair in members})
     if most > pairs:  # whole seeds
         most -= most % pairs

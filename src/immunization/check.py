@@ -11,15 +11,16 @@ command refuses both and runs nothing. `make results` calls it first.
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from immunization import stage
-from immunization.config import resolve
+from immunization.config import NUMBER, resolve
 from immunization.errors import UserError
 
 
@@ -28,7 +29,24 @@ class OddYaml(Exception):
 
 
 class Plain(yaml.SafeLoader):
-    """YAML's safe loader, which refuses what it would read in silence as something else."""
+    """YAML's safe loader, which refuses what it would read in silence as something else, and what
+    would unfold into more than `MOST_VALUES`."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        """The document, not yet made into values."""
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None:
+            _unfolded(node, {}, ())
+        return node
+
+    def construct_yaml_str(self, node: yaml.ScalarNode) -> str:
+        """Text that is meant as text: a config's 1e-3 is text to YAML, and a number to us."""
+        if node.style in ("'", '"') and NUMBER.fullmatch(node.value):
+            raise OddYaml(
+                f"line {node.start_mark.line + 1}: {node.value!r} stands in quotes, as text does, "
+                "and would be taken for a number. Take the quotes away."
+            )
+        return str(super().construct_yaml_str(node))
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping whose keys are text, each of them once."""
@@ -77,8 +95,60 @@ class Plain(yaml.SafeLoader):
 
 Plain.add_constructor("tag:yaml.org,2002:int", Plain.construct_yaml_int)
 Plain.add_constructor("tag:yaml.org,2002:float", Plain.construct_yaml_float)
+Plain.add_constructor("tag:yaml.org,2002:str", Plain.construct_yaml_str)
 
 OPTIONS = ("--configfile", "--configfiles")
+MOST_BYTES = 2**18
+"""Of a config file; one of a thousand methods has a third of it, and YAML is read slowly."""
+MOST_VALUES = 100_000
+"""That a config may unfold into: aliases of aliases make billions of a few lines."""
+DEEPEST = 30
+"""Levels of a config; a study has seven."""
+
+
+def _unfolded(node: yaml.Node, known: dict[int, int], above: tuple[int, ...]) -> int:
+    """How many values a node stands for, aliases written out.
+
+    Raises:
+        OddYaml: for too many, for one that holds itself, and for too many levels.
+    """
+    where = f"line {node.start_mark.line + 1}"
+    if id(node) in above:
+        raise OddYaml(f"{where}: this part holds itself. Write it out.")
+    if len(above) > DEEPEST:
+        raise OddYaml(f"{where}: more than {DEEPEST} levels. A study has seven.")
+    if id(node) not in known:
+        items: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            items = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            items = node.value
+        count = 1 + sum(_unfolded(item, known, (*above, id(node))) for item in items)
+        if count > MOST_VALUES:
+            raise OddYaml(
+                f"{where}: stands for more than {MOST_VALUES:,} values, aliases written out."
+            )
+        known[id(node)] = count
+    return known[id(node)]
+
+
+def refuse_unwritable_cache() -> None:
+    """Look whether Snakemake can keep its cache, for want of which it ends with a traceback.
+
+    Raises:
+        UserError: naming the folder.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or Path("~").expanduser() / ".cache"
+    folder = Path(base) / "snakemake"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror}), and Snakemake keeps a cache there. "
+            "Set XDG_CACHE_HOME to a folder that you may write."
+        ) from error
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -88,17 +158,24 @@ def load(path: Path) -> dict[str, Any]:
         UserError: when it is missing, malformed, or would make Snakemake run code.
     """
     try:
-        loader = Plain(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            text = file.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise UserError(
+                f"{path}: more than {MOST_BYTES:,} bytes; no study says so much. Is it a config?"
+            )
+        loader = Plain(text.decode("utf-8"))
         try:
             found = loader.get_single_data()
-            json.dumps(found, default=str)  # fails where a part holds itself
         finally:
             loader.dispose()
     except OddYaml as error:
         raise UserError(f"{path}, {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error}).") from error
-    except (yaml.YAMLError, ValueError, KeyError, RecursionError) as error:
+    except RecursionError:
+        raise UserError(f"{path}: more than {DEEPEST} levels. A study has seven.") from None
+    except (yaml.YAMLError, ValueError, KeyError) as error:
         told = " ".join(str(error).split())
         raise UserError(
             f"{path}: not plain YAML ({told}). Tags such as !!python/name are refused: they name "
@@ -158,6 +235,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     options, words = parser.parse_known_args(arguments)
     if options.snakemake:
+        refuse_unwritable_cache()
         for path in named_by(words):
             load(path)
         return

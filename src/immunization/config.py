@@ -15,10 +15,12 @@ import math
 import re
 from collections.abc import Iterator
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
+from jsonschema.validators import extend
 
 from immunization.errors import UserError
 from immunization.registry import components
@@ -26,10 +28,14 @@ from immunization.shapes import LINEAR, Shape, schema, shape_of
 
 LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
+LARGEST = 2**63 - 1
+"""What a whole number of 64 bits holds."""
 LONGEST = 100
 """Letters of a label: with suffixes, names of files stay within 255 bytes."""
 FILES = {"path", "weights"}
 """Parameters that may name a file of the user's, which is then an input of a rule."""
+MOST_MEMBERS = 10_000
+"""That a sweep may stand for."""
 ENGINES = ("simulated", "trained", "nonlinear")
 
 
@@ -51,7 +57,9 @@ def resolve(raw: dict[str, Any]) -> dict[str, Any]:
     study = copy.deepcopy(raw)
     for key in set(study) - set(shape.kinds):
         study[key] = _number(study[key])
-    problems = []
+    for key, place in (study["data"] if isinstance(study.get("data"), dict) else {}).items():
+        study["data"][key] = _expanded(place)
+    problems = list(_unprintable(study))
     dropped = {}
     for kind in shape.kinds:
         entries = study.get(kind)
@@ -90,9 +98,34 @@ def _number(value: Any, rule: dict[str, Any] | None = None) -> Any:
         return value
     if isinstance(value, str) and NUMBER.fullmatch(value):
         value = float(value)
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST:
         return int(value)
     return value
+
+
+def _expanded(path: Any) -> Any:
+    """A path with ``~`` written out."""
+    if not isinstance(path, str) or not path.startswith("~"):
+        return path
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError:  # a user whom this machine does not know
+        return path
+
+
+def _unprintable(value: Any, path: str = "") -> Iterator[str]:
+    """Names and values with line breaks and other control characters."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            where = f"{path}.{key}".lstrip(".")
+            if isinstance(key, str) and not key.isprintable():
+                yield f"  {where!r}: the name holds a line break or another control character."
+            yield from _unprintable(item, where)
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from _unprintable(item, f"{path}.{place}")
+    elif isinstance(value, str) and not value.isprintable():
+        yield f"  {path}: {value!r} holds a line break or another control character."
 
 
 def _not_finite(value: Any, path: str = "") -> Iterator[str]:
@@ -105,12 +138,24 @@ def _not_finite(value: Any, path: str = "") -> Iterator[str]:
             yield from _not_finite(item, f"{path}.{place}")
     elif isinstance(value, float) and not math.isfinite(value):
         yield f"  {path}: {value} is not a finite number."
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        yield f"  {path}: {str(value)[:20]}… is too large for a whole number; 2⁶³ is the limit."
     elif isinstance(value, date):
         yield f"  {path}: {value} is a date to YAML. Put it in quotes."
 
 
+# A float that has no fraction is a whole number to JSON Schema; `_number` has made those whole that
+# fit 64 bits.
+_Validator = extend(
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    ),
+)
+
+
 def _errors(schema_: dict[str, Any], instance: Any, path: str) -> Iterator[ValidationError]:
-    for error in sorted(Draft202012Validator(schema_).iter_errors(instance), key=str):
+    for error in sorted(_Validator(schema_).iter_errors(instance), key=str):
         error.where = ".".join([*filter(None, [path]), *map(str, error.absolute_path)])
         yield error
 
@@ -119,6 +164,7 @@ def _describe(error: ValidationError) -> str:
     """One line: the key, the value, the rule, and a hint."""
     where = error.where or "top level"
     value = error.instance
+    shown = repr(value) if len(repr(value)) <= 120 else f"{repr(value)[:120]}…"
     rule = error.validator_value
     if error.validator == "additionalProperties":
         known = sorted(error.schema.get("properties", {}))
@@ -144,7 +190,7 @@ def _describe(error: ValidationError) -> str:
         "oneOf": "fits none of the allowed forms",
     }.get(str(error.validator), error.message)
     about = error.schema.get("description", "") if isinstance(error.schema, dict) else ""
-    return f"{where}: {value!r} {words}.{' It is: ' + about if about else ''}"
+    return f"{where}: {shown} {words}.{' It is: ' + about if about else ''}"
 
 
 def _near(name: str, known: list[str]) -> str:
@@ -193,6 +239,10 @@ def _sweeps(kind: str, study: dict[str, Any], choice: str) -> Iterator[str]:
             continue
         if label in study["sweeps"]:
             yield f"  {where}: another sweep is called '{label}'; labels of sweeps differ."
+        count = math.prod(len(values) for values in sweep.values())
+        if count > MOST_MEMBERS:
+            yield f"  {where}: stands for {count:,} entries; {MOST_MEMBERS:,} are the most."
+            continue
         rest = {key: value for key, value in entry.items() if key != "sweep"}
         rest.setdefault(choice, label)
         values = [[_number(value) for value in given] for given in sweep.values()]
@@ -262,6 +312,7 @@ def _components(kind: str, study: dict[str, Any], dropped: set[str], shape: Shap
             continue
         _fill(rule, entry)
         for key in FILES & entry.keys():
+            entry[key] = _expanded(entry[key])
             if isinstance(entry[key], str) and re.search(r"[{}\x00-\x1f]", entry[key]):
                 yield (
                     f"  {where}.{key}: {entry[key]!r} holds braces or control characters, which "

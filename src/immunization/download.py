@@ -6,8 +6,11 @@ file may have.
 
 from __future__ import annotations
 
+import hashlib
 import http.client
+import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -15,8 +18,11 @@ from typing import IO
 from immunization.errors import UserError
 from immunization.files import atomic
 from immunization.seals import sha256
+from immunization.stale import files_below
 
 TIMEOUT_SECONDS = 30
+MOST_SECONDS = 3600
+"""For one file from one address: a server that sends a byte now and then never times out."""
 MOST_BYTES = 4 * 2**30
 """More than any public file has: what is longer is not what was asked for."""
 
@@ -31,10 +37,12 @@ class _Secure(urllib.request.HTTPRedirectHandler):
 
 
 def _copy(source: IO[bytes], target: IO[bytes]) -> None:
-    """Copy a stream, up to `MOST_BYTES`."""
-    left = MOST_BYTES
-    while block := source.read(2**20):
+    """Copy a stream, up to `MOST_BYTES` and for `MOST_SECONDS`."""
+    left, end = MOST_BYTES, time.monotonic() + MOST_SECONDS
+    while block := source.read1(2**20):  # type: ignore[attr-defined]  # what is there, at once
         left -= len(block)
+        if time.monotonic() > end:
+            raise ValueError(f"not here after {MOST_SECONDS} seconds")
         if left < 0:
             raise ValueError(f"longer than {MOST_BYTES} bytes, not the file that was asked for")
         target.write(block)
@@ -78,6 +86,21 @@ class Place:
     mirror: Path | None
     cache: Path
     used: dict[str, str] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(cls, mirror: str, cache: str) -> Place:
+        """From the words of a command line.
+
+        Raises:
+            UserError: where the mirror is no folder.
+        """
+        folder = Path(mirror).expanduser() if mirror else None
+        if folder is not None and not folder.is_dir():
+            raise UserError(
+                f"config key 'data.mirror': {folder} is not a folder. Correct it, or leave it out "
+                "to download the public files."
+            )
+        return cls(folder, Path(cache).expanduser())
 
     def find(self, file: File) -> Path | None:
         """The file on this machine, checked, or None if it is not here.
@@ -141,9 +164,22 @@ def files_behind(place: Place, own: str | None) -> dict[str, dict[str, str]]:
 
     Args:
         place: which has found the public ones.
-        own: path of a user's own file, if there is one; of a folder nothing is told.
+        own: path of a user's own file or folder, if there is one.
     """
     found = {"public": dict(sorted(place.used.items()))}
-    if own and Path(own).is_file():
-        found["own"] = {own: sha256(Path(own))}
+    if own and Path(own).exists():
+        found["own"] = {own: content(own)}
     return found
+
+
+def content(path: str | Path) -> str:
+    """SHA-256 of a file; of a folder, that of the names and sums of all files in it."""
+    if Path(path).is_file():
+        return sha256(path)
+    files = [file for file in files_below(path) if Path(file).is_file()]
+    with ThreadPoolExecutor(8) as pool:  # most of the time goes to the disk
+        sums = list(pool.map(sha256, files))
+    digest = hashlib.sha256()
+    for file, own in zip(files, sums, strict=True):
+        digest.update(f"{own}  {Path(file).relative_to(path).as_posix()}\n".encode())
+    return digest.hexdigest()

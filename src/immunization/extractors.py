@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from immunization.files import read_metadata, read_tensor, write_tensors
+from immunization.files import read_metadata, read_tensor, refuse_nan, write_tensors
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,13 @@ class Extractors:
     singular: bool = False
 
     def theta(self, seed: int, device: str = "cpu", pairs: Sequence[int] | None = None) -> Tensor:
-        """θ of some pairs, given by number, or of all, shape (B, D, D)."""
-        return read_tensor(self.path, f"theta.{self.owners[seed]}", device, pairs)
+        """θ of some pairs, given by number, or of all, shape (B, D, D).
+
+        Raises:
+            UserError: when it is damaged or not finite.
+        """
+        name = f"theta.{self.owners[seed]}"
+        return refuse_nan(self.path, name, read_tensor(self.path, name, device, pairs))
 
     def sharing(self) -> dict[int, list[int]]:
         """Seeds by the one that owns their θ."""

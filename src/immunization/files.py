@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-import platform
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,14 +21,18 @@ if TYPE_CHECKING:  # tables and figures run without torch, methods without panda
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+UMASK = os.umask(0o022)  # what it is can only be asked by setting it
+os.umask(UMASK)
+DRAFT = "draft-"
+"""What names of temporary files hold behind the name of the file."""
 
 
 @contextmanager
 def atomic(path: Path | str, record: Any = None, *, sealed: bool = True) -> Iterator[Path]:
     """Give a temporary path beside ``path``; seal it and move it into place if the block succeeds.
 
-    A reader therefore sees the old file or the whole new one, never a part of it. What a kill left
-    of an earlier write of the same file on this machine is removed.
+    A reader therefore sees the old file or the whole new one, never a part of it. It has the
+    permissions that the umask leaves. What a kill leaves of a write goes with `remove_drafts`.
 
     Args:
         path: the file.
@@ -40,14 +44,10 @@ def atomic(path: Path | str, record: Any = None, *, sealed: bool = True) -> Iter
     """
     path = Path(path)
     suffix = path.suffix or ".part"
-    start = f".{path.name}.{platform.node()}-"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.iterdir():
-            if left.name.startswith(start) and not _alive(left.name.removeprefix(start)):
-                left.unlink(missing_ok=True)
         handle, name = tempfile.mkstemp(
-            prefix=f"{start}{os.getpid()}-", suffix=suffix, dir=path.parent
+            prefix=f".{path.name}.{DRAFT}", suffix=suffix, dir=path.parent
         )
         os.close(handle)
     except OSError as error:
@@ -55,7 +55,7 @@ def atomic(path: Path | str, record: Any = None, *, sealed: bool = True) -> Iter
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)
+        temporary.chmod(0o666 & ~UMASK)
         if sealed:
             seals.seal(path, temporary, record)
         else:
@@ -69,10 +69,22 @@ def atomic(path: Path | str, record: Any = None, *, sealed: bool = True) -> Iter
         temporary.unlink(missing_ok=True)
 
 
-def _alive(rest: str) -> bool:
-    """Whether the process that a temporary file is named by still runs."""
-    number = rest.split("-")[0]
-    return number.isdigit() and Path("/proc", number).exists()
+def remove_drafts(folder: Path, seconds: float = 0.0) -> None:
+    """Remove what killed processes left half written, below a folder.
+
+    For whoever knows that nobody writes there: the run that holds the study. Names of machines and
+    processes would not tell that, since two containers may have the same.
+
+    Args:
+        folder: where to look.
+        seconds: age from which on they go.
+    """
+    for path in folder.rglob(f".*.{DRAFT}*"):
+        try:
+            if time.time() - path.stat().st_mtime >= seconds:
+                path.unlink()
+        except OSError:  # gone, or not ours
+            continue
 
 
 def _unwritable(path: Path, error: Exception) -> UserError | None:
@@ -154,6 +166,19 @@ def read_json(path: Path | str) -> Any:
     seals.check(path)
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(path, error) from error
+
+
+def read_text(path: Path | str) -> str:
+    """Read a text file of ours.
+
+    Raises:
+        UserError: when it is missing, damaged or not UTF-8.
+    """
+    seals.check(path)
+    try:
+        return Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
 
@@ -217,8 +242,24 @@ def read_tensors(path: Path | str, device: str = "cpu") -> tuple[dict[str, Tenso
         with safe_open(path, framework="pt", device=device) as file:
             metadata = json.loads((file.metadata() or {})["json"])
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise _unreadable(path, error) from error
+
+
+def refuse_nan(path: Path | str, name: str, tensor: Tensor) -> Tensor:
+    """A tensor of a file, unless some of it is not finite.
+
+    Raises:
+        UserError: naming the file and the tensor.
+    """
+    import torch
+
+    if not bool(torch.isfinite(tensor).all()):
+        raise UserError(
+            f"{path}: '{name}' holds values that are not finite. Delete the file and run the same "
+            "command again; only what depends on it is recomputed."
+        )
+    return tensor
 
 
 def read_metadata(path: Path | str) -> dict[str, Any]:
@@ -234,7 +275,7 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, Any] = json.loads((file.metadata() or {})["json"])
             return metadata
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise _unreadable(path, error) from error
 
 

@@ -1,7 +1,10 @@
-"""A hash of the source code that a job runs, for Snakemake's rerun trigger.
+"""A hash of the source code that a job runs, so that it reruns when that changes, and only then.
 
-Snakemake sees the files that a rule names, not what those import. The import closure is read
-from the syntax trees, so a job reruns when code it uses has changed, and only then.
+Snakemake sees the files that a rule names, not what those import. The import closure is read from
+the syntax trees. What cannot change a number is left out: comments, docstrings, the texts of
+errors, logs and help, and the modules of `OUTSIDE`. The hash is the same under every Python.
+
+Needs no torch: the Snakefile imports it.
 """
 
 from __future__ import annotations
@@ -9,11 +12,28 @@ from __future__ import annotations
 import ast
 import hashlib
 import subprocess
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 SOURCE = Path(__file__).parent.parent
 PACKAGES = ("immunization", "hessian_spectrum")
+OUTSIDE = {
+    "devices": "which GPU a job gets; how much memory it has of it is read back by `batches`",
+    "errors": "the class of messages",
+    "fingerprint": "this file",
+    "holder": "who runs a study",
+    "interrupt": "how a job ends early",
+    "provenance": "what is written about a result",
+    "seals": "checksums of what was written",
+    "stale": "whether a result is made again",
+}
+"""Modules of `immunization` that change no number, and why; nor are their imports followed."""
+LOGS = {"debug", "info", "warning", "error", "exception", "print"}
+"""Functions that tell people something."""
+TEXTS = {"help", "description", "epilog"}
+"""Keywords, and keys of parameters, whose text is for people."""
 
 
 def _file(module: str) -> Path | None:
@@ -25,54 +45,124 @@ def _file(module: str) -> Path | None:
 
 
 @cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+@cache
 def _imports(path: Path) -> frozenset[str]:
+    package = path.parent.relative_to(SOURCE).parts
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *filter(None, [node.module])])
+            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
     return frozenset(name for name in found if name.split(".")[0] in PACKAGES)
 
 
 def closure(*modules: str) -> list[Path]:
-    """Files of the project that these modules import, directly or not, themselves included."""
+    """Files of the project that these modules import, directly or not, themselves included and
+    `OUTSIDE` left out."""
+    outside = {SOURCE / "immunization" / f"{name}.py" for name in OUTSIDE}
     todo, seen = list(modules), set()
     while todo:
         path = _file(todo.pop())
-        if path is not None and path not in seen:
+        if path is not None and path not in seen and path not in outside:
             seen.add(path)
             todo.extend(_imports(path))
     return sorted(seen)
 
 
+def _words(node: Any, quiet: bool = False) -> Iterator[str]:
+    """What a syntax tree says, but for texts that are for people.
+
+    Args:
+        node: of the tree, or a value in it.
+        quiet: whether texts are left out here.
+    """
+    if isinstance(node, list):
+        yield "["
+        for item in node:
+            alone = item.value if isinstance(item, ast.Expr) else None
+            if not (isinstance(alone, ast.Constant) and isinstance(alone.value, str)):  # docstring
+                yield from _words(item, quiet)
+        yield "]"
+    elif isinstance(node, ast.Constant):
+        yield "" if quiet and isinstance(node.value, str) else repr(node.value)
+    elif isinstance(node, ast.Dict):
+        yield "Dict"
+        for key, value in zip(node.keys, node.values, strict=True):
+            yield from _words(key, quiet)
+            name = key.value if isinstance(key, ast.Constant) else None
+            yield from _words(value, quiet or name in TEXTS)
+    elif isinstance(node, ast.AST):
+        yield type(node).__name__
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            quiet = quiet or name in LOGS or name.endswith("Error")
+        quiet = quiet or isinstance(node, ast.Raise)
+        quiet = quiet or (isinstance(node, ast.keyword) and node.arg in TEXTS)
+        for field in node._fields:
+            part = getattr(node, field, None)
+            # Fields that some versions of Python have, and that say nothing here.
+            if part is None or part == [] or field in ("ctx", "kind", "type_comment"):
+                continue
+            yield field
+            yield from _words(part, quiet)
+    else:
+        yield str(node)
+
+
+@cache
+def _digest(path: Path) -> bytes:
+    text = "\0".join(_words(_tree(path)))
+    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
+
+
 @cache
 def fingerprint(*modules: str) -> str:
-    """Sixteen hexadecimal digits that change when the source of any of `closure` changes."""
+    """Sixteen hexadecimal digits that change when the code of any file of `closure` does.
+
+    Args:
+        modules: dotted names, in any order.
+    """
     digest = hashlib.sha256()
     for path in closure(*modules):
         digest.update(path.relative_to(SOURCE).as_posix().encode())
-        digest.update(path.read_bytes())
+        digest.update(_digest(path))
     return digest.hexdigest()[:16]
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says in the project's checkout; None where there is no history or no git."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(SOURCE.parent), *arguments],
+            capture_output=True, text=True, check=False, timeout=60, errors="surrogateescape",
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _is_checkout() -> bool:
+    top = _git("rev-parse", "--show-toplevel")  # of another checkout, for a folder inside one
+    return top is not None and Path(top.strip()).resolve() == SOURCE.parent.resolve()
 
 
 def commit() -> str | None:
     """The commit that the project's checkout is at, ``-changed`` behind it where tracked files
     differ; None where there is no history or no git."""
-    root = SOURCE.parent
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(root), *arguments],
-                capture_output=True, text=True, check=False, timeout=60,
-            )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    top = git("rev-parse", "--show-toplevel")
-    if top is None or Path(top).resolve() != root.resolve():  # a folder inside another checkout
+    if not _is_checkout():
         return None
-    changed = git("status", "--porcelain", "--untracked-files=no", "src", "workflow", "Snakefile")
-    return f"{git('rev-parse', 'HEAD')}{'-changed' if changed else ''}"
+    changed = _git("status", "--porcelain", "--untracked-files=no", "src", "workflow", "Snakefile")
+    return f"{(_git('rev-parse', 'HEAD') or '').strip()}{'-changed' if changed else ''}"
+
+
+def tracked_files(root: Path) -> set[Path] | None:
+    """What git tracks of the project's checkout; None where there is no history or no git."""
+    listed = _git("ls-files", "-z") if _is_checkout() else None
+    return None if listed is None else {root / name for name in listed.split("\0") if name}

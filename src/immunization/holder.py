@@ -1,9 +1,9 @@
 """One Snakemake a study: who holds it, and what to do when the holder was killed.
 
-Snakemake locks the files of a run, and a killed one leaves its locks behind for someone to remove
-by hand. Here the Snakefile notes who runs the study, on which machine and since when, and holds a
-lock of the operating system on that note, which ends with the process. So a second run is told who
-is at work, and the run after a kill removes what the dead one left, and goes on.
+A run holds a lock of the operating system on ``results/STUDY/.run.lock``, which ends with the
+process, and notes in ``.run.json`` who it is. So a second run is told who is at work, from whatever
+folder or link it comes, and the run after a kill removes what the dead one left half written, and
+goes on. Snakemake's own lock, which outlives a kill, is switched off (`profiles/default`).
 
 Needs no torch: the Snakefile imports it.
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import datetime
-import fcntl
 import getpass
 import json
 import os
@@ -26,7 +25,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from immunization.errors import UserError
+from immunization.files import UMASK, remove_drafts
 
 IDLE_FLAGS = (
     "-n", "--dry-run", "--dryrun", "--unlock", "--lint", "--report", "--dag", "--rulegraph",
@@ -59,28 +61,20 @@ def idle(arguments: Sequence[str]) -> bool:
 
 
 class Holder:
-    """The note of who runs a study.
+    """Who runs a study.
 
     Args:
-        study: its name.
-        results: its folder, relative to the working directory as Snakemake has it.
-        state: Snakemake's folder, ``.snakemake``.
+        folder: of its results.
         tell: how to say what is done.
         remote: whether jobs go to a cluster, where they outlive a killed Snakemake.
     """
 
     def __init__(
-        self,
-        study: str,
-        results: str,
-        state: Path,
-        tell: Callable[[str], None],
-        *,
-        remote: bool = False,
+        self, folder: Path, tell: Callable[[str], None] = print, *, remote: bool = False
     ) -> None:
-        self.results, self.state, self.tell, self.remote = results, state, tell, remote
-        self.note = state / "immunization" / f"{study}.holder"
-        self._handle: int | None = None
+        self.folder, self.tell, self.remote = folder, tell, remote
+        self.note = folder / ".run.json"
+        self.lock = FileLock(folder / ".run.lock", mode=0o666 & ~UMASK)
 
     def take(self) -> None:
         """Hold the study until this process ends.
@@ -88,93 +82,68 @@ class Holder:
         Raises:
             UserError: when another process holds it, or one on another machine may.
         """
-        while self._handle is None:
-            handle = self._open()
-            try:
-                if self._settle(handle):
-                    self._handle = handle  # never closed: the lock ends with the process
-            finally:
-                if self._handle is None:
-                    os.close(handle)
-        atexit.register(self._leave, os.getpid())
-
-    def _open(self) -> int:
         try:
-            self.note.parent.mkdir(parents=True, exist_ok=True)
-            return os.open(self.note, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            if self._held_by_another_user():
-                raise UserError(self._held(self._read())) from error
-            raise UserError(
-                f"{self.note.parent}: cannot be written ({error.strerror}). Snakemake keeps its "
-                "notes there; work in a folder of your own that is writable and has space."
-            ) from error
-
-    def _settle(self, handle: int) -> bool:
-        """Lock the note, clean up behind the one before, and sign; False where the note was removed
-        since it was opened."""
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.lock.acquire(timeout=0)
+        except Timeout:
             raise UserError(self._held(self._read())) from None
-        except OSError:  # a file system without locks: the note alone has to do
-            before = self._read()
-            if before and before.get("host") == platform.node() and _runs(before):
-                raise UserError(self._held(before)) from None
-        if not self._is_note(handle):
-            return False
+        except OSError as error:
+            who = self._read()
+            raise UserError(
+                (f"{self._held(who)} And it " if who else f"{self.folder}: ")
+                + f"cannot be written ({error.strerror}). Work in a folder of your own that is "
+                "writable and has space."
+            ) from error
         before = self._read()
         if before:
             # The same machine, rebooted or not, or a container on it.
             here = before.get("host") == platform.node() or before.get("boot") == _boot()
             if not here and before.get("host") != os.environ.get(TAKE_OVER):
+                self.lock.release()
                 raise UserError(
                     f"{self._held(before)} That machine cannot be asked from here. If you know "
                     "that this Snakemake is gone, run the same command again with "
                     f"{TAKE_OVER}={before.get('host')} in front."
                 )
-            self._recover(before)
+            self.tell(
+                f"{self.folder}: the Snakemake that {before.get('user')} started at "
+                f"{before.get('since')} was killed; going on where it stopped."
+            )
+            if before.get("remote"):
+                _wait_for_jobs(self.tell)
+        remove_drafts(self.folder)
         mine = {
-            "user": user(),
+            "user": _user(),
             "host": platform.node(),
             "boot": _boot(),
             "remote": self.remote,
             "pid": os.getpid(),
-            "started": _started(os.getpid()),
             "since": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         }
-        os.truncate(handle, 0)
-        os.pwrite(handle, json.dumps(mine).encode(), 0)
-        return True
+        self.note.unlink(missing_ok=True)  # of another user of the group, who may not write it
+        self.note.write_text(json.dumps(mine), encoding="utf-8")
+        atexit.register(self.leave, os.getpid())
 
-    def _is_note(self, handle: int) -> bool:
-        """Whether an open file is the note that lies there now."""
-        try:
-            return os.path.samestat(os.fstat(handle), self.note.stat())
-        except OSError:
-            return False
+    def refuse_while_running(self) -> None:
+        """Refuse to touch results that a Snakemake is making.
 
-    def _held_by_another_user(self) -> bool:
-        """Whether a note that may be read alone is locked."""
+        Raises:
+            UserError: naming it.
+        """
+        if not Path(self.lock.lock_file).exists():
+            return
         try:
-            handle = os.open(self.note, os.O_RDONLY)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        finally:
-            os.close(handle)
-        return False
+            with self.lock.acquire(timeout=0):
+                return
+        except Timeout:
+            raise UserError(self._held(self._read())) from None
 
-    def _leave(self, owner: int) -> None:
-        # Not in a fork, and only one's own.
-        if os.getpid() == owner and self._handle is not None and self._is_note(self._handle):
+    def leave(self, owner: int) -> None:
+        """Let go of the study; not in a fork."""
+        if os.getpid() == owner and self.lock.is_locked:
             with contextlib.suppress(OSError):
                 self.note.unlink(missing_ok=True)
+            self.lock.release()
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -185,33 +154,15 @@ class Holder:
 
     def _held(self, who: dict[str, Any]) -> str:
         return (
-            f"{self.results}: is being made by another Snakemake, started by "
+            f"{self.folder}: is being made by another Snakemake, started by "
             f"{who.get('user', 'someone')} on {who.get('host', 'some machine')} (process "
             f"{who.get('pid', 'unknown')}) at {who.get('since', 'an unknown time')}. Two of them "
             "would write the same files. Wait for it or stop it, or work in another folder, or "
             "under another `study:` name."
         )
 
-    def _recover(self, who: dict[str, Any]) -> None:
-        """Clean up after a killed Snakemake."""
-        self.tell(
-            f"{self.results}: the Snakemake that {who.get('user')} started at {who.get('since')} "
-            "was killed; going on where it stopped."
-        )
-        if who.get("remote"):
-            _wait_for_jobs(self.tell)
-        locks = self.state / "locks"
-        for output in sorted(locks.glob("*.output.lock")):
-            with contextlib.suppress(OSError):
-                names = output.read_text(encoding="utf-8").splitlines()
-                if any(f"{self.results}/" in name for name in names):
-                    output.with_name(output.name.replace(".output.", ".input.")).unlink(
-                        missing_ok=True
-                    )
-                    output.unlink(missing_ok=True)
 
-
-def user() -> str:
+def _user() -> str:
     """The name of who runs this, or the number where that has no name, as in some containers."""
     try:
         return getpass.getuser()
@@ -220,24 +171,12 @@ def user() -> str:
 
 
 def _boot() -> str:
-    """What tells this start of this machine from others; containers on it have the same."""
+    """What tells this start of this machine from others; containers on it have the same. Where the
+    system has no such thing, its name."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return platform.node()
-
-
-def _started(pid: int) -> int:
-    """When a process was started, in ticks since the machine was; 0 where there is none."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return 0
-    return int(text.rpartition(")")[2].split()[19])
-
-
-def _runs(who: dict[str, Any]) -> bool:
-    return bool(who.get("started")) and _started(int(who.get("pid", 0))) == who["started"]
 
 
 def leftover_jobs() -> list[str]:

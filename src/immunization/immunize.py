@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum import NotFiniteError
-from immunization import stage, workers
+from immunization import stage
 from immunization.batches import Member, run_within_memory, split
 from immunization.errors import UserError
 from immunization.evaluate import reference_condition
@@ -161,9 +161,7 @@ class Plan(NamedTuple):
     parts: list[list[Member]]
 
 
-def plan(
-    method: ModuleType, parameters: dict[str, Any], task_set: TaskSet, device: str, devices: int = 1
-) -> Plan:
+def plan(method: ModuleType, parameters: dict[str, Any], task_set: TaskSet, device: str) -> Plan:
     """Cut the pairs of a data set into batches.
 
     Args:
@@ -171,14 +169,13 @@ def plan(
         parameters: of the method.
         task_set: the data set.
         device: where they will run.
-        devices: how many of them.
     """
     members = [member for seed in task_set.seeds for member in task_set.members(seed)]
     sources = {member: member for member in members}
     if hasattr(method, "draws") and not method.draws(parameters):
         sources = task_set.distinct_members()
     distinct = list(dict.fromkeys(sources.values()))
-    parts = split(distinct, task_set.inputs.shape[1], device, devices)
+    parts = split(distinct, task_set.inputs.shape[1], device)
     return Plan(task_set, parameters, sources, parts)
 
 
@@ -263,7 +260,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     stage.one_thread_each()
-    device = stage.choose_device(options.device, shared=True)
+    device = stage.choose_device(options.device)
     method = load("methods", options.method)
     code = ["immunization.immunize", f"immunization.methods.{options.method}"]
     contents = dict(zip(options.tasks, map(content_of, options.tasks), strict=True))
@@ -272,7 +269,7 @@ def main(arguments: list[str] | None = None) -> None:
     for path in options.tasks:
         task_set = load_task_set(path)
         parameters = options.parameters[task_set.name]
-        plans.append(plan(method, parameters, task_set, device, workers.count()))
+        plans.append(plan(method, parameters, task_set, device))
         keys += [[task_set.name, parameters, part, contents[path]] for part in plans[-1].parts]
     jobs = [(todo, part) for todo in plans for part in todo.parts]
 

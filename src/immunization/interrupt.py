@@ -10,13 +10,12 @@ job that is pre-empted is put back into the queue only if it has not ended by it
 
 from __future__ import annotations
 
+import contextlib
 import os
-import select
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from types import FrameType
 
 EXIT = 143
@@ -29,6 +28,8 @@ LINGER_SECONDS = 120.0
 """For how long a saved SLURM job waits for its end; grace times are mostly shorter."""
 AGAIN_SECONDS = 1.0
 """Signals closer together are one event: a terminal that goes tells every process of its own."""
+PAUSE_SECONDS = 0.5
+"""Between two looks at the Snakemake that started a job."""
 OWNER = "IMMUNIZATION_OWNER"
 """Environment variable with the process id of the Snakemake that runs a job."""
 
@@ -64,7 +65,7 @@ def _linger() -> None:
         time.sleep(LINGER_SECONDS)
 
 
-@contextmanager
+@contextlib.contextmanager
 def saving(save: Callable[[], None]) -> Iterator[None]:
     """While the block runs, have something saved before the process ends.
 
@@ -119,17 +120,13 @@ def _handle(number: int, frame: FrameType | None) -> None:
 
 def _follow(owner: int) -> None:
     """Ask this process to end when another one does."""
-    try:
-        handle = os.pidfd_open(owner)
-    except ProcessLookupError:
-        handle = None
-    except (AttributeError, OSError):  # no such call here: look every second
-        while os.path.exists(f"/proc/{owner}"):  # noqa: PTH110
-            time.sleep(1)
-        handle = None
-    if handle is not None:
-        select.select([handle], [], [])
-        os.close(handle)
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(owner)
+        # One that is dead stays listed until its parent takes note.
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(PAUSE_SECONDS)
     if _requested.is_set():  # both have been asked to end, and the owner was quicker
         return
     global _orphaned

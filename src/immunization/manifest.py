@@ -20,7 +20,7 @@ from immunization import stage
 from immunization.errors import UserError
 from immunization.files import write_text
 from immunization.provenance import provenance
-from immunization.seals import read_seal, sha256
+from immunization.seals import count_as_read, read_seal, sha256
 
 SUMS = "SHA256SUMS"
 PROVENANCE = "provenance.json"
@@ -40,6 +40,7 @@ def collect(folder: Path, files: Iterable[Path]) -> tuple[dict[str, str], dict[s
             raise UserError(
                 f"{path}: has no seal. Delete it and run the same command again; it is made anew."
             )
+        count_as_read(path, seal)
         sums[name], records[name] = seal["sha256"], seal.get("provenance")
     return sums, records
 

@@ -7,13 +7,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import torch
 
 from immunization import stage
 from immunization.download import Place, files_behind
-from immunization.errors import UserError
 from immunization.provenance import provenance
 from immunization.registry import load
 from immunization.tasks import save_task_set
@@ -36,13 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
 
-    mirror = Path(options.mirror).expanduser() if options.mirror else None
-    if mirror is not None and not mirror.is_dir():
-        raise UserError(
-            f"config key 'data.mirror': {mirror} is not a folder. Correct it, or leave it out to "
-            "download the public files."
-        )
-    place = Place(mirror, Path(options.cache).expanduser())
+    place = Place.of(options.mirror, options.cache)
     source = load("datasets", options.source).load(options.parameters, place)
     task_set = source.build(
         options.name, options.parameters, options.seeds, intercept=bool(options.intercept)

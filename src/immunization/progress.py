@@ -1,8 +1,7 @@
 """Pieces of a long job that are kept as they are finished, so that an interrupted one goes on.
 
 Each piece is one or more files named by a hash of all that it depends on; a killed job leaves whole
-files or none. Several processes may share a folder, each with a GPU of its own: a piece is
-computed by the first that locks it (see `immunization.workers`).
+files or none.
 """
 
 from __future__ import annotations
@@ -11,15 +10,13 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from immunization import interrupt, stage, workers
+from immunization import interrupt, stage
 from immunization.engines._job import Frames, Unit
 from immunization.errors import UserError
 from immunization.files import read_table, write_table
-from immunization.locks import locked
 from immunization.seals import companion
 
 KINDS = ("steps", "curves")
@@ -57,7 +54,7 @@ class Pieces(Generic[Result]):
 
     def __init__(self, folder: Path, keeper: Keeper[Result], base: Any, every: float = 0.0) -> None:
         self.folder, self.keeper, self.base = folder, keeper, base
-        self.every = 0.0 if workers.is_worker() else every
+        self.every = every
         self._unsaved: dict[Path, Result] = {}
         self._saved = time.monotonic()
 
@@ -95,19 +92,13 @@ class Pieces(Generic[Result]):
             threads: pieces at a time.
 
         Returns:
-            The result of every piece, in order. A worker ends here.
+            The result of every piece, in order.
         """
         stems = [self.stem(key) for key in keys]
-        own: dict[Path, Result] = {}
-        if workers.count() > 1:
-            with interrupt.saving(self.flush):
-                own = self._share(stems, work)
         kept = 0
 
         def one(number: int) -> Result:
             nonlocal kept
-            if stems[number] in own:
-                return own.pop(stems[number])
             found = self._kept(stems[number])
             if found is not None:
                 kept += 1
@@ -125,35 +116,6 @@ class Pieces(Generic[Result]):
         stage.LOG.info("%d pieces, %d of them kept from before", len(stems), kept)
         self._unsaved.clear()
         return found
-
-    def _share(self, stems: list[Path], work: Callable[[int], Result]) -> dict[Path, Result]:
-        """Compute what no other process of the job does.
-
-        The job itself holds its results, and the locks on them, until its workers are done; theirs
-        go through files.
-        """
-        own: dict[Path, Result] = {}
-        with ExitStack() as held:
-            for number, stem in enumerate(stems):
-                if self._there(stem):
-                    continue
-                with ExitStack() as lock:
-                    free = lock.enter_context(locked(stem.with_suffix(".lock")))
-                    if not free or self._there(stem):  # or finished between the two looks
-                        continue
-                    found = work(number)
-                    if self.every:
-                        held.push(lock.pop_all())
-                        self._unsaved[stem] = own[stem] = found
-                        if time.monotonic() - self._saved >= self.every:
-                            self.flush()
-                    else:
-                        self.keeper.write(stem, found)
-                stage.LOG.info("piece %d of %d done", number + 1, len(stems))
-            if workers.is_worker():
-                raise SystemExit(0)
-            workers.finish()
-        return own
 
     def tidy(self, keys: Sequence[Any] = ()) -> None:
         """Remove all pieces but some, and what a kill left half written."""

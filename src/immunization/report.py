@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from immunization import stage
 from immunization.captions import TABLES
-from immunization.files import read_csv, read_json, read_table, write_text
+from immunization.files import read_csv, read_json, read_table, read_text, write_text
 from immunization.findings import findings, replicated
 from immunization.formats import spoken
 from immunization.provenance import KAPPA_DEFINITION, provenance
@@ -44,7 +44,7 @@ TEXT = ["method", "attack", "loss", "verdict", "dataset", "quantity", "where"]
 
 def embed(path: Path) -> str:
     """An SVG as a data URI, so that the page is one file."""
-    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    data = base64.b64encode(read_text(path).encode()).decode("ascii")
     return f"data:image/svg+xml;base64,{data}"
 
 
@@ -106,7 +106,7 @@ def drawing(path: Path, uses: dict[str, str], kind: str) -> dict[str, str]:
     label = path.name.split(".")[0]
     return {
         "name": spoken(label),
-        "says": path.with_suffix(".txt").read_text(encoding="utf-8").strip(),
+        "says": read_text(path.with_suffix(".txt")).strip(),
         "caption": components(kind)[uses[label]].traits.get("CAPTION", ""),
         "data": embed(path),
     }

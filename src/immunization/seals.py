@@ -1,9 +1,10 @@
 """Checksums beside files: what a stage writes is sealed, and every reader checks the seal.
 
 ``table.csv`` gets a hidden companion ``.table.csv.seal``, JSON with the SHA-256 and size of the
-file and where it comes from. A file that does not fit its seal was damaged after it was written: it
-is set aside as ``table.csv.damaged`` and named, and the next run of the same command makes it anew.
-A file without a seal (of a user's own, say) is read as it is.
+file, where it comes from, what made it, and the SHA-256 of every sealed file that was read before
+it was written. A file that does not fit its seal was damaged after it was written: it is set aside
+as ``table.csv.damaged`` and named, and the next run of the same command makes it anew. Whether a
+whole file is the one that a study asks for tells `immunization.stale`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from typing import Any
 
 from immunization.errors import UserError
 
-_checked: set[tuple[str, int, int]] = set()
+MADE_BY = "IMMUNIZATION_MADE_BY"
+"""Environment variable with what the workflow asks of a job (see `immunization.stale`)."""
+PIECES = "progress"
+"""Name of folders with finished pieces of jobs, which are nobody's inputs."""
+
+_checked: dict[tuple[str, int, int], str | None] = {}
 _lock = threading.Lock()
 
 
@@ -36,16 +42,29 @@ def sha256(path: Path | str) -> str:
 
 
 def read_seal(path: Path | str) -> dict[str, Any] | None:
-    """The seal of a file: ``sha256``, ``bytes``, ``provenance``; None where it has none.
+    """The seal of a file: ``sha256``, ``bytes``, ``provenance``, ``made_by`` and ``inputs``; None
+    where it has none.
 
     A seal that is itself damaged fits no file.
+
+    Raises:
+        UserError: when there is one that cannot be read, which says nothing of the file.
     """
+    beside = companion(path)
     try:
-        seal = json.loads(companion(path).read_text(encoding="utf-8"))
-        return {**seal, "sha256": str(seal["sha256"]), "bytes": int(seal["bytes"])}
+        text = beside.read_bytes()
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except OSError as error:
+        raise UserError(
+            f"{beside}: the seal of {path} cannot be read ({error.strerror}), so nothing tells "
+            "whether that is whole. Nothing was moved. Make it readable, or delete it if it is a "
+            "folder, and run the same command again."
+        ) from error
+    try:
+        seal = json.loads(text)
+        return {**seal, "sha256": str(seal["sha256"]), "bytes": int(seal["bytes"])}
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {"sha256": "unreadable", "bytes": -1, "provenance": None}
 
 
@@ -55,8 +74,11 @@ def seal(path: Path, temporary: Path, record: Any = None) -> None:
     The old seal goes first and the new one comes last: a kill in between leaves a whole file
     without a seal.
     """
-    digest, size = sha256(temporary), temporary.stat().st_size
-    text = json.dumps({"sha256": digest, "bytes": size, "provenance": record}, sort_keys=True)
+    about = {"sha256": sha256(temporary), "bytes": temporary.stat().st_size, "provenance": record}
+    asked = os.environ.get(MADE_BY, "").split()
+    if asked and PIECES not in path.parts:
+        about |= {"made_by": asked[0], "inputs": _inputs(path)}
+    text = json.dumps(about, sort_keys=True)
     beside, draft = companion(path), temporary.with_name(f"{temporary.name}.seal")
     try:
         draft.write_text(text, encoding="utf-8")  # where the disk is full, nothing has happened yet
@@ -67,6 +89,17 @@ def seal(path: Path, temporary: Path, record: Any = None) -> None:
         draft.unlink(missing_ok=True)
 
 
+def _inputs(path: Path) -> dict[str, str]:
+    """SHA-256 of the sealed files that this process has read, by path from a file's folder."""
+    with _lock:
+        found = {name: digest for (name, _, _), digest in _checked.items() if digest}
+    return {
+        os.path.relpath(name, path.parent): digest
+        for name, digest in sorted(found.items())
+        if PIECES not in Path(name).parts and Path(name) != path
+    }
+
+
 def check(path: Path | str) -> None:
     """Compare a file with its seal; once a process, unless it changes.
 
@@ -74,7 +107,8 @@ def check(path: Path | str) -> None:
     Snakemake would refuse whatever is made from it as older than its input.
 
     Raises:
-        UserError: when it does not fit; the file is set aside.
+        UserError: when it does not fit, and then the file is set aside; when its seal cannot be
+            read.
     """
     path = Path(path)
     try:
@@ -95,7 +129,14 @@ def check(path: Path | str) -> None:
         if told:
             raise UserError(f"{path}: damaged: {told}. {set_aside(path)}")
     with _lock:
-        _checked.add(key)
+        _checked[key] = None if expected is None else expected["sha256"]
+
+
+def count_as_read(path: Path | str, seal: dict[str, Any]) -> None:
+    """Take a file for an input of this process, by its seal, without looking into it."""
+    found = Path(path).stat()
+    with _lock:
+        _checked[str(path), found.st_size, found.st_mtime_ns] = seal["sha256"]
 
 
 def damage(path: Path | str, expected: dict[str, Any]) -> str | None:
@@ -112,9 +153,14 @@ def damage(path: Path | str, expected: dict[str, Any]) -> str | None:
 
 
 def set_aside(path: Path | str) -> str:
-    """Rename a damaged file, so that the next run makes it anew; what was done, for a message."""
+    """Rename a damaged file, so that the next run makes it anew; what was done, for a message.
+
+    What was set aside before stays: the second gets a number.
+    """
     path = Path(path)
-    aside = path.with_name(f"{path.name}.damaged")
+    aside, number = path.with_name(f"{path.name}.damaged"), 2
+    while os.path.lexists(aside):
+        aside, number = path.with_name(f"{path.name}.damaged{number}"), number + 1
     try:
         path.replace(aside)
     except OSError as error:

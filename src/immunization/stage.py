@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from immunization import interrupt
 from immunization.errors import UserError
+from immunization.stale import refuse_other_code
 
 LOG = logging.getLogger("immunization")
 
@@ -43,6 +44,7 @@ def run(main: Callable[[list[str] | None], None]) -> None:
     )
     interrupt.watch()
     try:
+        refuse_other_code()
         main(None)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -74,8 +76,8 @@ def _too_little_memory(what: str) -> NoReturn:
 def _too_little_gpu_memory(error: RuntimeError) -> NoReturn:
     print(
         f"error: the GPU's memory did not suffice ({str(error).splitlines()[0]}). What is "
-        "finished is kept. Raise the config key `gpu_memory_gb` or leave it out, end what else is "
-        "on the GPU, take a larger one, or a smaller `batch` where the component has it.",
+        "finished is kept. Lower the config key `jobs_per_gpu`, end what else is on the "
+        "GPU, take a larger one, or a smaller `batch` where the component has it.",
         file=sys.stderr,
     )
     sys.exit(2)
@@ -102,25 +104,21 @@ def map_threads(function: Callable[[Any], Any], items: list[Any], threads: int) 
         return list(pool.map(function, items))
 
 
-def choose_device(wanted: str, *, shared: bool = False) -> str:
+def choose_device(wanted: str) -> str:
     """The torch device for ``auto``, ``cpu`` or ``cuda``; claims a GPU where there is one.
 
     Args:
         wanted: one of these.
-        shared: whether the stage works through pieces, and so can take the several GPUs that the
-            config gives a job; it then starts its workers.
 
     Raises:
         UserError: for ``cuda`` on a machine without a usable GPU.
     """
     import torch
 
-    from immunization import devices, workers
+    from immunization import devices
 
-    if wanted != "cpu" and not workers.is_worker() and not torch.cuda.is_initialized():
-        found = devices.claim(devices.wanted_count() if shared else 1)
-        if len(found) > 1:
-            workers.start([device.uuid for device in found])
+    if wanted != "cpu" and not torch.cuda.is_initialized():
+        devices.claim()
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     elif wanted == "cuda" and not torch.cuda.is_available():

@@ -16,6 +16,8 @@ MOST_BYTES = 200 * 2**30
 """What an archive may unpack to, unless more is allowed: a small file can hold endless zeros."""
 MOST_HEADERS = 2**26
 """What the heads of all members may take, which are read into memory: more than 100,000 files."""
+DEEPEST, LONGEST_PATH = 40, 1000
+"""Folders and bytes of a member's path; systems refuse more, some of them late."""
 PADDING = 2**20
 """More than any archive has behind its last member."""
 
@@ -55,7 +57,7 @@ def extract(path: Path, into: Path, most: int = MOST_BYTES) -> int:
         with _Guarded(path) as raw, tarfile.open(fileobj=raw, mode="r:") as archive:
             members = _checked(path, archive, most)
             _to_the_end(path, raw)
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
         raise UserError(f"{path}: not a whole archive ({error}). Fetch it again.") from error
     draft = None
     try:
@@ -103,6 +105,17 @@ def _checked(path: Path, archive: tarfile.TarFile, most: int) -> list[tarfile.Ta
             )
         if member.isfile() and name in names:
             raise UserError(f"{path}: member {member.name!r} comes twice. Refused.")
+        if "\0" in member.name or len(member.name.encode(errors="replace")) > LONGEST_PATH:
+            raise UserError(f"{path}: member {member.name[:60]!r} has no name for a file. Refused.")
+        if len(name.parts) > DEEPEST:
+            raise UserError(
+                f"{path}: member {member.name[:60]!r}… lies more than {DEEPEST} folders deep. "
+                "Refused."
+            )
+        if member.size < 0 or member.issparse():
+            raise UserError(
+                f"{path}: member {member.name!r} has {member.size} bytes, or holes. Refused."
+            )
         names.add(name)
         total += member.size
         if total > most:

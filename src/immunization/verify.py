@@ -4,8 +4,7 @@
     python -m immunization.verify results/*
 
 Names every file that is missing or damaged. With `--repair` damaged files are set aside, so that
-the next `snakemake` makes them anew. With `--against OTHER` the tables of two studies, or of a
-study and its archive, are compared byte by byte.
+the next `snakemake` makes them anew.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from immunization import stage
 from immunization.errors import UserError
-from immunization.locks import locked
+from immunization.holder import Holder
 from immunization.manifest import SUMS
 from immunization.seals import damage, read_seal, set_aside
 
@@ -76,62 +75,21 @@ def verify(folder: Path) -> dict[str, str]:
     return problems
 
 
-def refuse_while_running(folder: Path) -> None:
-    """Refuse to move files of a study that a Snakemake is making.
-
-    Raises:
-        UserError: naming it.
-    """
-    note = Path(".snakemake") / "immunization" / f"{folder.resolve().name}.holder"
-    if note.is_file():
-        with locked(note) as free:
-            if not free:
-                raise UserError(
-                    f"{folder}: a Snakemake is making it ({note.read_text(encoding='utf-8')}). "
-                    "Repair it when that has ended."
-                )
-
-
-def different_tables(folder: Path, other: Path) -> list[str]:
-    """Tables that two studies do not have alike, to the last byte."""
-    found = []
-    names = {
-        path.relative_to(base).as_posix()
-        for base in (folder, other)
-        for path in (base / "tables").glob("*")
-        if not path.name.startswith(".")
-    }
-    if not names:
-        raise UserError(f"{folder} and {other}: neither has tables.")
-    for name in sorted(names):
-        pair = [base / name for base in (folder, other)]
-        if not all(path.is_file() for path in pair):
-            found.append(f"{name}: only in {(pair[0].is_file() and folder) or other}")
-        elif pair[0].read_bytes() != pair[1].read_bytes():
-            found.append(f"{name}: differs")
-    return found
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Command line; exit code 1 where anything is wrong."""
     parser = argparse.ArgumentParser(description="Check the results of studies.")
     parser.add_argument("folders", nargs="+", type=Path, help="results/NAME")
     parser.add_argument("--repair", action="store_true", help="set damaged files aside")
-    parser.add_argument("--against", type=Path, help="compare tables with those of another folder")
     options = parser.parse_args(arguments)
     wrong = False
     for folder in options.folders:
         if options.repair:
-            refuse_while_running(folder)
+            Holder(folder).refuse_while_running()
         problems = verify(folder)
         for name, told in problems.items():
             print(f"{folder / name}: {told}")
             if options.repair and told != NEWER and (folder / name).is_file():
                 print(f"  {set_aside(folder / name)}")
-        if options.against is not None:
-            for told in different_tables(folder, options.against):
-                print(f"{folder} against {options.against}: {told}")
-                wrong = True
         wrong = wrong or bool(problems)
         if not problems:
             print(f"{folder}: {len(read_sums(folder / SUMS))} files, all as they were written")

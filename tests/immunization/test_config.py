@@ -222,6 +222,56 @@ def test_every_key_has_a_description_and_stands_in_the_documentation():
                 assert f"`{parameter}`" in text, (component.path, parameter)
 
 
+BOMB = "a0: &a0 [1, 1]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"study": "mini\n"}, r"study: 'mini\n' holds a line break"),
+        ({"study": "m" * 101}, "must have at most 100 letters"),
+        ({"seeds": [10**400]}, "must be at most 1000000"),
+        ({"attack": {"budget": 1e300}}, "attack.budget: 1e+300 must be of type integer"),
+        ({"attack": {"budget": 10**30}}, "too large for a whole number"),
+        ({"methods__alg1": {"profile": "paper", "eta": "1e999"}}, "inf is not a finite number"),
+        ({"methods__ALG1": {"use": "alg1"}}, "differs from 'alg1' in capitals alone"),
+        (
+            {
+                "methods__alg1": {
+                    "sweep": {n: list(range(1000)) for n in ("eta", "steps", "balance")}
+                }
+            },
+            "stands for 1,000,000,000 entries; 10,000 are the most",
+        ),
+    ],
+)
+def test_what_no_study_can_mean_is_one_message(changes, told):
+    with pytest.raises(UserError) as error:
+        resolve(changed(**changes))
+    assert told in str(error.value)
+    assert len(str(error.value)) < 1500
+
+
+def test_a_path_may_begin_at_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    own = {
+        "source": "csv_table", "path": "~/t.csv", "split_column": "s", "primary_values": ["p"],
+        "harmful_values": ["h"], "primary_target": "y", "harmful_target": "z",
+    }  # fmt: skip
+    study = resolve(changed(datasets__own=own, data={"mirror": "~/m", "cache": "~nobody_here/c"}))
+    assert study["datasets"]["own"]["parameters"]["path"] == "/home/someone/t.csv"
+    assert study["data"] == {"mirror": "/home/someone/m", "cache": "~nobody_here/c"}
+
+
+def test_a_cache_that_cannot_be_written_is_named_before_snakemake_stumbles(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(UserError, match="Set XDG_CACHE_HOME to a folder that you may write"):
+        check.main(["--snakemake", "-n"])
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -238,8 +288,13 @@ def test_every_key_has_a_description_and_stands_in_the_documentation():
         ("a: 2019-13-01\n", ["month must be in 1..12"]),
         ("a: !!int abc\n", ["not plain YAML"]),
         ("a: !!bool abc\n", ["not plain YAML"]),
-        ("a: &a {b: *a}\n", ["Circular"]),
-        ("a: " + "[" * 5000 + "]" * 5000 + "\n", ["recursion"]),
+        ("a: &a {b: *a}\n", ["line 1", "holds itself"]),
+        ("a: " + "[" * 40 + "]" * 40 + "\n", ["line 1", "more than 30 levels"]),
+        ("a: '1e-3'\n", ["line 1", "'1e-3'", "quotes"]),
+        ('a:\n  - 1\n  - "2E5"\n', ["line 3", "'2E5'", "quotes"]),
+        (BOMB, ["line 6", "more than 100,000 values"]),
+        ("a: 1\n" * 2_000_000, ["more than 262,144 bytes"]),
+        ("a: " + "[" * 5000 + "]" * 5000 + "\n", ["more than 30 levels"]),
     ],
 )
 def test_what_yaml_reads_as_something_else_is_refused_with_its_line(text, words, tmp_path):

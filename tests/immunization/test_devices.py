@@ -17,23 +17,25 @@ from tests import HANG
 ROOT = Path(__file__).parents[2]
 CLAIM = """
 import os, sys, time
-from immunization import devices, stage
-chosen = devices.claim(int(sys.argv[1]))
+import logging
+from immunization import devices
+logging.basicConfig(level=logging.INFO)
+devices.claim()
 began = time.time()
 print(os.environ["CUDA_VISIBLE_DEVICES"], began, flush=True)
-if sys.argv[2] == "hold":
+if sys.argv[1] == "hold":
     sys.stdin.read()
 else:
-    time.sleep(float(sys.argv[2]))
+    time.sleep(float(sys.argv[1]))
 """
 
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """Two GPUs of 10,000 MiB, and a ledger of their own."""
+    """Two GPUs, and a folder of locks of their own."""
     (tmp_path / "bin").mkdir()
     script = tmp_path / "bin" / "nvidia-smi"
-    script.write_text("#!/bin/sh\nprintf '0, GPU-a, 10000\\n1, GPU-b, 10000\\n'\n")
+    script.write_text("#!/bin/sh\nprintf '0, GPU-a\\n1, GPU-b\\n'\n")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv(devices.LEDGER, str(tmp_path / "ledger"))
@@ -42,9 +44,9 @@ def machine(tmp_path, monkeypatch):
     return tmp_path
 
 
-def claimer(count=1, seconds=0.5, **environment):
+def claimer(seconds=0.5, **environment):
     return subprocess.Popen(
-        [sys.executable, "-c", CLAIM, str(count), str(seconds)],
+        [sys.executable, "-c", CLAIM, str(seconds)],
         env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         stdin=subprocess.PIPE,
     )  # fmt: skip
@@ -72,8 +74,8 @@ def test_jobs_that_start_together_never_hold_the_same_gpu(machine):
     assert most_at_once(found, "GPU-a") == most_at_once(found, "GPU-b") == 1
 
 
-def test_jobs_that_declare_their_memory_share_a_gpu_up_to_what_it_has(machine):
-    given = {devices.MEMORY: "2.5"}  # with 2 GiB for CUDA two fit into 10,000 MiB, and three do not
+def test_jobs_share_a_gpu_where_the_config_says_so(machine):
+    given = {devices.JOBS: "2"}
     holding = [claimer(seconds="hold", **given) for _ in range(6)]
     told: queue.Queue[tuple[subprocess.Popen, str]] = queue.Queue()
     for process in holding:
@@ -94,18 +96,26 @@ def test_jobs_that_declare_their_memory_share_a_gpu_up_to_what_it_has(machine):
         process.communicate(timeout=HANG)
 
 
-def test_jobs_that_take_both_gpus_do_not_wait_for_each_other_for_ever(machine):
-    found = spans([claimer(count=2) for _ in range(4)], 0.5)
-    assert len(found) == 8
-    assert most_at_once(found, "GPU-a") == 1
+def test_a_job_that_wants_a_whole_gpu_does_not_join_one_that_is_shared(machine, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    third = claimer(seconds="hold", **{devices.JOBS: "3"})
+    assert third.stdout.readline().startswith("GPU-a")
+    whole = claimer(seconds=0)
+    assert "waiting for a GPU" in whole.stderr.readline()
+    another = claimer(seconds="hold", **{devices.JOBS: "3"})
+    assert another.stdout.readline().startswith("GPU-a")
+    for process in (third, another):
+        process.communicate(timeout=HANG)
+    assert whole.communicate(timeout=HANG)[0].startswith("GPU-a")
 
 
-def test_the_gpus_of_a_killed_job_are_free(machine):
-    holder = claimer(count=2, seconds=100)
+def test_the_gpu_of_a_killed_job_is_free(machine, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    holder = claimer(seconds=100)
     assert holder.stdout.readline()
     holder.kill()
     holder.communicate()
-    assert len(spans([claimer(count=2, seconds=0)], 0)) == 2
+    assert len(spans([claimer(seconds=0)], 0)) == 1
 
 
 def test_only_gpus_that_the_environment_allows_are_taken(machine, monkeypatch):
@@ -114,29 +124,22 @@ def test_only_gpus_that_the_environment_allows_are_taken(machine, monkeypatch):
         assert [device.uuid for device in devices.visible()] == ["GPU-b"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert devices.visible() == []
-    assert devices.claim() == []
+    assert devices.claim() is None
 
 
-def test_what_the_machine_can_never_give_is_refused(machine, monkeypatch):
-    with pytest.raises(UserError, match=r"'gpus': a job is to take 3 GPUs, and 2 can be seen"):
-        devices.claim(3)
-    monkeypatch.setenv(devices.MEMORY, "80")
-    with pytest.raises(UserError, match="80 GiB, and 2 GiB for CUDA itself, are more"):
+@pytest.mark.parametrize(
+    "script",
+    ["sleep 1000", "echo NVIDIA-SMI has failed because it could not talk to the driver.",
+     "echo '0, GPU-a, [N/A], what'", "printf '\\377\\n'; exit 9", "exit 9"],
+)  # fmt: skip
+def test_an_nvidia_smi_that_hangs_or_prints_a_sentence_names_no_gpu(machine, monkeypatch, script):
+    (machine / "bin" / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+    monkeypatch.setattr(devices, "SECONDS", 0.5)
+    assert devices.visible() == []
+
+
+def test_a_folder_that_cannot_be_locked_is_named(machine, monkeypatch):
+    (machine / "file").write_text("")
+    monkeypatch.setenv(devices.LEDGER, str(machine / "file" / "ledger"))
+    with pytest.raises(UserError, match=r"files there cannot be locked.*IMMUNIZATION_LEDGER"):
         devices.claim()
-
-
-def test_gpus_that_do_not_tell_their_memory_are_whole_or_taken(machine, monkeypatch):
-    script = machine / "bin" / "nvidia-smi"
-    script.write_text(script.read_text().replace("10000", "[N/A]"))
-    found = spans([claimer() for _ in range(4)], 0.5)
-    assert most_at_once(found, "GPU-a") == most_at_once(found, "GPU-b") == 1
-    monkeypatch.setenv(devices.MEMORY, "2")
-    with pytest.raises(UserError, match="does not tell the memory"):
-        devices.claim()
-
-
-def test_places_for_local_jobs(machine):
-    two = devices.visible()
-    assert devices.places(two, None) == 2
-    assert devices.places(two, 2.5) == 4
-    assert devices.places([], None) == 0

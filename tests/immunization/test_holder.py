@@ -10,6 +10,7 @@ import pytest
 
 from immunization import holder
 from immunization.errors import UserError
+from immunization.files import write_text
 from immunization.holder import Holder, idle
 
 SRC = Path(__file__).parents[2] / "src"
@@ -40,17 +41,20 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def holder_of(folder, tell=print, **given):
+    return Holder(folder / "results" / "s", tell, **given)
+
+
 def release(taken):
-    taken._leave(os.getpid())
-    os.close(taken._handle)
+    taken.leave(os.getpid())
 
 
 def note(folder, **changes):
     """What a killed Snakemake leaves."""
-    taken = Holder("s", "results/s", folder / ".snakemake", print)
+    taken = holder_of(folder)
     taken.take()
     text = json.loads(taken.note.read_text()) | changes
-    os.close(taken._handle)
+    release(taken)
     taken.note.write_text(json.dumps(text))
     return taken.note
 
@@ -58,34 +62,45 @@ def note(folder, **changes):
 def test_a_note_goes_when_its_process_ends(folder):
     code = (
         "from pathlib import Path\nfrom immunization.holder import Holder\n"
-        "h = Holder('s', 'results/s', Path('.snakemake'), print); h.take()\n"
-        "assert h.note.is_file()\n"
+        "h = Holder(Path('results/s')); h.take()\nassert h.note.is_file()\n"
     )
     subprocess.run(
         [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(SRC)}, check=True
     )
-    assert not (folder / ".snakemake/immunization/s.holder").exists()
+    assert not (folder / "results/s/.run.json").exists()
 
 
-def test_locks_of_a_killed_snakemake_go_and_those_of_another_study_stay(folder):
-    note(folder)
-    locks = folder / ".snakemake" / "locks"
-    locks.mkdir()
-    for number, study in enumerate(("s", "other")):
-        (locks / f"{number}.output.lock").write_text(f"results/{study}/a.csv\n")
-        (locks / f"{number}.input.lock").write_text("src/a.py\n")
+def test_what_a_killed_run_left_half_written_goes_and_its_results_stay(folder):
+    path = note(folder)
+    kept = path.parent / "tables" / "a.csv"
+    write_text(kept, "x")
+    draft = kept.with_name(".a.csv.draft-x1y2.csv")
+    draft.write_text("half")
+    (kept.parent / ".a.csv.draft-x1y2.csv.seal").write_text("half")
     told = []
-    taken = Holder("s", "results/s", folder / ".snakemake", told.append)
+    taken = holder_of(folder, told.append)
     taken.take()
     release(taken)
     assert "was killed; going on where it stopped" in told[0]
-    assert sorted(path.name for path in locks.iterdir()) == ["1.input.lock", "1.output.lock"]
+    assert sorted(p.name for p in kept.parent.iterdir()) == [".a.csv.seal", "a.csv"]
+
+
+def test_a_study_is_held_from_wherever_one_comes_to_it(folder):
+    """Through a link, or from another folder: the lock lies with the results."""
+    first = holder_of(folder)
+    first.take()
+    (folder / "link").symlink_to(folder / "results" / "s")
+    for act in ("take", "refuse_while_running"):
+        with pytest.raises(UserError, match=f"being made by another.*process {os.getpid()}"):
+            getattr(Holder(folder / "link"), act)()
+    release(first)
+    Holder(folder / "link").refuse_while_running()
 
 
 def test_a_note_from_another_machine_is_not_taken_for_dead(folder):
     path = note(folder, host="elsewhere", boot="another")
     before = path.read_text()
-    taken = Holder("s", "results/s", folder / ".snakemake", print)
+    taken = holder_of(folder)
     with pytest.raises(UserError, match=r"on elsewhere.*IMMUNIZATION_TAKE_OVER=elsewhere in front"):
         taken.take()
     assert path.read_text() == before
@@ -94,13 +109,10 @@ def test_a_note_from_another_machine_is_not_taken_for_dead(folder):
 def test_who_knows_that_another_machine_is_gone_takes_over_and_waits_for_its_jobs(
     folder, monkeypatch
 ):
-    locks = folder / ".snakemake" / "locks"
-    locks.mkdir(parents=True)
-    (locks / "0.output.lock").write_text("results/s/a.csv\n")
     note(folder, host="login1", boot="another", remote=True)
     asked = []
     monkeypatch.setattr(holder, "leftover_jobs", lambda: asked.append(1) or [])
-    taken = Holder("s", "results/s", folder / ".snakemake", print)
+    taken = holder_of(folder)
     monkeypatch.setenv(holder.TAKE_OVER, "login2")
     with pytest.raises(UserError, match="on login1"):
         taken.take()
@@ -108,35 +120,11 @@ def test_who_knows_that_another_machine_is_gone_takes_over_and_waits_for_its_job
     taken.take()
     release(taken)
     assert asked
-    assert not list(locks.iterdir())
-
-
-def test_a_note_that_was_removed_amid_taking_it_is_not_held(folder, monkeypatch):
-    """The holder before ends between the opening of the note and the lock on it."""
-    first = Holder("s", "results/s", folder / ".snakemake", print)
-    first.take()
-    flock, calls = holder.fcntl.flock, []
-
-    def late(handle, how):
-        calls.append(handle)
-        if len(calls) == 1:
-            release(first)
-        flock(handle, how)
-
-    monkeypatch.setattr(holder.fcntl, "flock", late)
-    second = Holder("s", "results/s", folder / ".snakemake", print)
-    second.take()
-    assert len(calls) == 2
-    assert second._is_note(second._handle)
-    third = Holder("s", "results/s", folder / ".snakemake", print)
-    with pytest.raises(UserError, match="being made by another"):
-        third.take()
-    release(second)
 
 
 def test_a_container_on_this_machine_may_have_another_name_each_time(folder):
     note(folder, host="0f3b7c")
-    taken = Holder("s", "results/s", folder / ".snakemake", print)
+    taken = holder_of(folder)
     taken.take()
     release(taken)
 

@@ -188,32 +188,3 @@ def test_too_little_gpu_memory_is_told_with_the_remedy(tasks, tmp_path):
     assert process.returncode == 2, text
     assert "the GPU's memory did not suffice (CUDA out of memory. Tried 9 GiB.)" in text
     assert "Traceback" not in text
-
-
-TWO = "from immunization import workers\nif not workers.is_worker(): workers.start(['0', '1'])\n"
-
-
-def test_two_processes_of_a_job_share_its_pieces_and_end_with_the_same_bytes(
-    tasks, tmp_path, whole
-):
-    """As on two GPUs."""
-    process = start(tasks, tmp_path, before=TWO)
-    text = process.communicate(timeout=HANG)[1]
-    assert process.returncode == 0, text
-    assert "1 workers done" in text
-    kept = int(text.split(" of them kept")[0].split()[-1])
-    assert kept > 0, "the worker computed nothing"
-    done = sum(" of " in line and line.endswith(" done") for line in text.splitlines())
-    assert done == int(text.split(" pieces, ")[0].split()[-1]), "a piece was computed twice"
-    for name in ("a.safetensors", "a.parquet"):
-        assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
-    assert not list((tmp_path / "progress").glob("*"))
-
-
-def test_a_worker_that_dies_costs_time_alone(tasks, tmp_path, whole):
-    dies = TWO + "import os\nif workers.is_worker(): os.kill(os.getpid(), 9)\n"
-    process = start(tasks, tmp_path, before=dies)
-    text = process.communicate(timeout=HANG)[1]
-    assert process.returncode == 0, text
-    assert "a worker failed (exit code -9)" in text
-    assert (tmp_path / "a.safetensors").read_bytes() == (whole / "a.safetensors").read_bytes()

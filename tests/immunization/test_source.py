@@ -1,6 +1,8 @@
 """The registry and the fingerprints that decide what reruns."""
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -32,20 +34,80 @@ def test_tables_figures_and_the_report_do_not_import_torch():
             assert not {name for name in imported if name.split(".")[0] == "torch"}, path
 
 
-def test_the_fingerprint_changes_with_the_source_of_an_import(tmp_path, monkeypatch):
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    """A copy of the package, and a way to read it anew."""
     shutil.copytree(module.SOURCE, tmp_path / "src")
     monkeypatch.setattr(module, "SOURCE", tmp_path / "src")
-    module._imports.cache_clear()
-    fingerprint.cache_clear()
-    before = fingerprint("immunization.methods.optimum")
-    other = fingerprint("immunization.tables")
-    file = tmp_path / "src" / "hessian_spectrum" / "generalized.py"
-    file.write_text(file.read_text() + "\n# changed\n")
-    fingerprint.cache_clear()  # kept for the life of a process
-    assert fingerprint("immunization.methods.optimum") != before
-    assert fingerprint("immunization.tables") == other
-    module._imports.cache_clear()
-    fingerprint.cache_clear()
+
+    def forget():
+        for kept in (module._tree, module._imports, module._digest, fingerprint):
+            kept.cache_clear()
+
+    forget()
+    yield tmp_path / "src", forget
+    forget()
+
+
+EDITS = {
+    "code": ("hessian_spectrum/generalized.py", "", "\nMORE = 1\n", True),
+    "comment": ("hessian_spectrum/generalized.py", "", "\n# changed\n", False),
+    "docstring": ("immunization/methods/optimum.py", '"""', '"""Changed. ', False),
+    "message": ("immunization/tasks.py", "no training rows (", "none (", False),
+    "help": ("immunization/attack.py", 'help="output of prepare"', 'help="tasks"', False),
+    "description": (
+        "immunization/methods/_budget.py", '"description": "', '"description": "Changed. ', False
+    ),
+    "lock": ("immunization/holder.py", "", "\nMORE = 1\n", False),
+    "another method": ("immunization/methods/alg1.py", "", "\nMORE = 1\n", False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", EDITS)
+def test_the_fingerprint_changes_with_what_may_change_a_number(source, what):
+    folder, forget = source
+    name, old, new, changes = EDITS[what]
+    modules = ("immunization.immunize", "immunization.attack", "immunization.methods.optimum")
+    before = fingerprint(*modules)
+    path = folder / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1) if old else text + new)
+    forget()  # kept for the life of a process
+    assert (fingerprint(*modules) != before) == changes
+
+
+def test_relative_imports_are_followed(source):
+    folder, forget = source
+    methods = folder / "immunization" / "methods"
+    (methods / "own.py").write_text("from ._helper import value\nfrom ..attacks import _more\n")
+    (methods / "_helper.py").write_text("value = 1\n")
+    (folder / "immunization" / "attacks" / "_more.py").write_text("")
+    assert {"own.py", "_helper.py", "_more.py"} <= names("immunization.methods.own")
+    before = fingerprint("immunization.methods.own")
+    (methods / "_helper.py").write_text("value = 2\n")
+    forget()
+    assert fingerprint("immunization.methods.own") != before
+
+
+def test_every_module_outside_of_fingerprints_is_there_and_has_a_reason():
+    for name, reason in module.OUTSIDE.items():
+        assert (module.SOURCE / "immunization" / f"{name}.py").is_file()
+        assert reason
+
+
+@pytest.mark.parametrize("name", ["python3.12", "python3.13", "python3.14"])
+def test_another_python_computes_the_same_fingerprint(name):
+    """As in a conda environment, whose Python is not Snakemake's."""
+    code = "from immunization.fingerprint import *; print(fingerprint('immunization.attack'))"
+    try:
+        done = subprocess.run(
+            [name, "-c", code], capture_output=True, text=True, check=True,
+            env=os.environ | {"PYTHONPATH": str(module.SOURCE)},
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip(f"no {name} here")
+    assert done.stdout.strip() == fingerprint("immunization.attack")
 
 
 def test_components_are_files_and_helpers_are_not():

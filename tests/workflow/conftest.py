@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
-from immunization.locks import locked
 from tests import HANG
 
 ROOT = Path(__file__).parents[2]
@@ -174,7 +174,7 @@ def finished(tmp_path_factory) -> Workflow:
     if "PYTEST_XDIST_WORKER" in os.environ:  # workers share it
         base = base.parent
     folder = base / "finished"
-    with locked(base / "finished.lock", wait=True):
+    with FileLock(base / "finished.lock"):
         if not (folder / "first.json").exists():
             shutil.rmtree(folder, ignore_errors=True)
             run = Workflow(folder).run()

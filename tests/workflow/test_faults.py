@@ -315,7 +315,7 @@ def test_a_study_that_is_being_made_is_not_repaired(small):
     small.wait_for_stage("immunization.prepare")
     found = verify(small, "--repair")
     assert found.returncode == 2
-    assert "a Snakemake is making it" in found.stderr
+    assert "results/mini: is being made by another Snakemake" in found.stderr
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
@@ -323,13 +323,14 @@ def test_a_study_that_is_being_made_is_not_repaired(small):
 def test_another_user_is_told_who_is_at_work(small):
     if os.geteuid() != 0:
         pytest.skip("another user is needed")
-    holder = Holder("mini", "results/mini", small.folder / ".snakemake", print)
+    results = small.folder / "results" / "mini"
+    holder = Holder(results)
     code = (
         "import os\n"
         "from pathlib import Path\n"
         "from immunization.holder import Holder\n"
         "os.setuid(65534)\n"
-        f"Holder('mini', 'results/mini', Path({str(small.folder / '.snakemake')!r}), print).take()"
+        f"Holder(Path({str(results)!r})).take()"
     )
     holder.take()
     folders = [small.folder, *small.folder.parents]
@@ -344,8 +345,7 @@ def test_another_user_is_told_who_is_at_work(small):
     finally:
         for path, mode in modes.items():
             path.chmod(mode)
-        os.close(holder._handle)
-        holder._leave(os.getpid())
+        holder.leave(os.getpid())
     assert "is being made by another Snakemake, started by root" in done.stderr
 
 

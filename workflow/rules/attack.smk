@@ -1,15 +1,21 @@
+ATTACK_SETTINGS = {k: v for k, v in STUDY["attack"].items() if k != "flops_per_second"}
+for dataset in DATASETS:
+    for name, attackers in ATTACKERS.items():
+        making(
+            [f"{RESULTS}/attack/{dataset}.{name}.{kind}.parquet" for kind in ("steps", "curves")],
+            [
+                "immunization.attack",
+                f"immunization.engines.{name}",
+                *(f"immunization.attacks.{entry['use']}" for entry in attackers.values()),
+            ],
+            [attackers, ATTACK_SETTINGS],
+        )
+
+
 rule attack:
     input:
         tasks=f"{RESULTS}/tasks/{{dataset}}.safetensors",
         thetas=expand(f"{RESULTS}/immunized/{{method}}/{{{{dataset}}}}.safetensors", method=METHODS),
-        code=[source("attack.py"), source("progress.py")],
-        component=lambda wildcards: [
-            source(f"engines/{wildcards.engine}.py"),
-            *(
-                source(f"attacks/{use}.py")
-                for use in sorted({entry["use"] for entry in ATTACKERS[wildcards.engine].values()})
-            ),
-        ],
     output:
         steps=f"{RESULTS}/attack/{{dataset}}.{{engine}}.steps.parquet",
         curves=f"{RESULTS}/attack/{{dataset}}.{{engine}}.curves.parquet",
@@ -26,19 +32,12 @@ rule attack:
         gpu=GPU,
     params:
         attackers=lambda wildcards: compact(ATTACKERS[wildcards.engine]),
-        settings=compact({k: v for k, v in STUDY["attack"].items() if k != "flops_per_second"}),
+        settings=compact(ATTACK_SETTINGS),
         # Finished pieces, which a killed job goes on from: no output, so that they stay.
         progress=lambda wildcards: f"{RESULTS}/attack/progress/{wildcards.dataset}.{wildcards.engine}",
-        code=lambda wildcards: fingerprint(
-            "immunization.attack",
-            f"immunization.engines.{wildcards.engine}",
-            *(
-                f"immunization.attacks.{entry['use']}"
-                for entry in ATTACKERS[wildcards.engine].values()
-            ),
-        ),
+        made_by=made_by,
     shell:
-        'exec "$PYTHON" -m immunization.attack --engine {wildcards.engine}'
+        "stage {params.made_by:q} immunization.attack --engine {wildcards.engine}"
         " --attackers {params.attackers:q} --settings {params.settings:q}"
         " --tasks {input.tasks:q} --thetas {input.thetas:q} --progress {params.progress:q}"
         " --steps {output.steps:q} --curves {output.curves:q} --threads {threads}"

@@ -5,20 +5,31 @@ import json
 import os
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 ROOT = Path(workflow.basedir)
-if str(ROOT / "src") not in sys.path:
-    sys.path.insert(0, str(ROOT / "src"))
+sys.path.insert(0, str(ROOT / "src"))  # before whatever else lies on the path
+sys.dont_write_bytecode = (
+    True  # a disk that is full would keep half a file, and trip every later run
+)
 
-from immunization import devices, holder
+import immunization
+
+if Path(immunization.__file__).resolve().parent != (ROOT / "src" / "immunization").resolve():
+    raise WorkflowError(
+        f"immunization is imported from {Path(immunization.__file__).parent}, which is not this "
+        f"checkout, {ROOT}. Take it off PYTHONPATH, or run Snakemake from its own environment."
+    )
+
+from immunization import devices, holder, stale
 from immunization.check import load
 from immunization.config import engine, figure_datasets, resolve
 from immunization.errors import UserError
-from immunization.fingerprint import commit, fingerprint
+from immunization.fingerprint import commit
 from immunization.registry import components
 
 try:
@@ -33,7 +44,7 @@ LOGS = f"logs/{STUDY['study']}"
 # Paths are spelt out: references to rules make Snakemake slow where they stand beside long lists.
 STUDY_FILE = f"{RESULTS}/study.json"
 # What results do not depend on is left out of their record, so that a change of it reruns nothing.
-SITE = {"device", "gpus", "gpu_memory_gb", "threads", "data", "checkpoint_seconds"}
+SITE = {"device", "jobs_per_gpu", "threads", "data", "checkpoint_seconds"}
 if "networks" in STUDY:  # on a CPU the last digits of networks depend on their threads
     SITE -= {"threads"}
 RECORDED = {key: value for key, value in STUDY.items() if key not in SITE}
@@ -42,17 +53,13 @@ RECORDED = {key: value for key, value in STUDY.items() if key not in SITE}
 REMOTE = workflow.resource_settings.nodes is not None or not workflow.is_main_process
 _visible = [] if STUDY["device"] == "cpu" or REMOTE else devices.visible()
 # GPUs of a job that computes; none where there are none.
-GPU = STUDY["gpus"] if STUDY["device"] == "cuda" or REMOTE or _visible else 0
-if STUDY["device"] == "cpu":
-    GPU = 0
+GPU = int(STUDY["device"] != "cpu" and bool(STUDY["device"] == "cuda" or REMOTE or _visible))
 if workflow.is_main_process and not REMOTE and "gpu" not in workflow.global_resources:
     # As many local jobs as the GPUs hold; which one each takes is settled by immunization.devices.
-    workflow.register_resource("gpu", max(1, devices.places(_visible, STUDY["gpu_memory_gb"])))
+    workflow.register_resource("gpu", max(1, len(_visible) * STUDY["jobs_per_gpu"]))
 if workflow.is_main_process and not holder.idle(sys.argv[1:]):
     try:
-        holder.Holder(
-            STUDY["study"], RESULTS, Path(".snakemake"), logger.info, remote=REMOTE
-        ).take()
+        holder.Holder(Path(RESULTS), logger.info, remote=REMOTE).take()
     except UserError as error:
         raise WorkflowError(str(error)) from None
 
@@ -70,11 +77,12 @@ _exports = {
         },
         sort_keys=True,
     ),
-    "IMMUNIZATION_GPUS": str(STUDY["gpus"]),
-    "IMMUNIZATION_GPU_MEMORY_GB": f"{STUDY['gpu_memory_gb'] or ''}",
+    devices.JOBS: str(STUDY["jobs_per_gpu"]),
     "CHECKPOINT": f"--checkpoint-seconds {STUDY['checkpoint_seconds']:g}",
     "PYTHON": "python" if any("conda" in str(m).lower() for m in _deployed) else sys.executable,
     "PYTHONPATH": str(ROOT / "src"),  # Snakemake drops it under --use-conda; a prefix survives
+    "PYTHONSAFEPATH": "1",  # a random.py in the working folder is not the standard library's
+    "PYTHONDONTWRITEBYTECODE": "1",
     "DEVICE": STUDY["device"],
     "MIRROR": STUDY["data"]["mirror"] or "",
     "CACHE": STUDY["data"]["cache"],
@@ -87,10 +95,11 @@ _exports = {
 def prefix(exports):
     """What every command begins with; it replaces Snakemake's own strict mode.
 
-    Commands then `exec` Python in place of the shell, which a signal to all processes of a job would
-    end before Python has saved its work.
+    Commands then run `stage MADE_BY MODULE ARGUMENTS`. It puts Python in place of the shell, which a
+    signal to all processes of a job would end before Python has saved its work.
     """
     text = "".join(f"export {name}={shlex.quote(value)}; " for name, value in exports.items())
+    text += f'stage() {{ export {stale.MADE_BY}="$1"; shift; exec "$PYTHON" -m "$@"; }}; '
     # Snakemake fills braces in with its own names.
     return "".join(["set -euo pipefail; ", text.replace("{", "{{").replace("}", "}}")])
 
@@ -98,9 +107,46 @@ def prefix(exports):
 shell.prefix(prefix(_exports))
 
 
-def source(path):
-    """A source file of the package, as an input that triggers a rerun."""
-    return os.path.relpath(ROOT / "src" / "immunization" / path)
+# What makes each result: modules, what they are asked, and the user's own files that they read.
+MAKING = {}
+
+
+def making(outputs, modules, asked=None, own=()):
+    """Say what makes some results of a job."""
+    entry = (modules, asked, [path for path in own if path])
+    MAKING.update(dict.fromkeys(outputs, entry))
+
+
+def made_by(wildcards, output):
+    """The same in words: a parameter of every rule, which a stage puts into the seals."""
+    return stale.made_by(*MAKING[output[0]])
+
+
+def templates(*paths):
+    """Contents of templates, which no import leads to."""
+    return [(ROOT / "src" / "immunization" / path).read_text() for path in paths]
+
+
+def what_lies_there(wildcards):
+    """Have results made anew that are not what the study asks for, and say so; gives no input.
+
+    An input of the rules that all others depend on, since Snakemake asks for those whatever its
+    target is, when it has read the workflow and before it decides what to run.
+    """
+    if workflow.is_main_process:
+        _rerun_stale()
+    return []
+
+
+@cache
+def _rerun_stale():
+    texts = {id(entry): stale.made_by(*entry) for entry in MAKING.values()}
+    found = stale.stale({path: texts[id(entry)] for path, entry in MAKING.items()})
+    triggers = {str(trigger) for trigger in workflow.dag_settings.rerun_triggers}
+    if not found or not {"params", "code"} <= triggers:  # --rerun-triggers mtime
+        return
+    logger.info(stale.told(found, RESULTS))
+    workflow.dag.forcefiles.update(found)
 
 
 def growing(minutes):

@@ -1,8 +1,15 @@
+for label, entry in STUDY["datasets"].items():
+    making(
+        [f"{RESULTS}/tasks/{label}.safetensors"],
+        ["immunization.prepare", f"immunization.datasets.{entry['source']}"],
+        [entry, STUDY["seeds"], STUDY["spectrum"]["intercept"]],
+        [entry["parameters"].get("path")],
+    )
+
+
 rule prepare:
     input:
-        source("prepare.py"),
-        lambda wildcards: source(f"datasets/{STUDY['datasets'][wildcards.dataset]['source']}.py"),
-        lambda wildcards: own_files(wildcards.dataset),
+        what_lies_there,
     output:
         f"{RESULTS}/tasks/{{dataset}}.safetensors",
     log:
@@ -20,11 +27,8 @@ rule prepare:
         parameters=lambda wildcards: compact(STUDY["datasets"][wildcards.dataset]["parameters"]),
         seeds=compact(STUDY["seeds"]),
         intercept=compact(STUDY["spectrum"]["intercept"]),
-        code=lambda wildcards: fingerprint(
-            "immunization.prepare",
-            f"immunization.datasets.{STUDY['datasets'][wildcards.dataset]['source']}",
-        ),
+        made_by=made_by,
     shell:
-        'exec "$PYTHON" -m immunization.prepare --name {wildcards.dataset} --source {params.source}'
+        "stage {params.made_by:q} immunization.prepare --name {wildcards.dataset} --source {params.source}"
         " --parameters {params.parameters:q} --seeds {params.seeds:q} --intercept {params.intercept:q}"
         ' --mirror "$MIRROR" --cache "$CACHE" --threads {threads} --out {output:q} 2> {log:q}'

@@ -10,6 +10,11 @@ FIGURE_INPUTS = {
 for label, entry in STUDY["figures"].items():
     if not figure_files(label):
         continue
+    making(
+        figure_files(label),
+        ["immunization.figure", f"immunization.figures.{entry['use']}"],
+        [entry["parameters"], FIGURE_INPUTS],
+    )
 
     rule:
         name:
@@ -21,8 +26,6 @@ for label, entry in STUDY["figures"].items():
                 for paths in FIGURE_INPUTS.values()
                 for path in ([paths] if isinstance(paths, str) else paths)
             ],
-            code=source("figure.py"),
-            component=source(f"figures/{entry['use']}.py"),
         output:
             report(
                 [path for path in figure_files(label) if path.endswith(".svg")],
@@ -47,7 +50,7 @@ for label, entry in STUDY["figures"].items():
             parameters=compact(entry["parameters"]),
             caption=components("figures")[entry["use"]].traits.get("CAPTION", ""),
             paths=compact(FIGURE_INPUTS),
-            code=fingerprint("immunization.figure", f"immunization.figures.{entry['use']}"),
+            made_by=made_by,
         shell:
-            'exec "$PYTHON" -m immunization.figure --figure {params.figure} --paths {params.paths:q}'
+            "stage {params.made_by:q} immunization.figure --figure {params.figure} --paths {params.paths:q}"
             " --parameters {params.parameters:q} --study {input.study:q} --out {output:q} 2> {log:q}"

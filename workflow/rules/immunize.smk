@@ -1,10 +1,18 @@
+for label, entry in STUDY["methods"].items():
+    making(
+        [
+            f"{RESULTS}/immunized/{label}/{dataset}.{suffix}"
+            for dataset in DATASETS
+            for suffix in ("safetensors", "parquet")
+        ],
+        ["immunization.immunize", f"immunization.methods.{entry['use']}"],
+        entry,
+    )
+
+
 rule immunize:
     input:
         tasks=TASKS,
-        code=source("immunize.py"),
-        component=lambda wildcards: source(
-            f"methods/{STUDY['methods'][wildcards.method]['use']}.py"
-        ),
     output:
         thetas=expand(
             f"{RESULTS}/immunized/{{{{method}}}}/{{dataset}}.safetensors", dataset=DATASETS
@@ -28,12 +36,9 @@ rule immunize:
         parameters=lambda wildcards: compact(STUDY["methods"][wildcards.method]["parameters"]),
         # Finished batches, which a killed job goes on from: no output, so that they stay.
         progress=lambda wildcards: f"{RESULTS}/progress/immunize/{wildcards.method}",
-        code=lambda wildcards: fingerprint(
-            "immunization.immunize",
-            f"immunization.methods.{STUDY['methods'][wildcards.method]['use']}",
-        ),
+        made_by=made_by,
     shell:
-        'exec "$PYTHON" -m immunization.immunize --label {wildcards.method} --method {params.use}'
+        "stage {params.made_by:q} immunization.immunize --label {wildcards.method} --method {params.use}"
         " --parameters {params.parameters:q} --tasks {input.tasks:q} --out {output.thetas:q}"
         " --trajectories {output.trajectories:q} --progress {params.progress:q} --threads {threads}"
         ' $CHECKPOINT --device "$DEVICE" 2> {log:q}'

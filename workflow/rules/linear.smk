@@ -23,13 +23,6 @@ wildcard_constraints:
     engine="|".join(ENGINES),
 
 
-def own_files(dataset):
-    """A user's own file behind a data set, so that an edit reruns it; the stage tells of an absent
-    one."""
-    path = STUDY["datasets"][dataset]["parameters"].get("path")
-    return [path] if path and os.path.isfile(path) else []
-
-
 def attack_files(kind):
     """Steps or curves of every engine on every data set."""
     return expand(

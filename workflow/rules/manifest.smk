@@ -2,11 +2,13 @@ localrules:
     manifest,
 
 
+making([f"{RESULTS}/SHA256SUMS", f"{RESULTS}/provenance.json"], ["immunization.manifest"])
+
+
 # Sums and provenance of every result, tasks and extractors included.
 rule manifest:
     input:
         files=MANIFEST_FILES,
-        code=source("manifest.py"),
     output:
         sums=f"{RESULTS}/SHA256SUMS",
         provenance=f"{RESULTS}/provenance.json",
@@ -23,7 +25,7 @@ rule manifest:
     params:
         folder=lambda wildcards, output: os.path.dirname(output.sums),
         files=lambda wildcards, input: compact(list(input.files)),
-        code=fingerprint("immunization.manifest"),
+        made_by=made_by,
     shell:
-        'exec "$PYTHON" -m immunization.manifest --folder {params.folder:q} --files {params.files:q}'
+        "stage {params.made_by:q} immunization.manifest --folder {params.folder:q} --files {params.files:q}"
         " --sums {output.sums:q} --provenance {output.provenance:q} 2> {log:q}"

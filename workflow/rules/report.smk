@@ -16,18 +16,19 @@ MANIFEST_FILES = [
 ]
 
 
+making(
+    [f"{RESULTS}/report.html"],
+    ["immunization.report"],
+    templates("report.html.jinja", "page.html.jinja", "macros.html.jinja"),
+)
+
+
 rule report_page:
     input:
         study=STUDY_FILE,
         tables=TABLE_FILES,
         figures=FIGURES,
         ratios=SPECTRUM["ratios"],
-        code=[
-            source("report.py"),
-            source("report.html.jinja"),
-            source("page.html.jinja"),
-            source("macros.html.jinja"),
-        ],
     output:
         report(
             f"{RESULTS}/report.html",
@@ -46,7 +47,7 @@ rule report_page:
         runtime=growing(30),
     params:
         tables=lambda wildcards, input: os.path.dirname(input.tables[0]),
-        code=fingerprint("immunization.report"),
+        made_by=made_by,
     shell:
-        'exec "$PYTHON" -m immunization.report --study {input.study:q} --tables {params.tables:q}'
+        "stage {params.made_by:q} immunization.report --study {input.study:q} --tables {params.tables:q}"
         " --figures {input.figures:q} --ratios {input.ratios:q} --out {output:q} 2> {log:q}"

@@ -1,8 +1,10 @@
+making(SPECTRUM.values(), ["immunization.spectrum"], STUDY["spectrum"])
+
+
 rule spectrum:
     input:
         tasks=TASKS,
         thetas=THETAS,
-        code=source("spectrum.py"),
     output:
         spectra=f"{RESULTS}/spectrum/spectra.parquet",
         ratios=f"{RESULTS}/spectrum/ratios.parquet",
@@ -16,12 +18,12 @@ rule spectrum:
     resources:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=growing(240),
-        gpu=min(GPU, 1),
+        gpu=GPU,
     params:
         parameters=compact(STUDY["spectrum"]),
-        code=fingerprint("immunization.spectrum"),
+        made_by=made_by,
     shell:
-        'exec "$PYTHON" -m immunization.spectrum --tasks {input.tasks:q} --thetas {input.thetas:q}'
+        "stage {params.made_by:q} immunization.spectrum --tasks {input.tasks:q} --thetas {input.thetas:q}"
         " --parameters {params.parameters:q} --spectra {output.spectra:q}"
         " --ratios {output.ratios:q} --threads {threads}"
         ' --device "$DEVICE" 2> {log:q}'

@@ -25,6 +25,9 @@ RESULT_FILES = [
 ]
 
 
+making(TABLE_FILES, ["immunization.tables"])
+
+
 rule tables:
     input:
         study=STUDY_FILE,
@@ -34,7 +37,6 @@ rule tables:
         trajectories=TRAJECTORIES,
         published=os.path.relpath(ROOT / "config" / "published.csv"),
         grids=os.path.relpath(ROOT / "config" / "published_fig2.csv"),
-        code=[source("tables.py"), source("resistance.py"), source("measures.py")],
     output:
         report(
             expand(
@@ -62,9 +64,9 @@ rule tables:
         runtime=growing(30),
     params:
         folder=lambda wildcards, output: os.path.dirname(output[0]),
-        code=fingerprint("immunization.tables"),
+        made_by=made_by,
     shell:
-        'exec "$PYTHON" -m immunization.tables --ratios {input.ratios:q} --steps {input.steps:q}'
+        "stage {params.made_by:q} immunization.tables --ratios {input.ratios:q} --steps {input.steps:q}"
         " --curves {input.curves:q} --published {input.published:q} --grids {input.grids:q}"
         " --trajectories {input.trajectories:q} --study {input.study:q}"
         " --folder {params.folder:q} 2> {log:q}"

@@ -155,7 +155,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--runs", required=True, help="Parquet file to write")
     parser.add_argument("--curves", required=True, help="Parquet file to write")
     options = parser.parse_args(arguments)
-    device = stage.choose_device(options.device, shared=True)
+    device = stage.choose_device(options.device)
     traits = components("networks/attacks")[options.attack].traits
     prepare_device(
         device,

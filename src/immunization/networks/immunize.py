@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
-from immunization import stage, workers
+from immunization import stage
 from immunization.files import write_table, write_tensors
-from immunization.locks import locked
 from immunization.networks.activations import Activations
 from immunization.networks.backbones._backbone import Tail
 from immunization.networks.methods._problem import Problem
@@ -81,26 +80,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", required=True, help="folder for NETWORK.D_H.safetensors, .parquet")
     options = parser.parse_args(arguments)
-    device = stage.choose_device(options.device, shared=True)
+    device = stage.choose_device(options.device)
     prepare_device(device, options.threads, deterministic=options.deterministic)
     method = load("networks/methods", options.method)
     paths = {Path(path).stem: path for path in options.images}
     used = {name: ImageSet(paths[name], device) for name in (options.primary, *options.harmful)}
     code = ["immunization.networks.immunize", f"immunization.networks.methods.{options.method}"]
-    todo = [
-        Subject(path, name, seed)
-        for path in options.pretrained
-        for name in options.harmful
-        for seed in options.seeds
-    ]
     records = {}
     current: tuple[str, Pretrained, Activations] | None = None
     opposite: tuple[str, str, Activations] | None = None
 
-    def finished(
-        subject: Subject, *, wait: bool
-    ) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:
-        """What is kept of a subject; else computed, unless another process does so."""
+    def finished(subject: Subject) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """What is kept of a subject; else computed."""
         nonlocal current, opposite
         if current is None or current[0] != subject.path:
             pretrained = read_pretrained(subject.path, device)
@@ -118,43 +109,35 @@ def main(arguments: list[str] | None = None) -> None:
             [content_of(paths[n]) for n in (options.primary, subject.harmful)],
         ]  # fmt: skip
         done = Checkpoint(options.progress / f"{place}.done.safetensors", key)
-        with locked(options.progress / f"{place}.lock", wait=wait) as own:
-            kept = done.read("cpu")
-            if kept is not None or not own:
-                return kept
-            unfinished = Checkpoint(
-                options.progress / f"{place}.safetensors", key, options.checkpoint_seconds
+        kept = done.read("cpu")
+        if kept is not None:
+            return kept
+        unfinished = Checkpoint(
+            options.progress / f"{place}.safetensors", key, options.checkpoint_seconds
+        )
+        if opposite is None or opposite[:2] != subject[:2]:
+            harmful = Activations(
+                pretrained.backbone, used[subject.harmful].train, used[options.primary].size
             )
-            if opposite is None or opposite[:2] != subject[:2]:
-                harmful = Activations(
-                    pretrained.backbone, used[subject.harmful].train, used[options.primary].size
-                )
-                opposite = (*subject[:2], harmful)
-            tensors, rows = immunized(
-                pretrained, primary, opposite[2], method, parameters,
-                (pretrained.name, subject.harmful, subject.seed), unfinished,
-            )  # fmt: skip
-            done.write(tensors, {"rows": rows})
-            unfinished.remove()
+            opposite = (*subject[:2], harmful)
+        tensors, rows = immunized(
+            pretrained, primary, opposite[2], method, parameters,
+            (pretrained.name, subject.harmful, subject.seed), unfinished,
+        )  # fmt: skip
+        done.write(tensors, {"rows": rows})
+        unfinished.remove()
         stage.LOG.info(
             "%s: %s against %s, seed %d",
             options.label, pretrained.name, subject.harmful, subject.seed,
         )  # fmt: skip
         return tensors, {"rows": rows}
 
-    if workers.count() > 1:
-        for subject in todo:
-            finished(subject, wait=False)
-        if workers.is_worker():
-            return
-        workers.finish()
     for path in options.pretrained:
         for name in options.harmful:
             tensors: dict[str, torch.Tensor] = {}
             frames = []
             for seed in options.seeds:
-                found = finished(Subject(path, name, seed), wait=True)
-                assert found is not None  # whoever had it has ended
+                found = finished(Subject(path, name, seed))
                 own, rows = found[0], found[1]["rows"]
                 tensors |= {f"seed{seed}.{n}": v for n, v in own.items()}
                 # A checkpoint sorts keys: columns should not tell whether a job was killed.

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from immunization import stage
 from immunization.download import Place, files_behind
@@ -28,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--cache", default=".cache/data", help="folder for downloads")
     parser.add_argument("--out", required=True, help="safetensors file to write")
     options = parser.parse_args(arguments)
-    place = Place(Path(options.mirror) if options.mirror else None, Path(options.cache))
+    place = Place.of(options.mirror, options.cache)
     found = load("networks/images", options.source).load(options.parameters, place, options.size)
     write_images(
         options.out,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from immunization.errors import UserError
-from immunization.files import read_metadata, read_tensors
+from immunization.files import read_metadata, read_tensors, refuse_nan
 from immunization.networks.backbones._backbone import Backbone, Layer, Tail
 from immunization.registry import load
 
@@ -47,6 +47,8 @@ def read_pretrained(path: Path | str, device: torch.device | str) -> Pretrained:
         UserError: when it is unreadable.
     """
     tensors, metadata = read_tensors(path)
+    for name, value in tensors.items():
+        refuse_nan(path, name, value)
     with torch.random.fork_rng(devices=[]):
         backbone = untrained(metadata)
     head = nn.Linear(backbone.width, metadata["classes"])
@@ -106,6 +108,8 @@ class Immunized:
             tail.layer = Layer(torch.empty_like(own["tail.layer.theta"]))
         head = nn.Linear(pretrained.backbone.width, pretrained.head.out_features)
         head.to(own["head.weight"].dtype)
+        for name, value in own.items():
+            refuse_nan(self.path, name, value)
         for module, part in ((tail, "tail."), (head, "head.")):
             module.load_state_dict(
                 {n.removeprefix(part): v for n, v in own.items() if n.startswith(part)}

@@ -310,7 +310,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--spectra", required=True, help="Parquet file to write")
     parser.add_argument("--densities", required=True, help="Parquet file to write")
     options = parser.parse_args(arguments)
-    device = stage.choose_device(options.device, shared=True)
+    device = stage.choose_device(options.device)
     prepare_device(device, options.threads, deterministic=options.deterministic)
     parameters = options.parameters
     paths = {Path(path).stem: path for path in options.images}

@@ -69,6 +69,12 @@ class _Decoded(torch.utils.data.Dataset[Tensor]):
         return torch.from_numpy(decode(Path(self.paths[number]), self.side, box))
 
 
+def cores() -> int:
+    """Cores that this process may use; all where the system does not tell."""
+    allowed = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
 class OnDisk:
     """Files, decoded ahead by worker processes."""
 
@@ -77,7 +83,7 @@ class OnDisk:
     ) -> None:
         self.files, self.labels, self.device = files, labels, device
         if workers is None:
-            workers = min(16, len(os.sched_getaffinity(0)))
+            workers = min(16, cores())
         self.workers = workers
 
     def __len__(self) -> int:

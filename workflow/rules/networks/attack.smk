@@ -1,12 +1,17 @@
+ATTACK_SETTINGS = {k: v for k, v in STUDY["attack"].items() if "target" not in k}
+for label, entry in STUDY["attacks"].items():
+    making(
+        [f"{RESULTS}/attack/{label}.{kind}.parquet" for kind in ("runs", "curves")],
+        ["immunization.networks.attack", f"immunization.networks.attacks.{entry['use']}"],
+        [entry, ATTACK_SETTINGS, STUDY["third"], EXACT],
+    )
+
+
 rule attack:
     input:
         images=IMAGE_FILES,
         pretrained=PRETRAINED,
         immunized=IMMUNIZED,
-        code=[source("networks/attack.py"), source("progress.py")],
-        component=lambda wildcards: source(
-            f"networks/attacks/{STUDY['attacks'][wildcards.attack]['use']}.py"
-        ),
     output:
         runs=f"{RESULTS}/attack/{{attack}}.runs.parquet",
         curves=f"{RESULTS}/attack/{{attack}}.curves.parquet",
@@ -24,16 +29,13 @@ rule attack:
     params:
         use=lambda wildcards: STUDY["attacks"][wildcards.attack]["use"],
         parameters=lambda wildcards: compact(STUDY["attacks"][wildcards.attack]["parameters"]),
-        settings=compact({k: v for k, v in STUDY["attack"].items() if "target" not in k}),
+        settings=compact(ATTACK_SETTINGS),
         third=STUDY["third"],
         exact=EXACT,
         progress=lambda wildcards: f"{RESULTS}/progress/attack/{wildcards.attack}",
-        code=lambda wildcards: fingerprint(
-            "immunization.networks.attack",
-            f"immunization.networks.attacks.{STUDY['attacks'][wildcards.attack]['use']}",
-        ),
+        made_by=made_by,
     shell:
-        'exec "$PYTHON" -m immunization.networks.attack --label {wildcards.attack}'
+        "stage {params.made_by:q} immunization.networks.attack --label {wildcards.attack}"
         " --attack {params.use} --parameters {params.parameters:q}"
         " --settings {params.settings:q} --images {input.images:q} --third {params.third}"
         " --pretrained {input.pretrained:q} --immunized {input.immunized:q}"

@@ -32,13 +32,6 @@ wildcard_constraints:
     attack="|".join(ATTACKS),
 
 
-def own_file(entry, key):
-    """A user's own file behind an entry, so that a new one reruns it; the stage tells of an absent
-    one. (Of a folder only its path counts.)"""
-    path = entry["parameters"].get(key)
-    return [path] if path and os.path.isfile(path) else []
-
-
 def attack_files(kind):
     """Runs or curves of every attacker."""
     return expand(f"{RESULTS}/attack/{{attack}}.{kind}.parquet", attack=ATTACKS)

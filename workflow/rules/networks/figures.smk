@@ -6,6 +6,11 @@ FIGURE_INPUTS = {
 
 # One rule a figure of the config.
 for label, entry in STUDY["figures"].items():
+    making(
+        figure_files(label),
+        ["immunization.networks.figure", f"immunization.networks.figures.{entry['use']}"],
+        [entry["parameters"], FIGURE_INPUTS],
+    )
 
     rule:
         name:
@@ -17,8 +22,6 @@ for label, entry in STUDY["figures"].items():
                 for paths in FIGURE_INPUTS.values()
                 for path in ([paths] if isinstance(paths, str) else paths)
             ],
-            code=[source("networks/figure.py"), source("figure.py")],
-            component=source(f"networks/figures/{entry['use']}.py"),
         output:
             report(
                 [path for path in figure_files(label) if path.endswith(".svg")],
@@ -43,10 +46,8 @@ for label, entry in STUDY["figures"].items():
             parameters=compact(entry["parameters"]),
             caption=components("networks/figures")[entry["use"]].traits.get("CAPTION", ""),
             paths=compact(FIGURE_INPUTS),
-            code=fingerprint(
-                "immunization.networks.figure", f"immunization.networks.figures.{entry['use']}"
-            ),
+            made_by=made_by,
         shell:
-            'exec "$PYTHON" -m immunization.networks.figure --figure {params.figure}'
+            "stage {params.made_by:q} immunization.networks.figure --figure {params.figure}"
             " --paths {params.paths:q} --parameters {params.parameters:q}"
             " --study {input.study:q} --out {output:q} 2> {log:q}"

@@ -1,3 +1,15 @@
+for label, entry in STUDY["methods"].items():
+    making(
+        [
+            f"{RESULTS}/immunized/{label}/{setting}.{suffix}"
+            for setting in SETTINGS
+            for suffix in ("safetensors", "parquet")
+        ],
+        ["immunization.networks.immunize", f"immunization.networks.methods.{entry['use']}"],
+        [entry, STUDY["primary"], STUDY["harmful"], STUDY["seeds"], EXACT],
+    )
+
+
 rule immunize:
     input:
         images=[
@@ -5,10 +17,6 @@ rule immunize:
             for label in (STUDY["primary"], *STUDY["harmful"])
         ],
         pretrained=PRETRAINED,
-        code=source("networks/immunize.py"),
-        component=lambda wildcards: source(
-            f"networks/methods/{STUDY['methods'][wildcards.method]['use']}.py"
-        ),
     output:
         expand(
             f"{RESULTS}/immunized/{{{{method}}}}/{{setting}}.{{suffix}}",
@@ -35,12 +43,9 @@ rule immunize:
         exact=EXACT,
         progress=lambda wildcards: f"{RESULTS}/progress/immunize/{wildcards.method}",
         folder=lambda wildcards: f"{RESULTS}/immunized/{wildcards.method}",
-        code=lambda wildcards: fingerprint(
-            "immunization.networks.immunize",
-            f"immunization.networks.methods.{STUDY['methods'][wildcards.method]['use']}",
-        ),
+        made_by=made_by,
     shell:
-        'exec "$PYTHON" -m immunization.networks.immunize --label {wildcards.method}'
+        "stage {params.made_by:q} immunization.networks.immunize --label {wildcards.method}"
         " --method {params.use} --parameters {params.parameters:q} --images {input.images:q}"
         " --primary {params.primary} --harmful {params.harmful} --pretrained {input.pretrained:q}"
         " --seeds {params.seeds:q} --progress {params.progress:q} --out {params.folder:q}"

@@ -1,10 +1,15 @@
+for label, entry in STUDY["images"].items():
+    making(
+        [f"{RESULTS}/images/{label}.safetensors"],
+        ["immunization.networks.prepare", f"immunization.networks.images.{entry['source']}"],
+        [entry, STUDY["size"]],
+        [entry["parameters"].get("path")],
+    )
+
+
 rule prepare:
     input:
-        source("networks/prepare.py"),
-        lambda wildcards: source(
-            f"networks/images/{STUDY['images'][wildcards.images]['source']}.py"
-        ),
-        lambda wildcards: own_file(STUDY["images"][wildcards.images], "path"),
+        what_lies_there,
     output:
         f"{RESULTS}/images/{{images}}.safetensors",
     log:
@@ -21,11 +26,8 @@ rule prepare:
         source=lambda wildcards: STUDY["images"][wildcards.images]["source"],
         parameters=lambda wildcards: compact(STUDY["images"][wildcards.images]["parameters"]),
         size=STUDY["size"],
-        code=lambda wildcards: fingerprint(
-            "immunization.networks.prepare",
-            f"immunization.networks.images.{STUDY['images'][wildcards.images]['source']}",
-        ),
+        made_by=made_by,
     shell:
-        'exec "$PYTHON" -m immunization.networks.prepare --name {wildcards.images}'
+        "stage {params.made_by:q} immunization.networks.prepare --name {wildcards.images}"
         " --source {params.source} --parameters {params.parameters:q} --size {params.size}"
         ' --mirror "$MIRROR" --cache "$CACHE" --out {output:q} 2> {log:q}'

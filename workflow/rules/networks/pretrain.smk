@@ -1,11 +1,15 @@
+for label, entry in STUDY["networks"].items():
+    making(
+        [f"{RESULTS}/pretrained/{label}.safetensors"],
+        ["immunization.networks.pretrain", f"immunization.networks.backbones.{entry['use']}"],
+        [entry, STUDY["seeds"][0], EXACT],
+        [entry["parameters"].get("weights")],
+    )
+
+
 rule pretrain:
     input:
         images=f"{RESULTS}/images/{STUDY['primary']}.safetensors",
-        code=source("networks/pretrain.py"),
-        component=lambda wildcards: source(
-            f"networks/backbones/{STUDY['networks'][wildcards.network]['use']}.py"
-        ),
-        weights=lambda wildcards: own_file(STUDY["networks"][wildcards.network], "weights"),
     output:
         f"{RESULTS}/pretrained/{{network}}.safetensors",
     log:
@@ -18,7 +22,7 @@ rule pretrain:
     resources:
         mem_mb=lambda wildcards, attempt: 12000 * attempt,
         runtime=growing(240),
-        gpu=min(GPU, 1),
+        gpu=GPU,
     params:
         use=lambda wildcards: STUDY["networks"][wildcards.network]["use"],
         parameters=lambda wildcards: compact(STUDY["networks"][wildcards.network]["parameters"]),
@@ -26,12 +30,9 @@ rule pretrain:
         exact=EXACT,
         # Checkpoints, which a killed job goes on from: no output, so that they stay.
         progress=lambda wildcards: f"{RESULTS}/progress/pretrain/{wildcards.network}",
-        code=lambda wildcards: fingerprint(
-            "immunization.networks.pretrain",
-            f"immunization.networks.backbones.{STUDY['networks'][wildcards.network]['use']}",
-        ),
+        made_by=made_by,
     shell:
-        'exec "$PYTHON" -m immunization.networks.pretrain --name {wildcards.network} --use {params.use}'
+        "stage {params.made_by:q} immunization.networks.pretrain --name {wildcards.network} --use {params.use}"
         " --parameters {params.parameters:q} --images {input.images:q} --seed {params.seed}"
         " --progress {params.progress:q} --out {output:q} $THREADS{params.exact}"
         ' $CHECKPOINT --device "$DEVICE" 2> {log:q}'

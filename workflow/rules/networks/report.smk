@@ -17,18 +17,19 @@ MANIFEST_FILES = [
 ]
 
 
+making(
+    [f"{RESULTS}/report.html"],
+    ["immunization.networks.report"],
+    templates("networks/report.html.jinja", "page.html.jinja", "macros.html.jinja"),
+)
+
+
 rule report_page:
     input:
         study=STUDY_FILE,
         tables=TABLE_FILES,
         figures=FIGURES,
         spectra=SPECTRUM["spectra"],
-        code=[
-            source("networks/report.py"),
-            source("networks/report.html.jinja"),
-            source("page.html.jinja"),
-            source("macros.html.jinja"),
-        ],
     output:
         report(
             f"{RESULTS}/report.html",
@@ -47,8 +48,8 @@ rule report_page:
         runtime=growing(30),
     params:
         tables=lambda wildcards, input: os.path.dirname(input.tables[0]),
-        code=fingerprint("immunization.networks.report"),
+        made_by=made_by,
     shell:
-        'exec "$PYTHON" -m immunization.networks.report --study {input.study:q}'
+        "stage {params.made_by:q} immunization.networks.report --study {input.study:q}"
         " --tables {params.tables:q} --figures {input.figures:q} --spectra {input.spectra:q}"
         " --out {output:q} 2> {log:q}"

@@ -1,9 +1,15 @@
+making(
+    SPECTRUM.values(),
+    ["immunization.networks.spectrum"],
+    [STUDY["primary"], STUDY["harmful"], STUDY["third"], STUDY["spectrum"], EXACT],
+)
+
+
 rule spectrum:
     input:
         images=IMAGE_FILES,
         pretrained=PRETRAINED,
         immunized=IMMUNIZED,
-        code=source("networks/spectrum.py"),
     output:
         spectra=f"{RESULTS}/spectrum/spectra.parquet",
         densities=f"{RESULTS}/spectrum/densities.parquet",
@@ -25,9 +31,9 @@ rule spectrum:
         parameters=compact(STUDY["spectrum"]),
         exact=EXACT,
         progress=f"{RESULTS}/progress/spectrum",
-        code=fingerprint("immunization.networks.spectrum"),
+        made_by=made_by,
     shell:
-        'exec "$PYTHON" -m immunization.networks.spectrum --images {input.images:q}'
+        "stage {params.made_by:q} immunization.networks.spectrum --images {input.images:q}"
         " --primary {params.primary} --harmful {params.harmful} --third {params.third}"
         " --pretrained {input.pretrained:q} --immunized {input.immunized:q}"
         " --parameters {params.parameters:q} --progress {params.progress:q}"

@@ -15,6 +15,9 @@ RESULT_FILES = [
 ]
 
 
+making(TABLE_FILES, ["immunization.networks.tables"])
+
+
 rule tables:
     input:
         study=STUDY_FILE,
@@ -22,7 +25,6 @@ rule tables:
         densities=SPECTRUM["densities"],
         curves=attack_files("curves"),
         published=os.path.relpath(ROOT / "config" / "published_networks.csv"),
-        code=[source("networks/tables.py"), source("networks/resistance.py")],
     output:
         report(
             expand(f"{RESULTS}/tables/{{table}}.csv", table=TABLES),
@@ -43,9 +45,9 @@ rule tables:
         runtime=growing(30),
     params:
         folder=lambda wildcards, output: os.path.dirname(output[0]),
-        code=fingerprint("immunization.networks.tables"),
+        made_by=made_by,
     shell:
-        'exec "$PYTHON" -m immunization.networks.tables --spectra {input.spectra:q}'
+        "stage {params.made_by:q} immunization.networks.tables --spectra {input.spectra:q}"
         " --densities {input.densities:q} --curves {input.curves:q}"
         " --published {input.published:q} --study {input.study:q}"
         " --folder {params.folder:q} 2> {log:q}"

@@ -57,9 +57,12 @@ class Archive:
             else:
                 self._tar = tarfile.open(self.path)  # noqa: SIM115
                 # A link within the archive is the file that it leads to.
-                entries = [
-                    (m, m.name, m.isdir(), m.isfile() or m.islnk() or m.issym()) for m in self._tar
-                ]
+                entries = []
+                for m in self._tar:
+                    if m.size < 0:  # from which tarfile would go backwards, for ever
+                        raise ValueError(f"{m.name!a} has {m.size} bytes")
+                    file = m.isfile() or m.islnk() or m.issym()
+                    entries.append((m, m.name, m.isdir(), file))
                 check_end(self._tar)
         except Exception as error:  # of whatever library reads this kind of file
             self.close()

@@ -115,6 +115,8 @@ def decode(
     Image.MAX_IMAGE_PIXELS = None  # of which Pillow warns or raises; we refuse, below
     where = name or ("an image of the archive" if isinstance(source, bytes) else str(source))
     try:
+        if not isinstance(source, bytes) and source.exists() and not source.is_file():
+            raise ValueError("a pipe, a device or a folder")  # a pipe would be waited for
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             if image.size[0] * image.size[1] > MOST_PIXELS:
                 raise ValueError(
