@@ -58,6 +58,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 		|| { echo "Python 3.11 or later is needed; name one: make PYTHON=python3.12 ..."; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[workflow,networks,test]'
+	@# Stages write no bytecode: a disk that is full would keep half a file.
+	$(BIN)/python -m compileall -q src
 	touch $@
 
 $(VENV)/.ready-lint: $(VENV)/.ready

@@ -12,6 +12,10 @@ ROUND_OFF = 1e-9
 """A deviation this small beside the mean is round-off and shown as 0."""
 
 
+FORMULA = re.compile(r"[=@\t\r]|[-+](?!\d+\.?\d*(e[-+]?\d+)?$|inf$|nan$)")
+"""How text begins that a spreadsheet would compute."""
+
+
 def spoken(label: str) -> str:
     """A label of the config, for people; numbers of a sweep get their dot and minus back."""
     label = re.sub(r"(?<=_)(\d+)p(\d)", r"\1.\2", label)
@@ -47,13 +51,26 @@ def plus_minus(mean: float, deviation: float) -> str:
     return f"{number(mean)} ± {number(deviation)}"
 
 
+def csv_text(table: pd.DataFrame) -> str:
+    """A table as CSV, in which no text is a formula to a spreadsheet: a ``'`` before it says so."""
+    safe = table.copy()
+    for name, column in table.items():
+        if not pd.api.types.is_numeric_dtype(column):
+            safe[name] = column.map(
+                lambda cell: f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
+            )
+    return safe.to_csv(index=False)
+
+
 def markdown(table: pd.DataFrame) -> str:
-    """A pipe table; cells are short and hold no pipes."""
-    lines = [
-        "| " + " | ".join(map(str, table.columns)) + " |",
-        "|" + " --- |" * table.shape[1],
-    ]
-    lines += ["| " + " | ".join(map(str, row)) + " |" for row in table.itertuples(index=False)]
+    """A pipe table; what a cell holds is no markup."""
+
+    def row(cells: Any) -> str:
+        safe = (str(c).replace("<", "&lt;").replace("|", r"\|") for c in cells)
+        return "| " + " | ".join(safe) + " |"
+
+    lines = [row(table.columns), "|" + " --- |" * table.shape[1]]
+    lines += [row(cells) for cells in table.itertuples(index=False)]
     return "\n".join(lines) + "\n"
 
 

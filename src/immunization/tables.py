@@ -19,7 +19,7 @@ import pandas as pd
 from immunization import stage
 from immunization.errors import UserError
 from immunization.files import read_json, read_table, read_tables, write_text
-from immunization.formats import latex, markdown, number, plus_minus
+from immunization.formats import csv_text, latex, markdown, number, plus_minus
 from immunization.measures import BEST
 from immunization.provenance import provenance
 from immunization.replication import replication_table, show_replication
@@ -292,7 +292,7 @@ def main(arguments: list[str] | None = None) -> None:
         if name != "replication":  # which stands in the paper's order
             table = arrange(table, order)
         shown = show(table)
-        write_text(folder / f"{name}.csv", table.to_csv(index=False), record)
+        write_text(folder / f"{name}.csv", csv_text(table), record)
         write_text(folder / f"{name}.md", markdown(shown), record)
         write_text(folder / f"{name}.tex", latex(shown), record)
 

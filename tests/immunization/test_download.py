@@ -6,6 +6,7 @@ import shutil
 import ssl
 import subprocess
 import threading
+import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -57,6 +58,13 @@ class Quiet(SimpleHTTPRequestHandler):
             with contextlib.suppress(OSError):  # the other side hangs up
                 for _ in range(100):
                     self.wfile.write(bytes(2**20))
+        elif self.path == "/drip":
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                for _ in range(600):
+                    self.wfile.write(b"x")
+                    time.sleep(0.1)
         else:
             super().do_GET()
 
@@ -112,6 +120,12 @@ def test_redirects_to_plain_http_and_endless_answers_are_refused(
     monkeypatch.setattr(download, "MOST_BYTES", 5 * 2**20)
     with pytest.raises(UserError, match=told):
         Place(None, tmp_path / "cache").fetch(file(f"{server}/{address}"))
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "MOST_SECONDS", 0.5)
+    with pytest.raises(UserError, match=r"/drip: not here after 0\.5 seconds"):
+        Place(None, tmp_path / "cache").fetch(file(f"{server}/drip"))
 
 
 def test_a_server_whose_certificate_nobody_vouches_for_is_refused(server, tmp_path, monkeypatch):

@@ -1,19 +1,37 @@
 """Atomic writes and readable complaints about files."""
 
+import contextlib
+import json
+import os
+import resource
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from immunization import seals
 from immunization.errors import UserError
+from immunization.extractors import open_extractors, save_extractors
 from immunization.files import (
     atomic,
     read_csv,
     read_json,
     read_table,
     read_tensors,
+    remove_drafts,
     write_table,
     write_tensors,
+    write_text,
 )
+from tests import HANG
+
+SRC = Path(__file__).parents[2] / "src"
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -93,3 +111,139 @@ def test_an_absent_file_is_named(tmp_path):
     for read in (read_tensors, read_table):
         with pytest.raises(UserError, match="nowhere"):
             read(tmp_path / "nowhere")
+
+
+def test_metadata_of_a_hundred_thousand_levels_end_in_one_message(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_file({"a": torch.ones(1)}, path, {"json": "[" * 100_000})
+    with pytest.raises(UserError, match="cannot be read"):
+        read_tensors(path)
+    (tmp_path / "x.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_json(tmp_path / "x.json")
+
+
+def test_extractors_that_are_not_finite_are_named(tmp_path):
+    theta = torch.eye(2, dtype=torch.float64).expand(3, 2, 2).clone()
+    theta[1, 0, 0] = float("nan")
+    path = tmp_path / "x.safetensors"
+    about = {"dataset": "d", "code": "", "parameters": {"label": "a"}}
+    save_extractors(path, {0: theta}, {0: 0}, about)
+    with pytest.raises(UserError, match=r"x\.safetensors: 'theta.0' holds values that are not"):
+        open_extractors(str(path)).theta(0)
+    assert open_extractors(str(path)).theta(0, pairs=[0, 2]).shape == (2, 2, 2)
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
+def test_files_have_the_permissions_that_the_umask_leaves(tmp_path, umask):
+    code = (
+        "from pathlib import Path\n"
+        "from immunization.files import write_text\nfrom immunization.holder import Holder\n"
+        "write_text('a/x.txt', 'x')\nh = Holder(Path('a'))\nh.take()\n"
+        "import shutil; shutil.copy('a/.run.json', 'a/note')"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(SRC)},
+        umask=umask, check=True,
+    )  # fmt: skip
+    for name in ("x.txt", ".x.txt.seal", ".run.lock", "note"):
+        assert stat.S_IMODE((tmp_path / "a" / name).stat().st_mode) == 0o666 & ~umask, name
+
+
+WRITER = """
+import os, sys, time
+from immunization.files import atomic
+with atomic("shared/x.txt") as temporary:
+    temporary.write_text(sys.argv[1] * 1000)
+    print(os.getpid(), flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_two_containers_of_one_name_do_not_remove_each_others_work(tmp_path):
+    """Each has a process 2 of its own, and cannot see the other's."""
+    apart = ["unshare", "--pid", "--fork", "--mount-proc"]
+    tried = subprocess.run([*apart, "true"], check=False, capture_output=True)
+    if tried.returncode:
+        pytest.skip("namespaces may not be made here")
+    (tmp_path / "shared").mkdir()
+    writers = [
+        subprocess.Popen(
+            [*apart, sys.executable, "-c", WRITER, name], cwd=tmp_path, text=True,
+            env=os.environ | {"PYTHONPATH": str(SRC)}, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for name in "ab"
+    ]  # fmt: skip
+    assert len({writer.stdout.readline() for writer in writers}) == 1  # one number
+    for writer, name in zip(writers, "ab", strict=True):
+        writer.communicate("\n", timeout=HANG)
+        assert writer.returncode == 0
+        assert (tmp_path / "shared" / "x.txt").read_text() == name * 1000
+    assert sorted(p.name for p in (tmp_path / "shared").iterdir()) == [".x.txt.seal", "x.txt"]
+
+
+def test_drafts_go_from_a_given_age_on_and_nothing_else(tmp_path):
+    for name in (".x.csv.draft-1.csv", ".y.csv.draft-2.csv", "draft-3.csv", ".x.csv.seal"):
+        (tmp_path / name).write_text("")
+    os.utime(tmp_path / ".x.csv.draft-1.csv", (0, 0))
+    remove_drafts(tmp_path, seconds=3600)
+    remove_drafts(tmp_path / "absent")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [".x.csv.seal", ".y.csv.draft-2.csv", "draft-3.csv"]
+
+
+def test_a_seal_that_cannot_be_read_moves_nothing(tmp_path):
+    """A folder in its place, or a process with too many open files, is no damage."""
+    path = tmp_path / "x.txt"
+    write_text(path, "x")
+    seals.companion(path).unlink()
+    seals.companion(path).mkdir()
+    with pytest.raises(UserError, match=r"\.x\.txt\.seal: the seal of .* cannot be read"):
+        read_json(path)
+    assert path.read_text() == "x"
+    shutil.rmtree(seals.companion(path))
+    write_text(path, "{}")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(200, hard), hard))
+        with contextlib.suppress(OSError):
+            while True:
+                opened.append(os.open(path, os.O_RDONLY))
+        with pytest.raises(UserError, match=r"Too many open files.*Nothing was moved"):
+            seals.check(path)
+    finally:
+        for handle in opened:
+            os.close(handle)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert read_json(path) == {}
+
+
+def test_what_was_set_aside_before_stays(tmp_path):
+    path = tmp_path / "x.txt"
+    for text in ("first", "second", "third"):
+        write_text(path, "whole")
+        path.write_text(text)
+        with pytest.raises(UserError, match="set aside"):
+            seals.check(path)
+    kept = {p.name: p.read_text() for p in tmp_path.glob("*.damaged*")}
+    assert kept == {
+        "x.txt.damaged": "first", "x.txt.damaged2": "second", "x.txt.damaged3": "third"
+    }  # fmt: skip
+
+
+def test_a_seal_names_what_was_read_before_and_no_finished_pieces(tmp_path, monkeypatch):
+    for name in ("in/a.txt", "progress/piece.txt", "unsealed.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        if name == "unsealed.txt":
+            (tmp_path / name).write_text("{}")
+        else:
+            write_text(tmp_path / name, "{}")
+        read_json(tmp_path / name)
+    monkeypatch.setenv(seals.MADE_BY, "c0de.a5ced immunization.errors")
+    write_text(tmp_path / "out" / "x.txt", "x")
+    seal = json.loads((tmp_path / "out" / ".x.txt.seal").read_text())
+    assert seal["made_by"] == "c0de.a5ced"
+    own = {n: d for n, d in seal["inputs"].items() if not n.startswith("../../")}
+    assert own == {"../in/a.txt": seals.sha256(tmp_path / "in" / "a.txt")}

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from immunization import devices, immunize
+from immunization import batches, devices, immunize
 from immunization.attacks import (
     adam,
     chebyshev,
@@ -188,24 +188,13 @@ def immunize_digits(tasks, out, **environment):
     return told, (out / "a.safetensors"), read_table(out / "a.parquet")
 
 
-def test_a_job_on_two_gpus_shares_its_pieces(digits, tmp_path):
-    if torch.cuda.device_count() < 2:
-        pytest.skip("needs two CUDA devices")
-    told, two, rows = immunize_digits(digits, tmp_path / "two", IMMUNIZATION_GPUS="2")
-    assert "1 workers done" in told
-    _, one, expected = immunize_digits(digits, tmp_path / "one")
-    pd.testing.assert_frame_equal(rows, expected, rtol=1e-6)
-    for name, theta in read_tensors(two)[0].items():
-        torch.testing.assert_close(theta, read_tensors(one)[0][name], rtol=1e-6, atol=1e-9)
-
-
 NEIGHBOUR = """
 import torch
 from immunization import devices
 devices.claim()
 devices.limit_memory()
 try:
-    torch.empty(9 * 2**30, dtype=torch.uint8, device="cuda")
+    torch.empty(devices.own_memory() + 2**30, dtype=torch.uint8, device="cuda")
 except torch.OutOfMemoryError:
     print("held to its part", flush=True)
 a = torch.ones(4096, 4096, device="cuda")
@@ -215,9 +204,9 @@ while True:
 """
 
 
-@pytest.mark.parametrize(("part", "waits"), [("8", False), ("", True)])
-def test_jobs_share_a_gpu_only_if_they_say_what_memory_they_take(digits, tmp_path, part, waits):
-    """Beside a neighbour at work that took 8 GiB."""
+@pytest.mark.parametrize(("jobs", "waits"), [("4", False), ("1", True)])
+def test_jobs_share_a_gpu_only_where_the_config_says_so(digits, tmp_path, jobs, waits):
+    """Beside a neighbour at work that took a quarter."""
     _, alone, expected = immunize_digits(digits, tmp_path / "alone")
     gpu = devices.visible()[0]
     shared = {
@@ -226,7 +215,7 @@ def test_jobs_share_a_gpu_only_if_they_say_what_memory_they_take(digits, tmp_pat
         "PYTHONPATH": str(Path(__file__).parents[2] / "src"),
     }
     neighbour = subprocess.Popen(
-        [sys.executable, "-c", NEIGHBOUR], env=os.environ | shared | {devices.MEMORY: "8"},
+        [sys.executable, "-c", NEIGHBOUR], env=os.environ | shared | {devices.JOBS: "4"},
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     end = threading.Timer(20, neighbour.kill)
@@ -235,7 +224,7 @@ def test_jobs_share_a_gpu_only_if_they_say_what_memory_they_take(digits, tmp_pat
         if waits:
             end.start()
         told, beside, rows = immunize_digits(
-            digits, tmp_path / "beside", **shared, **{devices.MEMORY: part}
+            digits, tmp_path / "beside", **shared, **{devices.JOBS: jobs}
         )
         assert ("waiting for a GPU" in told) == waits
         assert (neighbour.poll() is None) != waits
@@ -253,8 +242,9 @@ def little_memory(monkeypatch):
     """This process held to 1.5 GiB of the GPU."""
 
     def hold():
-        monkeypatch.setenv(devices.MEMORY, "1.5")
-        devices.limit_memory()
+        monkeypatch.setattr(batches, "own_memory", lambda device: int(1.5 * 2**30))
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(1.5 * 2**30 / total)
 
     yield hold
     torch.cuda.set_per_process_memory_fraction(1.0)

@@ -111,6 +111,60 @@ def test_a_stage_ends_with_the_snakemake_that_started_it(tasks, tmp_path, whole)
     assert go_on(tasks, tmp_path, whole) >= 3
 
 
+MACOS = """
+import os, sys
+del os.pidfd_open
+for name in ("sched_getaffinity", "sched_setaffinity"):
+    delattr(os, name)
+
+def refuse(event, arguments):
+    if event == "open" and str(arguments[0]).startswith(("/proc", "/sys")):
+        frame = sys._getframe(1)
+        while frame is not None:
+            if "/src/immunization/" in frame.f_code.co_filename:
+                raise FileNotFoundError(2, "No such file or directory", str(arguments[0]))
+            if "/psutil/" in frame.f_code.co_filename:
+                return
+            frame = frame.f_back
+
+sys.addaudithook(refuse)
+"""
+
+
+@pytest.fixture
+def macos(tmp_path_factory, monkeypatch):
+    """Python without what Linux alone has, ``/proc`` for our own code included."""
+    folder = tmp_path_factory.mktemp("macos")
+    (folder / "sitecustomize.py").write_text(MACOS)
+    monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{ROOT / 'src'}")
+    return os.environ["PYTHONPATH"]
+
+
+def test_a_stage_ends_with_its_snakemake_without_what_linux_alone_has(tasks, tmp_path, macos):
+    owner = subprocess.Popen(["sleep", "1000"])
+    given = {"IMMUNIZATION_OWNER": str(owner.pid), "PYTHONPATH": macos}
+    process = start(tasks, tmp_path, environment=given)
+    after_pieces(process, 3)
+    owner.kill()  # and nobody waits for it: it stays listed, as a zombie
+    text = process.communicate(timeout=HANG)[1]
+    owner.wait()
+    assert process.returncode == 143, text
+    assert "the Snakemake that started this job is gone" in text
+
+
+@pytest.mark.slow
+def test_the_core_of_the_suite_passes_without_what_linux_alone_has(macos):
+    """Each in processes of their own, which find the same."""
+    tests = ("files", "holder", "devices", "source", "stages")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+         *(f"tests/immunization/test_{name}.py" for name in tests)],
+        cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False, timeout=HANG,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "passed" in done.stdout
+
+
 def test_a_terminal_that_goes_ends_both_and_nothing_is_lost(tasks, tmp_path, whole):
     """The stage is told, and at once its Snakemake is gone, while the stage still saves."""
     owner = subprocess.Popen(["sleep", "1000"])

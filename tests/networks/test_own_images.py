@@ -232,6 +232,25 @@ def test_names_that_are_not_utf_8_are_refused(tmp_path):
         loaded(packed(tmp_path / "own", "gz", True))
 
 
+def test_a_pipe_that_is_named_like_an_image_is_refused_and_not_waited_for(tmp_path):
+    plain(tmp_path / "own")
+    os.mkfifo(tmp_path / "own" / "cat" / "9.png")
+    with pytest.raises(UserError, match=r"cat/9\.png: not a readable image \(a pipe"):
+        loaded(tmp_path / "own")
+
+
+def test_a_member_of_negative_size_ends_in_one_message(tmp_path):
+    """From which tarfile goes back to the member before, for ever."""
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
+        for name in ("cat/0.png", "dog/0.png"):
+            member = tarfile.TarInfo(name)
+            member.size = -1024 if "dog" in name else 0
+            archive.addfile(member)
+    with pytest.raises(UserError, match="not a whole archive"):
+        loaded(path)
+
+
 def test_a_link_that_leads_out_of_an_archive_is_refused(tmp_path):
     plain(tmp_path / "own")
     (tmp_path / "secret.png").write_bytes(encoded(np.zeros((9, 9), np.uint8)))

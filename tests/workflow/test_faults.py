@@ -95,6 +95,18 @@ def test_a_kill(undisturbed, tmp_path, kind, share):
     raise AssertionError("every run had ended by then")
 
 
+def test_a_kill_where_snakemake_keeps_its_notes_in_a_data_base(small, undisturbed):
+    keep = ("--persistence-backend", "db")
+    process = small.start(*keep)
+    small.wait_for_stage("immunization.immunize")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    run = small.run(*keep)
+    assert run.code == 0, run.output
+    assert "was killed; going on where it stopped" in run.output
+    assert small.results() == undisturbed[0]
+
+
 @pytest.mark.slow
 def test_twenty_four_kills_at_random_moments(undisturbed, tmp_path):
     expected, seconds = undisturbed
@@ -134,10 +146,14 @@ def test_jobs_do_not_outlive_a_killed_snakemake(small):
     assert not Path(f"/proc/{pid}").exists()
 
 
-def test_a_second_snakemake_is_told_who_is_at_work_and_the_first_goes_on(small, undisturbed):
-    process = small.start()
+@pytest.mark.parametrize("backend", ["file", "db"])
+def test_a_second_snakemake_is_told_who_is_at_work_and_the_first_goes_on(
+    small, undisturbed, backend
+):
+    keep = ("--persistence-backend", backend)
+    process = small.start(*keep)
     small.wait_for_stage("immunization.prepare")
-    second = small.run()
+    second = small.run(*keep)
     assert second.code != 0
     assert "results/mini: is being made by another Snakemake" in second.output
     assert f"process {process.pid}" in second.output

@@ -158,7 +158,7 @@ def test_a_second_call_does_nothing_and_a_new_attacker_runs_its_own_job(done, tm
     assert "immunize" not in run.jobs
     assert "spectrum" not in run.jobs
     module = folder / "src" / "immunization" / "networks" / "figures" / "spectra.py"
-    module.write_text(module.read_text() + "\n# changed\n")
+    module.write_text(module.read_text() + "\nMORE = 1\n")
     own.configure(copy.deepcopy(MINIATURE))
     assert own.run("-n").jobs == {"figure_spectra": 1, "report_page": 1, "manifest": 1}
 

@@ -4,6 +4,7 @@ import ast
 import copy
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import yaml
 
 from immunization import check, unpack
 from immunization.errors import UserError
+from immunization.formats import csv_text, latex, markdown
 
 from .conftest import MINIATURE, ROOT, plain_environment
 
@@ -55,6 +57,30 @@ def test_names_with_dots_and_slashes_never_become_paths(workflow):
 FOLDERS = [n for n in HOSTILE if "/" not in n]
 
 
+def is_formula(cell):
+    """Whether a spreadsheet would compute a cell; numbers may have a sign."""
+    number = re.fullmatch(r"[-+]?(\d+\.?\d*(e[-+]?\d+)?|inf|nan)", cell, re.IGNORECASE)
+    return cell.startswith(("=", "+", "-", "@", "\t", "\r")) and not number
+
+
+@pytest.mark.parametrize(
+    "cell", ["=1+1", "+1+1", "-2+3", "@SUM(A1)", "<script>alert(1)</script>", "a|b", "\\input{x}",
+             "$x_1$ & 50 % # ~ ^"],
+)  # fmt: skip
+def test_text_in_tables_stays_text(cell):
+    """Whatever a name is: in a spreadsheet, a Markdown viewer, LaTeX and a browser."""
+    table = pd.DataFrame({"name": [cell], "value": [1.0]})
+    first = next(iter(pd.read_csv(io.StringIO(csv_text(table)))["name"]))
+    assert not is_formula(first)
+    assert first.lstrip("'") == cell
+    lines = markdown(table).splitlines()
+    assert lines[2].replace(r"\|", "").count("|") == 3
+    assert "<" not in lines[2]
+    row = latex(table).splitlines()[4].removesuffix(r" & 1.0 \\")
+    left = re.sub(r"\\text\w+\{\}|\$[<>]\$|\\[_%&#${}]", "", row)
+    assert not re.search(r"[\\$&#%_^~{}]", left), row
+
+
 def test_a_users_own_files_may_have_any_name_and_run_nothing(workflow):
     """A table and a mirror whose names would do harm in a shell."""
     name = "$(touch pwned);`touch pwned` 'a' \"b\" && touch pwned #.csv"
@@ -65,6 +91,11 @@ def test_a_users_own_files_may_have_any_name_and_run_nothing(workflow):
          "y": [i % 5 for i in rows], "z": [i % 3 for i in rows]}
     )  # fmt: skip
     table = table.rename(columns={"b": "<script>alert(1)</script>", "c": "=cmd|' /C calc'!A0"})
+    values = {
+        "p": "=HYPERLINK(1)<script>alert(2)</script>",
+        "h": "\\input/etc/passwd $x_1^2$ | @SUM",
+    }
+    table["part"] = table["part"].map(values)
     table.to_csv(workflow.folder / name, index=False)
     mirror = workflow.folder / "m{x}'; touch pwned; '"
     mirror.mkdir()
@@ -72,8 +103,9 @@ def test_a_users_own_files_may_have_any_name_and_run_nothing(workflow):
     config["methods"] = {"identity": {}, "optimum": {}}
     config["datasets"] = {
         "own": {
-            "source": "csv_table", "path": name, "split_column": "part", "primary_values": ["p"],
-            "harmful_values": ["h"], "primary_target": "y", "harmful_target": "z",
+            "source": "csv_table", "path": name, "split_column": "part",
+            "primary_values": [values["p"]], "harmful_values": [values["h"]],
+            "primary_target": "y", "harmful_target": "z",
         }
     }  # fmt: skip
     config["data"] = {"mirror": str(mirror), "cache": "c $(touch pwned)"}
@@ -81,8 +113,19 @@ def test_a_users_own_files_may_have_any_name_and_run_nothing(workflow):
     run = workflow.run()
     assert run.code == 0, run.output
     assert not list(workflow.folder.rglob("pwned"))
-    page = (workflow.folder / "results/mini/report.html").read_text()
-    assert "<script>alert(1)" not in page
+    base = workflow.folder / "results" / "mini"
+    page = (base / "report.html").read_text()
+    assert "&lt;script&gt;alert(1)" in page
+    texts = [page, *(path.read_text() for path in base.glob("figures/*.svg"))]
+    texts += [path.read_text() for path in base.glob("tables/*.md")]
+    for text in texts:
+        assert "<script>alert" not in text
+    for path in base.glob("tables/*.csv"):
+        for column in pd.read_csv(path, dtype=str, keep_default_na=False).items():
+            for cell in (column[0], *column[1]):
+                assert not is_formula(cell), (path.name, cell)
+    for path in base.glob("tables/*.tex"):
+        assert "\\input" not in path.read_text()
 
 
 def test_a_path_that_snakemake_would_fill_in_is_refused(workflow):
@@ -151,7 +194,10 @@ def packed(path, *members, data=b"x"):
     """An archive with members of any kind."""
     with tarfile.open(path, "w:gz") as found:
         for member in members:
-            if member.isfile():
+            if member.size:
+                found.fileobj.write(member.tobuf(tarfile.GNU_FORMAT))
+                found.offset += 512
+            elif member.isfile():
                 member.size = len(data)
                 found.addfile(member, io.BytesIO(data))
             else:
@@ -162,6 +208,20 @@ def packed(path, *members, data=b"x"):
 def member(name, kind=tarfile.REGTYPE, link=""):
     found = tarfile.TarInfo(name)
     found.type, found.linkname = kind, link
+    return found
+
+
+def sized(name, size):
+    """A member whose head tells a size that it has not."""
+    found = member(name)
+    found.size = size
+    return found
+
+
+def told_of(name, **headers):
+    """A member with headers of its own, as the PAX format has them."""
+    found = member(name)
+    found.pax_headers = headers
     return found
 
 
@@ -177,6 +237,13 @@ def member(name, kind=tarfile.REGTYPE, link=""):
         ([member("a", tarfile.CHRTYPE)], "link or a device"),
         ([member("a", tarfile.FIFOTYPE)], "link or a device"),
         ([member("a"), member("a")], "comes twice"),
+        ([sized("a", -1024), member("b")], "has -1024 bytes|not a whole archive"),
+        ([sized("a", -(2**60)), sized("b", 2**60)], "bytes, or holes|not a whole archive"),
+        ([told_of("a", path="b\0c")], "no name for a file|not a whole archive"),
+        ([told_of("a", **{"GNU.sparse.map": "0,1", "GNU.sparse.size": str(2**60)})], "or holes"),
+        ([member("a/" * 3000 + "b")], "folders deep|no name for a file"),
+        ([member("a/" * 100 + "b")], "lies more than 40 folders deep"),
+        ([member("é" * 600)], "no name for a file"),
     ],
 )
 def test_a_hostile_archive_is_refused_whole(tmp_path, members, told):
@@ -287,8 +354,6 @@ def test_no_module_unpickles_evaluates_text_or_calls_a_shell():
 
 def test_every_value_in_a_shell_command_is_quoted_or_a_checked_name():
     """Labels match `[A-Za-z][A-Za-z0-9_]*`, and names of components are names of files of ours."""
-    import re
-
     checked = {
         "wildcards.dataset", "wildcards.method", "wildcards.engine", "wildcards.images",
         "wildcards.network", "wildcards.attack", "params.source", "params.use", "params.figure",
@@ -299,6 +364,47 @@ def test_every_value_in_a_shell_command_is_quoted_or_a_checked_name():
         for block in re.findall(r"shell:\n((?:\s+['\"].*\n)+)", path.read_text()):
             for name, how in re.findall(r"(?<!\{)\{([\w.]+)(:q)?\}", block):
                 assert how == ":q" or name in checked, (path.name, name)
+
+
+def archived(folder):
+    """Names in an archive of the study there, and what is said while it is made."""
+    done = subprocess.run(
+        [sys.executable, "-m", "immunization.archive", "results/mini", "--out", "a.tar.gz"],
+        cwd=folder, env=plain_environment() | {"PYTHONPATH": "src"}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(folder / "a.tar.gz") as found:
+        return set(found.getnames()), done.stdout
+
+
+@pytest.mark.parametrize("git", [True, False])
+def test_an_archive_takes_no_secrets_backups_or_what_links_lead_to(workflow, tmp_path, git):
+    folder = workflow.folder
+    (tmp_path / "secret").write_text("of somebody")
+
+    def run(*words):
+        subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True)
+
+    if git:
+        run("init")
+        run("add", "Snakefile", "src", "workflow", "config", "envs", "profiles")
+    secret = (
+        "profiles/slurm/token.txt", "src/.env", "src/immunization/tasks.py~",
+        "config/.config.yaml.swp", "workflow/notes.orig",
+    )  # fmt: skip
+    for name in secret:
+        (folder / name).write_text("token")
+    (folder / "config" / "link.yaml").symlink_to(tmp_path / "secret")
+    names, told = archived(folder)
+    assert not names & {*secret, "config/link.yaml"}
+    for name in (*secret, "config/link.yaml"):
+        assert f"not taken: {folder / name}" in told
+    assert {"Snakefile", "profiles/slurm/config.yaml", "src/immunization/tasks.py"} <= names
+    assert {"workflow/rules/common.smk", "src/immunization/report.html.jinja"} <= names
+    if git:  # a method of one's own that is not committed yet, and that made results
+        run("rm", "--cached", "src/immunization/methods/optimum.py")
+        assert "src/immunization/methods/optimum.py" in archived(folder)[0]
 
 
 def test_the_study_is_archived_and_regenerated_to_identical_tables(workflow, tmp_path):

@@ -18,7 +18,7 @@ import pandas as pd
 from immunization import stage
 from immunization.errors import UserError
 from immunization.files import read_json, read_table, read_tables, write_text
-from immunization.formats import latex, markdown, number, plus_minus
+from immunization.formats import csv_text, latex, markdown, number, plus_minus
 from immunization.measures import LOST
 from immunization.networks.claims import claims_table, show_claims
 from immunization.networks.resistance import (
@@ -343,7 +343,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name, table in made.items():
         base = Path(options.folder) / name
         people = SHOW[name](table)
-        write_text(f"{base}.csv", table.to_csv(index=False), record)
+        write_text(f"{base}.csv", csv_text(table), record)
         write_text(f"{base}.md", markdown(people), record)
         write_text(f"{base}.tex", latex(people), record)
 

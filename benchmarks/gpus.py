@@ -1,0 +1,118 @@
+"""A sweep of jobs one after another on one GPU, and side by side: on several GPUs, or sharing one.
+
+    python benchmarks/gpus.py --data FOLDER                     # three jobs share a GPU
+    python benchmarks/gpus.py --data FOLDER --gpus 2 --share 1  # a job on each of two
+
+Jobs are the pipeline's own command lines in processes of their own, as Snakemake starts them, each
+of which claims a GPU or its part (`immunization.devices`). Times are of whole jobs, imports and
+files included; each form twice, in turn, and the better time counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from timing import record
+
+from immunization import devices
+from immunization.registry import components
+
+ETAS, BALANCES = (0.002, 0.005, 0.01, 0.02), (1, 3)
+
+
+def defaults(kind: str, name: str, **given: Any) -> dict[str, Any]:
+    """Parameters of a component, complete."""
+    known = components(kind)[name].parameters
+    return {key: rule["default"] for key, rule in known.items() if "default" in rule} | given
+
+
+def stage(module: str, arguments: list[str], environment: dict[str, str]) -> None:
+    """One job."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"immunization.{module}", *arguments],
+        env=os.environ | environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        sys.exit(f"{module} failed:\n{done.stderr}")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True, help="folder with mnist/")
+    parser.add_argument("--gpus", type=int, default=1)
+    parser.add_argument("--share", type=int, default=3, help="jobs that share a GPU")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--work", type=Path, default=Path(".gpus"), help="removed at the end")
+    options = parser.parse_args()
+    names = [device.uuid for device in devices.visible()]
+    if len(names) < options.gpus:
+        sys.exit(f"{options.gpus} GPUs are wanted, and {len(names)} can be seen.")
+    options.work.mkdir(parents=True)
+    tasks = str(options.work / "mnist.safetensors")
+    data = defaults("datasets", "mnist", task="digit", pixels="normalised")
+    stage(
+        "prepare",
+        ["--name", "mnist", "--source", "mnist", "--mirror", options.data, "--threads", "8",
+         "--parameters", json.dumps(data), "--seeds", json.dumps(list(range(options.seeds))),
+         "--out", tasks],
+        {},
+    )  # fmt: skip
+    members = [(eta, balance) for eta in ETAS for balance in BALANCES]
+
+    def immunize(number: int, folder: Path, environment: dict[str, str]) -> None:
+        eta, balance = members[number]
+        given = {"profile": "corrected", "steps": 200, "eta": eta, "balance": balance}
+        out = folder / f"{number}.safetensors"
+        stage(
+            "immunize",
+            ["--label", f"alg1_{number}", "--method", "alg1", "--tasks", tasks, "--device", "cuda",
+             "--parameters", json.dumps({"mnist": defaults("methods", "alg1", **given)}),
+             "--out", str(out), "--trajectories", str(out.with_suffix(".parquet")),
+             "--progress", str(folder / "progress" / str(number))],
+            environment,
+        )  # fmt: skip
+
+    forms = {"one after another": (1, 1), "side by side": (options.gpus, options.share)}
+    seconds: dict[str, list[float]] = {name: [] for name in forms}
+    for name in [*forms, *forms]:
+        gpus, share = forms[name]
+        folder = options.work / "sweep"
+        environment = {
+            devices.JOBS: str(share),
+            devices.LEDGER: str(folder / "locks"),
+            "CUDA_VISIBLE_DEVICES": ",".join(names[:gpus]),
+        }
+        started = time.perf_counter()
+        with ThreadPoolExecutor(gpus * share) as pool:
+            for job in [pool.submit(immunize, n, folder, environment) for n in range(len(members))]:
+                job.result()
+        seconds[name].append(time.perf_counter() - started)
+        print(name, seconds[name], flush=True)
+        shutil.rmtree(folder)
+    shutil.rmtree(options.work)
+    best = {name: min(times) for name, times in seconds.items()}
+    ratio = best["one after another"] / best["side by side"]
+    print(f"ratio {ratio:.2f}")
+    record(
+        f"gpus.{options.gpus}x{options.share}.cuda",
+        {
+            "what": f"{len(members)} members of Algorithm 1, corrected, 90 MNIST pairs, 200 steps, "
+            f"{options.seeds} seeds, a job each",
+            "seconds": seconds,
+            "ratio": ratio,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
