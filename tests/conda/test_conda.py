@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from immunization.fingerprint import PACKAGES, closure
+from immunization.fingerprint import OUTSIDE, PACKAGES, SOURCE, closure
 from immunization.registry import KINDS, components
 from tests import HANG
 from tests.workflow.conftest import MINIATURE, ROOT, Run, Workflow, plain_environment
@@ -87,7 +87,7 @@ def stages() -> list[tuple[str, str]]:
     found = []
     for path in sorted((ROOT / "workflow/rules").rglob("*.smk")):
         text = path.read_text()
-        modules = re.findall(r"-m (immunization[\w.]*)", text)
+        modules = re.findall(r":q\} (immunization[\w.]*)", text)
         names = re.findall(r"envs/(\w+)\.yaml", text)
         assert len(set(names)) == len(modules) == min(1, len(modules)), path
         found += [(names[0], module) for module in modules]
@@ -105,7 +105,9 @@ def test_what_stages_and_components_import_is_in_their_environments():
         lines = yaml.safe_load((ROOT / "envs" / f"{env}.yaml").read_text())["dependencies"]
         named = {line.split("=")[0] for line in lines}
         known = {channel.IMPORTED.get(name, name) for name in named}
-        needed = {name for path in closure(module) for name in imports(path)}
+        outside = [SOURCE / "immunization" / f"{name}.py" for name in OUTSIDE]
+        needed = {name for path in (*closure(module), *outside) for name in imports(path)}
+        needed |= {"psutil"}  # by every stage that a Snakemake started, once it runs
         assert needed <= known, f"{module} imports {needed - known}, not in envs/{env}.yaml"
 
 
