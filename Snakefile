@@ -44,6 +44,14 @@ else:
 include: "workflow/rules/manifest.smk"
 
 
+# Each takes seconds: where Snakemake runs, also on a cluster.
+localrules:
+    study,
+    tables,
+    report_page,
+    manifest,
+
+
 rule all:
     default_target: True
     input:

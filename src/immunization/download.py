@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from immunization.errors import UserError
-from immunization.files import atomic
+from immunization.files import atomic, remove_drafts
 from immunization.seals import sha256
 from immunization.stale import files_below
 
@@ -133,6 +133,7 @@ class Place:
         if (path := self.find(file)) is not None:
             return path
         target = self.cache / file.path
+        remove_drafts(target.parent, seconds=24 * MOST_SECONDS)  # of downloads that were killed
         tried = []
         opener = urllib.request.build_opener(_Secure)
         for url in file.urls:
@@ -176,10 +177,11 @@ def content(path: str | Path) -> str:
     """SHA-256 of a file; of a folder, that of the names and sums of all files in it."""
     if Path(path).is_file():
         return sha256(path)
-    files = [file for file in files_below(path) if Path(file).is_file()]
+    files = [file for file in files_below(path) if file.is_file()]
     with ThreadPoolExecutor(8) as pool:  # most of the time goes to the disk
         sums = list(pool.map(sha256, files))
     digest = hashlib.sha256()
     for file, own in zip(files, sums, strict=True):
-        digest.update(f"{own}  {Path(file).relative_to(path).as_posix()}\n".encode())
+        name = file.relative_to(path).as_posix()
+        digest.update(f"{own}  {name}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()

@@ -130,26 +130,41 @@ def write_table(path: Path | str, frame: pd.DataFrame) -> None:
         frame.to_parquet(temporary, index=False)
 
 
+@contextmanager
+def reading(path: Path | str) -> Iterator[None]:
+    """Check the seal of a file, and explain what keeps the block from reading it.
+
+    Raises:
+        UserError: when it is missing, damaged, cut short or of another kind.
+    """
+    seals.check(path)
+    try:
+        yield
+    except Exception as error:
+        # The errors of pyarrow derive from these; safetensors has one of its own.
+        ours = OSError, ValueError, KeyError, RecursionError
+        if not isinstance(error, ours) and type(error).__name__ != "SafetensorError":
+            raise
+        raise _unreadable(path, error) from error
+
+
 def read_table(path: Path | str) -> pd.DataFrame:
     """Read a Parquet file.
 
     Raises:
-        UserError: when it is missing, cut short or not Parquet.
+        UserError: as `reading`.
     """
     import pandas as pd
 
-    seals.check(path)
-    try:
+    with reading(path):
         return pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors derive from these
-        raise _unreadable(path, error) from error
 
 
 def read_tables(paths: Iterable[Path | str]) -> pd.DataFrame:
     """Parquet files one below the other, those without rows left out.
 
     Raises:
-        UserError: as `read_table`.
+        UserError: as `reading`.
     """
     import pandas as pd
 
@@ -157,59 +172,42 @@ def read_tables(paths: Iterable[Path | str]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
+def read_text(path: Path | str) -> str:
+    """Read a text file in UTF-8.
+
+    Raises:
+        UserError: as `reading`.
+    """
+    with reading(path):
+        return Path(path).read_text(encoding="utf-8")
+
+
 def read_json(path: Path | str) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: when it is missing or cut short.
+        UserError: as `reading`.
     """
-    seals.check(path)
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise _unreadable(path, error) from error
+    with reading(path):
+        return json.loads(read_text(path))
 
 
-def read_text(path: Path | str) -> str:
-    """Read a text file of ours.
-
-    Raises:
-        UserError: when it is missing, damaged or not UTF-8.
-    """
-    seals.check(path)
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+TEXT = ("dataset", "method", "attack", "quantity", "where", "verdict", "network", "harmful", "task")
+"""Columns of our tables that hold text."""
 
 
 def read_csv(path: Path | str) -> pd.DataFrame:
     """Read a CSV table of ours; labels stay text, also one that reads ``NA`` or ``007``.
 
     Raises:
-        UserError: when it is missing or malformed.
+        UserError: as `reading`.
     """
     import pandas as pd
 
-    text = dict.fromkeys(
-        (
-            "dataset",
-            "method",
-            "attack",
-            "quantity",
-            "where",
-            "verdict",
-            "network",
-            "harmful",
-            "task",
-        ),
-        str,
-    )
-    seals.check(path)
-    try:
-        return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+    with reading(path):
+        return pd.read_csv(
+            path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=[""]
+        )
 
 
 def write_tensors(
@@ -233,17 +231,52 @@ def read_tensors(path: Path | str, device: str = "cpu") -> tuple[dict[str, Tenso
     """Read a safetensors file and its metadata; the counterpart of `write_tensors`.
 
     Raises:
-        UserError: when it is missing, cut short or not one of ours.
+        UserError: as `reading`.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    seals.check(path)
-    try:
-        with safe_open(path, framework="pt", device=device) as file:
-            metadata = json.loads((file.metadata() or {})["json"])
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
-        raise _unreadable(path, error) from error
+    with reading(path), safe_open(path, framework="pt", device=device) as file:
+        metadata = json.loads((file.metadata() or {})["json"])
+        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+
+
+def read_metadata(path: Path | str) -> dict[str, Any]:
+    """The metadata of a safetensors file of ours.
+
+    Raises:
+        UserError: as `reading`.
+    """
+    from safetensors import safe_open
+
+    with reading(path), safe_open(path, framework="pt") as file:
+        metadata: dict[str, Any] = json.loads((file.metadata() or {})["json"])
+        return metadata
+
+
+def read_tensor(
+    path: Path | str, name: str, device: str = "cpu", rows: Sequence[int] | None = None
+) -> Tensor:
+    """One tensor of a safetensors file, the others left on disk.
+
+    Args:
+        path: the file.
+        name: of the tensor.
+        device: where to.
+        rows: places along the first axis, in any order and repeatedly; all by default.
+
+    Raises:
+        UserError: as `reading`, and where it holds no such tensor.
+    """
+    import torch
+    from safetensors import safe_open
+
+    with reading(path), safe_open(path, "pt", device=device if rows is None else "cpu") as file:
+        if rows is None:
+            tensor: Tensor = file.get_tensor(name)
+            return tensor
+        part = file.get_slice(name)
+        known = {row: part[row : row + 1].to(device) for row in set(rows)}
+        return torch.cat([known[row] for row in rows])
 
 
 def refuse_nan(path: Path | str, name: str, tensor: Tensor) -> Tensor:
@@ -260,54 +293,6 @@ def refuse_nan(path: Path | str, name: str, tensor: Tensor) -> Tensor:
             "command again; only what depends on it is recomputed."
         )
     return tensor
-
-
-def read_metadata(path: Path | str) -> dict[str, Any]:
-    """The metadata of a safetensors file of ours.
-
-    Raises:
-        UserError: as `read_tensors`.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    seals.check(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata: dict[str, Any] = json.loads((file.metadata() or {})["json"])
-            return metadata
-    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
-        raise _unreadable(path, error) from error
-
-
-def read_tensor(
-    path: Path | str, name: str, device: str = "cpu", rows: Sequence[int] | None = None
-) -> Tensor:
-    """One tensor of a safetensors file, the others left on disk.
-
-    Args:
-        path: the file.
-        name: of the tensor.
-        device: where to.
-        rows: places along the first axis, in any order and repeatedly; all by default.
-
-    Raises:
-        UserError: as `read_tensors`, and where it holds no such tensor.
-    """
-    import torch
-    from safetensors import SafetensorError, safe_open
-
-    seals.check(path)
-    try:
-        if rows is None:
-            with safe_open(path, framework="pt", device=device) as file:
-                tensor: Tensor = file.get_tensor(name)
-                return tensor
-        with safe_open(path, framework="pt") as file:
-            part = file.get_slice(name)
-            known = {row: part[row : row + 1].to(device) for row in set(rows)}
-            return torch.cat([known[row] for row in rows])
-    except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path | str, error: Exception) -> UserError:

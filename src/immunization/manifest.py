@@ -20,7 +20,7 @@ from immunization import stage
 from immunization.errors import UserError
 from immunization.files import write_text
 from immunization.provenance import provenance
-from immunization.seals import count_as_read, read_seal, sha256
+from immunization.seals import UNREADABLE, count_as_read, read_seal, sha256
 
 SUMS = "SHA256SUMS"
 PROVENANCE = "provenance.json"
@@ -36,7 +36,7 @@ def collect(folder: Path, files: Iterable[Path]) -> tuple[dict[str, str], dict[s
     for path in sorted(files):
         name = path.relative_to(folder).as_posix()
         seal = read_seal(path)
-        if seal is None or seal["sha256"] == "unreadable":
+        if seal is None or seal["sha256"] == UNREADABLE:
             raise UserError(
                 f"{path}: has no seal. Delete it and run the same command again; it is made anew."
             )

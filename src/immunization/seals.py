@@ -22,6 +22,8 @@ from immunization.errors import UserError
 
 MADE_BY = "IMMUNIZATION_MADE_BY"
 """Environment variable with what the workflow asks of a job (see `immunization.stale`)."""
+UNREADABLE = "unreadable"
+"""In place of the sum in a seal that is damaged itself: it fits no file."""
 PIECES = "progress"
 """Name of folders with finished pieces of jobs, which are nobody's inputs."""
 
@@ -65,7 +67,7 @@ def read_seal(path: Path | str) -> dict[str, Any] | None:
         seal = json.loads(text)
         return {**seal, "sha256": str(seal["sha256"]), "bytes": int(seal["bytes"])}
     except (ValueError, KeyError, TypeError, RecursionError):
-        return {"sha256": "unreadable", "bytes": -1, "provenance": None}
+        return {"sha256": UNREADABLE, "bytes": -1, "provenance": None}
 
 
 def seal(path: Path, temporary: Path, record: Any = None) -> None:
@@ -142,7 +144,7 @@ def count_as_read(path: Path | str, seal: dict[str, Any]) -> None:
 def damage(path: Path | str, expected: dict[str, Any]) -> str | None:
     """What tells a file from its seal, or None."""
     size = Path(path).stat().st_size
-    if expected["sha256"] == "unreadable":
+    if expected["sha256"] == UNREADABLE:
         return "its seal cannot be read"
     if size != expected["bytes"]:
         return f"it has {size} bytes and was written with {expected['bytes']}"

@@ -19,7 +19,7 @@ from typing import Any
 
 from immunization.errors import UserError
 from immunization.fingerprint import fingerprint
-from immunization.seals import MADE_BY, companion, read_seal
+from immunization.seals import MADE_BY, UNREADABLE, read_seal
 
 
 def made_by(modules: Iterable[str], asked: Any, own: Iterable[str] = ()) -> str:
@@ -49,19 +49,19 @@ def _listing(path: str) -> str:
     digest = hashlib.sha256()
     for file in files_below(path):
         try:
-            found = os.stat(file)  # noqa: PTH116
+            found = file.stat()
         except OSError:  # a link to nowhere, which whoever reads it tells of
             continue
-        name = os.path.relpath(file, path)
-        digest.update(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\0".encode(errors="replace"))
+        name = file.relative_to(path).as_posix().encode(errors="surrogateescape")
+        digest.update(name + f"\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
     return digest.hexdigest()
 
 
-def files_below(path: str | Path) -> list[str]:
+def files_below(path: str | Path) -> list[Path]:
     """A file itself, or all that lie in a folder, in order; links are followed, hidden ones left
     out."""
-    if not os.path.isdir(path):  # noqa: PTH112
-        return [str(path)]
+    if not Path(path).is_dir():
+        return [Path(path)]
     found, seen = [], set()
     for base, below, names in os.walk(path, followlinks=True):
         real = os.path.realpath(base)
@@ -70,7 +70,7 @@ def files_below(path: str | Path) -> list[str]:
             continue
         seen.add(real)
         below[:] = sorted(name for name in below if not name.startswith("."))
-        found += [os.path.join(base, n) for n in sorted(names) if not n.startswith(".")]  # noqa: PTH118
+        found += [Path(base, name) for name in sorted(names) if not name.startswith(".")]
     return found
 
 
@@ -95,53 +95,48 @@ def stale(expected: Mapping[str, str]) -> dict[str, str]:
     Args:
         expected: `made_by` of every result.
     """
+    there = {os.path.normpath(path): path for path in expected if Path(path).is_file()}
+    seals = {path: _seal(path) for path in there}
     found = {}
-    seals: dict[str, dict[str, Any] | None] = {}
-
-    def seal_of(path: str) -> dict[str, Any] | None:
-        path = os.path.normpath(path)
-        if path not in seals:
-            try:
-                seals[path] = read_seal(path)
-            except UserError:  # whoever reads the file tells of it
-                seals[path] = {"sha256": "unreadable"}
-        return seals[path]
-
-    for path, text in expected.items():
-        if not os.path.isfile(path):  # noqa: PTH113
-            continue
-        seal = seal_of(path)
-        if seal is None:
-            found[path] = f"{companion(path).name}, which tells what made it, is not there"
-            continue
-        if seal["sha256"] == "unreadable":
-            continue
-        code, _, asked = text.split()[0].partition(".")
-        own_code, _, own_asked = str(seal.get("made_by") or ".").partition(".")
-        if not own_code:
-            found[path] = "nothing tells what made it: by hand, or by an earlier version"
-        elif own_asked != asked:
-            found[path] = "made with other settings"
-        elif own_code != code:
-            found[path] = "made by other code"
-        else:
-            folder = os.path.dirname(path)  # noqa: PTH120
-            for name, digest in (seal.get("inputs") or {}).items():
-                source = os.path.normpath(os.path.join(folder, name))  # noqa: PTH118
-                known = seal_of(source)
-                if source in expected and known is not None and known["sha256"] != digest:
-                    found[path] = f"made from another {source}"
-                    break
+    for path, name in there.items():
+        reason = _difference(path, expected[name].split()[0], seals)
+        if reason:
+            found[name] = reason
     return found
+
+
+def _seal(path: str) -> dict[str, Any] | None:
+    try:
+        seal = read_seal(path)
+    except UserError:
+        return {"sha256": UNREADABLE}
+    return seal
+
+
+def _difference(path: str, text: str, seals: Mapping[str, dict[str, Any] | None]) -> str | None:
+    """What tells a result from what is asked, in a word or two; None where nothing does."""
+    seal = seals[path]
+    if seal is None:
+        return "without a seal, which tells what made it"
+    if seal["sha256"] == UNREADABLE:  # whoever reads the file tells of it
+        return None
+    code, _, asked = str(seal.get("made_by") or "").partition(".")
+    if not code:
+        return "made by hand or by an earlier version, since nothing tells what made it"
+    if text != f"{code}.{asked}":
+        return "made with other settings" if text.split(".")[1] != asked else "made by other code"
+    for name, digest in seal.get("inputs", {}).items():
+        source = seals.get(os.path.normpath(Path(path).parent / name))
+        if source is not None and source["sha256"] not in (digest, UNREADABLE):
+            return "made from other files"
+    return None
 
 
 def told(found: Mapping[str, str], results: str) -> str:
     """One message for what `stale` found, with the count of each reason and one example."""
     reasons: dict[str, list[str]] = {}
     for path, reason in found.items():
-        kind = "made from other files" if reason.startswith("made from") else reason
-        kind = "without a seal, which tells what made it" if "is not there" in kind else kind
-        reasons.setdefault(kind, []).append(path)
+        reasons.setdefault(reason, []).append(path)
     lines = [
         f"  {len(paths)} {reason}, such as {paths[0]}" for reason, paths in sorted(reasons.items())
     ]

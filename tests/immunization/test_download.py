@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import shutil
 import ssl
 import subprocess
@@ -95,9 +96,14 @@ def file(*urls):
 
 def test_sources_are_tried_in_turn_until_the_checksum_fits(server, tmp_path):
     place = Place(None, tmp_path / "cache")
+    left = tmp_path / "cache" / "set" / ".good.draft-1.part"
+    left.parent.mkdir(parents=True)
+    left.write_text("half")
+    os.utime(left, (0, 0))
     wanted = file(f"{server}/absent", f"{server}/short", f"{server}/broken", f"{server}/good")
     path = place.fetch(wanted)
     assert path.read_bytes() == CONTENT
+    assert not left.exists()  # what a killed download left, a day ago
     assert place.fetch(file()) == path  # from the cache, no source needed
 
 

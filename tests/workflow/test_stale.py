@@ -200,6 +200,9 @@ def test_a_picture_that_is_added_to_a_folder_is_read_and_told_of(workflow):
         path = workflow.folder / "pictures" / "ab"[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (number, 9, 9)).save(path)
+    # Whatever lies beside them, under any name.
+    Path(os.fsdecode(os.fsencode(workflow.folder / "pictures") + b"/\xff.txt")).write_text("x")
+    (workflow.folder / "pictures" / "nowhere.txt").symlink_to("absent")
     workflow.configure(IMAGES)
     target = "results/mini/images/own.safetensors"
 

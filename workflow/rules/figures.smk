@@ -41,10 +41,6 @@ for label, entry in STUDY["figures"].items():
         localrule: True
         conda:
             "../../envs/plotting.yaml"
-        threads: 1
-        resources:
-            mem_mb=lambda wildcards, attempt: 2000 * attempt,
-            runtime=growing(30),
         params:
             figure=entry["use"],
             parameters=compact(entry["parameters"]),

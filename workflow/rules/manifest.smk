@@ -1,7 +1,3 @@
-localrules:
-    manifest,
-
-
 making([f"{RESULTS}/SHA256SUMS", f"{RESULTS}/provenance.json"], ["immunization.manifest"])
 
 
@@ -18,10 +14,6 @@ rule manifest:
         f"{LOGS}/benchmark/manifest.jsonl"
     conda:
         "../../envs/plotting.yaml"
-    threads: 1
-    resources:
-        mem_mb=lambda wildcards, attempt: 500 * attempt,
-        runtime=growing(10),
     params:
         folder=lambda wildcards, output: os.path.dirname(output.sums),
         files=lambda wildcards, input: compact(list(input.files)),

@@ -1,7 +1,3 @@
-localrules:
-    study,
-
-
 # `raw` is what the files say, from which an archive makes a config of its own.
 WHOLE_STUDY = {
     "config": RECORDED,
@@ -23,10 +19,6 @@ rule study:
         f"{LOGS}/benchmark/study.jsonl"
     conda:
         "../../envs/plotting.yaml"
-    threads: 1
-    resources:
-        mem_mb=lambda wildcards, attempt: 100 * attempt,
-        runtime=growing(5),
     params:
         # In the order of the config, which tables and figures follow.
         study=compact(WHOLE_STUDY, sort_keys=False),

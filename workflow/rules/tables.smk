@@ -1,7 +1,3 @@
-localrules:
-    tables,
-
-
 TABLES = (
     "ratios",
     "definition",
@@ -58,10 +54,6 @@ rule tables:
         f"{LOGS}/benchmark/tables.jsonl"
     conda:
         "../../envs/plotting.yaml"
-    threads: 1
-    resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=growing(30),
     params:
         folder=lambda wildcards, output: os.path.dirname(output[0]),
         made_by=made_by,

@@ -1,7 +1,3 @@
-localrules:
-    report_page,
-
-
 MANIFEST_FILES = [
     f"{RESULTS}/study.json",
     f"{RESULTS}/report.html",
@@ -42,10 +38,6 @@ rule report_page:
         f"{LOGS}/benchmark/report.jsonl"
     conda:
         "../../../envs/plotting.yaml"
-    threads: 1
-    resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=growing(30),
     params:
         tables=lambda wildcards, input: os.path.dirname(input.tables[0]),
         made_by=made_by,

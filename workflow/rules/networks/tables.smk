@@ -1,7 +1,3 @@
-localrules:
-    tables,
-
-
 TABLES = ("table3", "spectra", "attacks", "resistance", "hessians", "claims")
 TABLE_FILES = expand(
     f"{RESULTS}/tables/{{table}}.{{suffix}}", table=TABLES, suffix=("csv", "md", "tex")
@@ -39,10 +35,6 @@ rule tables:
         f"{LOGS}/benchmark/tables.jsonl"
     conda:
         "../../../envs/plotting.yaml"
-    threads: 1
-    resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=growing(30),
     params:
         folder=lambda wildcards, output: os.path.dirname(output[0]),
         made_by=made_by,
