@@ -81,6 +81,8 @@ class Plain(yaml.SafeLoader):
             raise OddYaml(
                 f"line {line}: {text} is a number of base 60 to YAML. Put text in quotes."
             )
+        if len(text) > 100:  # Python itself refuses to write out some thousand digits
+            raise OddYaml(f"line {line}: {text[:20]}… is too large for a whole number.")
         return int(super().construct_yaml_int(node))
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
@@ -158,6 +160,8 @@ def load(path: Path) -> dict[str, Any]:
         UserError: when it is missing, malformed, or would make Snakemake run code.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for, and read but once
+            raise UserError(f"{path}: is no file. A config is one.")
         with path.open("rb") as file:
             text = file.read(MOST_BYTES + 1)
         if len(text) > MOST_BYTES:

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from immunization.errors import UserError
-from immunization.files import atomic, remove_drafts
+from immunization.files import atomic, files_below, remove_drafts
 from immunization.seals import sha256
-from immunization.stale import files_below
 
 TIMEOUT_SECONDS = 30
 MOST_SECONDS = 3600

@@ -118,6 +118,23 @@ def _unwritable(path: Path, error: Exception) -> UserError | None:
     return None
 
 
+def files_below(path: str | Path) -> list[Path]:
+    """A file itself, or all that lie in a folder, in order; links are followed, hidden ones left
+    out."""
+    if not Path(path).is_dir():
+        return [Path(path)]
+    found, seen = [], set()
+    for base, below, names in os.walk(path, followlinks=True):
+        real = os.path.realpath(base)
+        if real in seen:  # a link to a folder that it lies in
+            below.clear()
+            continue
+        seen.add(real)
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        found += [Path(base, name) for name in sorted(names) if not name.startswith(".")]
+    return found
+
+
 def write_text(path: Path | str, text: str, record: Any = None) -> None:
     """Write UTF-8 text atomically; ``record`` as in `atomic`."""
     with atomic(path, record) as temporary:

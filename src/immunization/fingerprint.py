@@ -112,6 +112,7 @@ def _words(node: Any, quiet: bool = False) -> Iterator[str]:
                 continue
             yield field
             yield from _words(part, quiet)
+        yield "end"  # else f(a)(k=1) would read as f(a, k=1)()
     else:
         yield str(node)
 

@@ -88,12 +88,7 @@ class Holder:
         except Timeout:
             raise UserError(self._held(self._read())) from None
         except OSError as error:
-            who = self._read()
-            raise UserError(
-                (f"{self._held(who)} And it " if who else f"{self.folder}: ")
-                + f"cannot be written ({error.strerror}). Work in a folder of your own that is "
-                "writable and has space."
-            ) from error
+            raise self._unwritable(error) from error
         before = self._read()
         if before:
             # The same machine, rebooted or not, or a container on it.
@@ -120,8 +115,11 @@ class Holder:
             "pid": os.getpid(),
             "since": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         }
-        self.note.unlink(missing_ok=True)  # of another user of the group, who may not write it
-        self.note.write_text(json.dumps(mine), encoding="utf-8")
+        try:
+            self.note.unlink(missing_ok=True)  # another user of the group may not write ours
+            self.note.write_text(json.dumps(mine), encoding="utf-8")
+        except OSError as error:
+            raise self._unwritable(error) from error
         atexit.register(self.leave, os.getpid())
 
     def refuse_while_running(self) -> None:
@@ -151,6 +149,14 @@ class Holder:
             return found if isinstance(found, dict) else {}
         except (OSError, ValueError):
             return {}
+
+    def _unwritable(self, error: OSError) -> UserError:
+        who = self._read()
+        return UserError(
+            (f"{self._held(who)} And it " if who else f"{self.folder}: ")
+            + f"cannot be written ({error.strerror}). Work in a folder of your own that is writable "
+            "and has space."
+        )
 
     def _held(self, who: dict[str, Any]) -> str:
         return (

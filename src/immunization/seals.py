@@ -64,8 +64,9 @@ def read_seal(path: Path | str) -> dict[str, Any] | None:
             "folder, and run the same command again."
         ) from error
     try:
-        seal = json.loads(text)
-        return {**seal, "sha256": str(seal["sha256"]), "bytes": int(seal["bytes"])}
+        seal = dict(json.loads(text))
+        seal |= {"sha256": str(seal["sha256"]), "bytes": int(seal["bytes"])}
+        return seal | {"inputs": dict(seal.get("inputs") or {})}
     except (ValueError, KeyError, TypeError, RecursionError):
         return {"sha256": UNREADABLE, "bytes": -1, "provenance": None}
 

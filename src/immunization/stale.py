@@ -14,10 +14,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from immunization.errors import UserError
+from immunization.files import files_below
 from immunization.fingerprint import fingerprint
 from immunization.seals import MADE_BY, UNREADABLE, read_seal
 
@@ -44,6 +46,7 @@ def made_by(modules: Iterable[str], asked: Any, own: Iterable[str] = ()) -> str:
     return " ".join([f"{fingerprint(*modules)}.{digest}", *modules])
 
 
+@cache
 def _listing(path: str) -> str:
     """A hash of names, sizes and dates of a file, or of all files in a folder."""
     digest = hashlib.sha256()
@@ -55,23 +58,6 @@ def _listing(path: str) -> str:
         name = file.relative_to(path).as_posix().encode(errors="surrogateescape")
         digest.update(name + f"\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
     return digest.hexdigest()
-
-
-def files_below(path: str | Path) -> list[Path]:
-    """A file itself, or all that lie in a folder, in order; links are followed, hidden ones left
-    out."""
-    if not Path(path).is_dir():
-        return [Path(path)]
-    found, seen = [], set()
-    for base, below, names in os.walk(path, followlinks=True):
-        real = os.path.realpath(base)
-        if real in seen:  # a link to a folder that it lies in
-            below.clear()
-            continue
-        seen.add(real)
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        found += [Path(base, name) for name in sorted(names) if not name.startswith(".")]
-    return found
 
 
 def refuse_other_code() -> None:
@@ -117,18 +103,19 @@ def _difference(path: str, text: str, seals: Mapping[str, dict[str, Any] | None]
     """What tells a result from what is asked, in a word or two; None where nothing does."""
     seal = seals[path]
     if seal is None:
-        return "without a seal, which tells what made it"
+        return "without the hidden .seal file that records what made them"
     if seal["sha256"] == UNREADABLE:  # whoever reads the file tells of it
         return None
     code, _, asked = str(seal.get("made_by") or "").partition(".")
     if not code:
-        return "made by hand or by an earlier version, since nothing tells what made it"
+        return "with no record of what made them: by hand, or by an earlier version"
     if text != f"{code}.{asked}":
-        return "made with other settings" if text.split(".")[1] != asked else "made by other code"
-    for name, digest in seal.get("inputs", {}).items():
+        same = text.split(".")[1] == asked
+        return "made by different code" if same else "made with different settings"
+    for name, digest in seal["inputs"].items():
         source = seals.get(os.path.normpath(Path(path).parent / name))
         if source is not None and source["sha256"] not in (digest, UNREADABLE):
-            return "made from other files"
+            return "made from different inputs"
     return None
 
 
@@ -138,9 +125,10 @@ def told(found: Mapping[str, str], results: str) -> str:
     for path, reason in found.items():
         reasons.setdefault(reason, []).append(path)
     lines = [
-        f"  {len(paths)} {reason}, such as {paths[0]}" for reason, paths in sorted(reasons.items())
+        f"  {len(paths)} {reason}, for example {paths[0]}"
+        for reason, paths in sorted(reasons.items())
     ]
     return (
-        f"{results}: some results that lie there are not what this study asks for. They are made "
-        "anew, and what depends on them:\n" + "\n".join(lines)
+        f"{results}: some results do not match this study's config, code or data. They are "
+        "recomputed, with everything that depends on them:\n" + "\n".join(lines)
     )

@@ -1,6 +1,7 @@
 """A config that is wrong is refused with the key, the rule and a remedy."""
 
 import copy
+import os
 from datetime import date
 from pathlib import Path
 
@@ -293,6 +294,8 @@ def test_a_cache_that_cannot_be_written_is_named_before_snakemake_stumbles(tmp_p
         ("a: '1e-3'\n", ["line 1", "'1e-3'", "quotes"]),
         ('a:\n  - 1\n  - "2E5"\n', ["line 3", "'2E5'", "quotes"]),
         (BOMB, ["line 6", "more than 100,000 values"]),
+        ("seeds:\n  - 0x" + "f" * 5000, ["line 2", "too large for a whole number"]),
+        ("seeds: " + "9" * 5000, ["line 1", "too large for a whole number"]),
         ("a: 1\n" * 2_000_000, ["more than 262,144 bytes"]),
         ("a: " + "[" * 5000 + "]" * 5000 + "\n", ["more than 30 levels"]),
     ],
@@ -304,6 +307,14 @@ def test_what_yaml_reads_as_something_else_is_refused_with_its_line(text, words,
         check.load(path)
     for word in [str(path), *words]:
         assert word in str(error.value), str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_a_config_that_is_no_file_is_refused_and_not_waited_for(kind, tmp_path):
+    path = tmp_path / "c.yaml"
+    os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    with pytest.raises(UserError, match=r"c\.yaml: is no file"):
+        check.load(path)
 
 
 def test_plain_yaml_is_what_yaml_says(tmp_path):

@@ -220,6 +220,15 @@ def test_a_seal_that_cannot_be_read_moves_nothing(tmp_path):
     assert read_json(path) == {}
 
 
+@pytest.mark.parametrize("inputs", [[1], 7, "x"])
+def test_a_seal_of_another_form_fits_no_file(tmp_path, inputs):
+    path = tmp_path / "x.txt"
+    write_text(path, "x")
+    beside = seals.companion(path)
+    beside.write_text(json.dumps(json.loads(beside.read_text()) | {"inputs": inputs}))
+    assert seals.read_seal(path)["sha256"] == seals.UNREADABLE
+
+
 def test_what_was_set_aside_before_stays(tmp_path):
     path = tmp_path / "x.txt"
     for text in ("first", "second", "third"):

@@ -122,6 +122,19 @@ def test_who_knows_that_another_machine_is_gone_takes_over_and_waits_for_its_job
     assert asked
 
 
+@pytest.mark.parametrize("name", ["", ".run.lock/", ".run.json/"])
+def test_what_cannot_be_written_is_named(folder, name):
+    """A file in place of the folder, and folders in place of the lock and the note."""
+    path = folder / "results" / "s" / name
+    if name:
+        path.mkdir(parents=True)
+    else:
+        path.parent.mkdir()
+        path.write_text("")
+    with pytest.raises(UserError, match=r"results/s: cannot be written \((File exists|Is a dir)"):
+        holder_of(folder).take()
+
+
 def test_a_container_on_this_machine_may_have_another_name_each_time(folder):
     note(folder, host="0f3b7c")
     taken = holder_of(folder)

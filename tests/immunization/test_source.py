@@ -1,5 +1,6 @@
 """The registry and the fingerprints that decide what reruns."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -23,8 +24,6 @@ def test_a_closure_holds_what_a_module_imports_and_no_other_component():
 
 
 def test_tables_figures_and_the_report_do_not_import_torch():
-    import ast
-
     for stage in ("tables", "figure", "report", "figures.convergence", "figures.heat_map"):
         for path in closure(f"immunization.{stage}"):
             tree = ast.parse(path.read_text())
@@ -75,6 +74,11 @@ def test_the_fingerprint_changes_with_what_may_change_a_number(source, what):
     path.write_text(text.replace(old, new, 1) if old else text + new)
     forget()  # kept for the life of a process
     assert (fingerprint(*modules) != before) == changes
+
+
+def test_calls_of_calls_are_told_apart():
+    words = [list(module._words(ast.parse(text))) for text in ("f(a)(k=1)", "f(a, k=1)()")]
+    assert words[0] != words[1]
 
 
 def test_relative_imports_are_followed(source):

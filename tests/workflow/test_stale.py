@@ -50,10 +50,8 @@ def test_without_snakemakes_notes_another_config_is_noticed(workflow):
     run = workflow.run()
     assert run.code == 0, run.output
     assert set(run.jobs) == {"study", "attack"} | AFTER_ATTACKS
-    assert (
-        "results/mini: some results that lie there are not what this study asks for" in run.output
-    )
-    assert "made with other settings, such as results/mini/" in run.output
+    assert "results/mini: some results do not match this study's config, code or data" in run.output
+    assert "made with different settings, for example results/mini/" in run.output
     study = json.loads((workflow.folder / "results/mini/study.json").read_text())
     assert study["config"]["attack"]["budget"] == 100
     assert planned(workflow)[0] == set()
@@ -72,7 +70,7 @@ def test_without_snakemakes_notes_other_code_is_noticed(workflow):
     os.utime(module, ns=(before.st_atime_ns, before.st_mtime_ns))
     jobs, told = planned(workflow)
     assert jobs == {"immunize", "spectrum", "attack"} | AFTER_ATTACKS
-    assert "made by other code, such as results/mini/immunized/optimum/" in told
+    assert "made by different code, for example results/mini/immunized/optimum/" in told
 
 
 def rolled_back(path: Path, text: str) -> None:
@@ -95,7 +93,7 @@ def test_an_older_file_with_a_seal_of_its_own_is_not_mixed_with_newer_ones(workf
     run = workflow.run()  # which is what verify says
     assert run.code == 0, run.output
     assert set(run.jobs) == {"report_page", "manifest"}
-    assert "made from other files" in run.output
+    assert "made from different inputs" in run.output
     assert verify(workflow).returncode == 0
     assert (base / "report.html").read_bytes() != before
 
@@ -112,14 +110,15 @@ def test_a_file_from_a_backup_of_another_config_is_made_anew(workflow):
     os.utime(path, ns=(kept[2].st_atime_ns, kept[2].st_mtime_ns))
     jobs, told = planned(workflow, "--", "results/mini/tasks/diabetes.safetensors")
     assert jobs == {"prepare"}
-    assert "made with other settings" in told
+    assert "made with different settings" in told
 
 
 def test_a_file_whose_seal_was_left_behind_is_made_anew(workflow):
     companion(workflow.folder / "results/mini/tables/steps.csv").unlink()
     jobs, told = planned(workflow)
     assert jobs == {"tables", "report_page", "manifest"}
-    assert "without a seal, which tells what made it, such as results/mini/tables/steps.csv" in told
+    assert "1 without the hidden .seal file that records what made them" in told
+    assert "for example results/mini/tables/steps.csv" in told
 
 
 def test_code_that_changes_while_a_study_runs_makes_no_result(tmp_path):
@@ -245,7 +244,8 @@ def test_another_checkout_that_is_earlier_on_the_path_is_not_used(workflow, tmp_
     other = other_checkout(tmp_path / "other")
     target = "results/mini/tasks/digits.safetensors"
     snakemake = workflow.command("--force", "--", target)
-    environment = plain_environment() | {"PYTHONPATH": str(other)}
+    path = os.pathsep.join([str(other), str(workflow.folder / "src")])
+    environment = plain_environment() | {"PYTHONPATH": path}
     done = subprocess.run(
         snakemake, cwd=workflow.folder, env=environment, capture_output=True, text=True,
         check=False, timeout=HANG,

@@ -13,9 +13,8 @@ from snakemake.logging import logger
 
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "src"))  # before whatever else lies on the path
-sys.dont_write_bytecode = (
-    True  # a disk that is full would keep half a file, and trip every later run
-)
+# A disk that is full would keep half a file, and trip every later run.
+sys.dont_write_bytecode = True
 
 import immunization
 
@@ -53,7 +52,7 @@ RECORDED = {key: value for key, value in STUDY.items() if key not in SITE}
 REMOTE = workflow.resource_settings.nodes is not None or not workflow.is_main_process
 _visible = [] if STUDY["device"] == "cpu" or REMOTE else devices.visible()
 # GPUs of a job that computes; none where there are none.
-GPU = int(STUDY["device"] != "cpu" and bool(STUDY["device"] == "cuda" or REMOTE or _visible))
+GPU = int({"cpu": False, "cuda": True, "auto": REMOTE or bool(_visible)}[STUDY["device"]])
 if workflow.is_main_process and not REMOTE and "gpu" not in workflow.global_resources:
     # As many local jobs as the GPUs hold; which one each takes is settled by immunization.devices.
     workflow.register_resource("gpu", max(1, len(_visible) * STUDY["jobs_per_gpu"]))
