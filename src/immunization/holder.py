@@ -154,8 +154,8 @@ class Holder:
         who = self._read()
         return UserError(
             (f"{self._held(who)} And it " if who else f"{self.folder}: ")
-            + f"cannot be written ({error.strerror}). Work in a folder of your own that is writable "
-            "and has space."
+            + f"cannot be written ({error.strerror}). Work in a folder of your own that is "
+            "writable and has space."
         )
 
     def _held(self, who: dict[str, Any]) -> str:
