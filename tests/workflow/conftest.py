@@ -74,9 +74,7 @@ class Workflow:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         for name in ("src", "workflow", "config", "envs", "profiles"):
-            shutil.copytree(
-                ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
-            )
+            shutil.copytree(ROOT / name, folder / name)  # with what `make` has compiled
         shutil.copy(ROOT / "Snakefile", folder)
         self.configure(MINIATURE)
 

@@ -209,6 +209,9 @@ def test_the_study_is_archived_and_regenerated_to_identical_tables(workflow, tmp
             "harmful_target": "z",
         },
     }  # fmt: skip
+    config["methods"] = {"identity": {}, "optimum": {}}
+    config["attacks"] = {"gradient_descent": {}}
+    config["figures"] = {"limit": {}}
     workflow.configure(config)
     run = workflow.run()
     assert run.code == 0, run.output
@@ -248,11 +251,11 @@ def test_the_study_is_archived_and_regenerated_to_identical_tables(workflow, tmp
     compare = ["diff", "-r", "--exclude=.*", "archived/mini/tables", "results/mini/tables"]
     assert " ".join(compare).replace("=.*", "='.*'") in (new / "REGENERATE.md").read_text()
     assert subprocess.run(compare, cwd=new, check=False).returncode == 0
-    module = new / "src/immunization/methods/alg1.py"
+    module = new / "src/immunization/methods/optimum.py"
     module.write_text(module.read_text() + "\nMORE = 1\n")
     code, told = python(new, "immunization.archive", "results/mini", "--out", "c.tar.gz")
     assert code == 2
-    assert "immunization.methods.alg1: has changed" in told
+    assert "immunization.methods.optimum: has changed" in told
     pack = ("immunization.archive", "results/mini", "--out", "c.tar.gz", "--changed-code")
     assert python(new, *pack)[0] == 0
     table = new / "archived/mini/tables/ratios.csv"
