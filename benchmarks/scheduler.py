@@ -39,8 +39,10 @@ for word in words:
         continue
     if current in {"--out", "--trajectories", "--spectra", "--ratios", "--steps", "--curves",
                    "--sums", "--provenance"}:
-        pathlib.Path(word).parent.mkdir(parents=True, exist_ok=True)
-        pathlib.Path(word).write_text("")
+        path = pathlib.Path(word)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():  # else an input, which tables name by the same option
+            path.write_text("")
     if current == "--folder" and "tables" in sys.argv[0]:
         for name in NAMES:
             for suffix in ("csv", "md", "tex"):
