@@ -16,17 +16,17 @@ ARGS ?=
 .PHONY: results report verify archive test lint audit format clean
 
 results: $(VENV)/.ready
-	@$(BIN)/python -m immunization.check --snakemake $(ARGS)
+	@$(BIN)/python -m immunization check --snakemake $(ARGS)
 	$(BIN)/snakemake --cores all $(ARGS)
 
 # Every file of every finished study, or of one: make verify STUDY=results/default
 STUDY ?= $(dir $(wildcard results/*/SHA256SUMS))
 verify: $(VENV)/.ready
-	$(BIN)/python -m immunization.verify $(STUDY)
+	$(BIN)/python -m immunization verify $(STUDY)
 
 # A finished study in one file, to be regenerated elsewhere: make archive STUDY=results/default
 archive: $(VENV)/.ready
-	$(BIN)/python -m immunization.archive $(STUDY)
+	$(BIN)/python -m immunization archive $(STUDY)
 
 # Snakemake's own report of the study, with captions and run times, as one zip.
 report: results

@@ -12,35 +12,22 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: f"workflow/rules/{WING}/common.smk"
+include: "workflow/rules/study.smk"
+include: f"workflow/rules/{WING}/prepare.smk"
 
 
-# A study of networks has a key `networks`; the other shape is linear.
-if "networks" in config:
+if WING == "networks":
 
-    include: "workflow/rules/networks/common.smk"
-    include: "workflow/rules/study.smk"
-    include: "workflow/rules/networks/prepare.smk"
     include: "workflow/rules/networks/pretrain.smk"
-    include: "workflow/rules/networks/immunize.smk"
-    include: "workflow/rules/networks/spectrum.smk"
-    include: "workflow/rules/networks/attack.smk"
-    include: "workflow/rules/networks/tables.smk"
-    include: "workflow/rules/networks/figures.smk"
-    include: "workflow/rules/networks/report.smk"
-
-else:
-
-    include: "workflow/rules/linear.smk"
-    include: "workflow/rules/study.smk"
-    include: "workflow/rules/data.smk"
-    include: "workflow/rules/immunize.smk"
-    include: "workflow/rules/spectrum.smk"
-    include: "workflow/rules/attack.smk"
-    include: "workflow/rules/tables.smk"
-    include: "workflow/rules/figures.smk"
-    include: "workflow/rules/report.smk"
 
 
+include: f"workflow/rules/{WING}/immunize.smk"
+include: f"workflow/rules/{WING}/spectrum.smk"
+include: f"workflow/rules/{WING}/attack.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
 include: "workflow/rules/manifest.smk"
 
 
@@ -55,7 +42,8 @@ localrules:
 rule all:
     default_target: True
     input:
-        f"{RESULTS}/report.html",
-        f"{RESULTS}/SHA256SUMS",
-        RESULT_FILES,
-        FIGURES,
+        LIE.report,
+        LIE.sums,
+        LIE.all_tables("csv"),
+        LIE.numbers(),
+        LIE.figures,

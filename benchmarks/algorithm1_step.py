@@ -24,12 +24,12 @@ from timing import alternate, keep_freed_memory, ratio, record
 from torch import Tensor
 
 from hessian_spectrum import r_ill, r_well
-from immunization.download import Place
-from immunization.methods._joint_step import JointAlgorithm, joint_of
-from immunization.methods._task_loss import TaskLoss, initial_probe
-from immunization.registry import components, load
-from immunization.statistics import TaskBatch
-from immunization.tasks import Problem
+from immunization.data.download import Place
+from immunization.linear.methods._joint_step import JointAlgorithm, joint_of
+from immunization.linear.methods._task_loss import TaskLoss, initial_probe
+from immunization.linear.sufficient_statistics import TaskBatch
+from immunization.linear.tasks import Problem
+from immunization.study.components import components, import_component
 
 ETA = 0.005
 
@@ -103,14 +103,14 @@ def pseudo_inverse(task: TaskBatch, pair: int) -> Tensor:
 
 def problem_of(options: argparse.Namespace) -> Problem:
     """The pairs that are timed."""
-    schema = components("datasets")[options.dataset].parameters
+    schema = components("linear/datasets")[options.dataset].parameters
     parameters: dict[str, Any] = {name: rule["default"] for name, rule in schema.items()}
     every = [[i, j] for i in range(10) for j in range(10) if i != j]
     # Spread over the digits rather than the first few of them.
     chosen = every if options.pairs >= 90 else every[:: 90 // options.pairs][: options.pairs]
     parameters["pairs"] = chosen
     place = Place(options.data, Path(".cache/data"))
-    source = load("datasets", options.dataset).load(parameters, place)
+    source = import_component("linear/datasets", options.dataset).load(parameters, place)
     return source.build(options.dataset, parameters, [0]).problem(0, options.device)
 
 

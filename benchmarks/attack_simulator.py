@@ -23,18 +23,18 @@ from timing import keep_freed_memory, record, seconds
 from torch import Tensor
 
 from hessian_spectrum import probe_spectrum
-from immunization.attacks import (
+from immunization.data.download import Place
+from immunization.linear.attacks import (
     chebyshev,
     conjugate_gradients,
     gradient_descent,
     heavy_ball,
     nesterov,
 )
-from immunization.attacks._objective import Attack, Plan
-from immunization.attacks._quadratic import Quadratic
-from immunization.download import Place
-from immunization.registry import components, load
-from immunization.tasks import TaskSet
+from immunization.linear.attacks._objective import Attack, Plan
+from immunization.linear.attacks._quadratic import Quadratic
+from immunization.linear.tasks import TaskSet
+from immunization.study.components import components, import_component
 
 BUDGET, THRESHOLD = 2000, 1e-3
 EARLY = 8
@@ -235,8 +235,8 @@ def main() -> None:
     options = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(options.threads)
-    module = load("datasets", options.source)
-    schema = components("datasets")[options.source].parameters
+    module = import_component("linear/datasets", options.source)
+    schema = components("linear/datasets")[options.source].parameters
     parameters = {name: rule["default"] for name, rule in schema.items() if "default" in rule}
     parameters["task"] = "one_vs_rest"
     source = module.load(parameters, Place(options.data, Path(".cache/data")))

@@ -4,7 +4,7 @@
     python benchmarks/gpus.py --data FOLDER --gpus 2 --share 1  # a job on each of two
 
 Jobs are the pipeline's own command lines in processes of their own, as Snakemake starts them, each
-of which claims a GPU or its part (`immunization.devices`). Times are of whole jobs, imports and
+of which claims a GPU or its part (`immunization.runtime.gpus.claims`). Times are of whole jobs, imports and
 files included; each form twice, in turn, and the better time counts.
 """
 
@@ -23,15 +23,15 @@ from typing import Any
 
 from timing import record
 
-from immunization import devices
-from immunization.registry import components
+from immunization.runtime.gpus import claims
+from immunization.study.components import components
 
 ETAS, BALANCES = (0.002, 0.005, 0.01, 0.02), (1, 3)
 
 
 def defaults(kind: str, name: str, **given: Any) -> dict[str, Any]:
     """Parameters of a component, complete."""
-    known = components(kind)[name].parameters
+    known = components(f"linear/{kind}")[name].parameters
     return {key: rule["default"] for key, rule in known.items() if "default" in rule} | given
 
 
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--work", type=Path, default=Path(".gpus"), help="removed at the end")
     options = parser.parse_args()
-    names = [device.uuid for device in devices.visible()]
+    names = [device.uuid for device in claims.visible_gpus()]
     if len(names) < options.gpus:
         sys.exit(f"{options.gpus} GPUs are wanted, and {len(names)} can be seen.")
     options.work.mkdir(parents=True)
@@ -88,8 +88,8 @@ def main() -> None:
         gpus, share = forms[name]
         folder = options.work / "sweep"
         environment = {
-            devices.JOBS: str(share),
-            devices.LEDGER: str(folder / "locks"),
+            claims.JOBS: str(share),
+            claims.LEDGER: str(folder / "locks"),
             "CUDA_VISIBLE_DEVICES": ",".join(names[:gpus]),
         }
         started = time.perf_counter()

@@ -20,13 +20,13 @@ import torch
 from algorithm1_step import Straightforward
 from timing import keep_freed_memory, record, seconds
 
-from immunization import stage
-from immunization.download import Place
-from immunization.immunize import immunize
-from immunization.methods import alg1
-from immunization.methods._joint_step import JointAlgorithm, joint_of
-from immunization.registry import load
-from immunization.tasks import Problem, TaskSet
+from immunization.data.download import Place
+from immunization.linear.immunize import immunize
+from immunization.linear.methods import alg1
+from immunization.linear.methods._joint_step import JointAlgorithm, joint_of
+from immunization.linear.tasks import Problem, TaskSet
+from immunization.runtime.threads import limit_torch_to_one_thread
+from immunization.study.components import import_component
 
 RELEASED_EPOCH = 37.0
 """Seconds an epoch and pair of the released program on one H200, as measured for this project."""
@@ -40,7 +40,7 @@ def settings(path: str | None) -> dict[str, Any]:
         return loaded
     import yaml
 
-    from immunization.config import resolve
+    from immunization.study.resolve import resolve
 
     return resolve(yaml.safe_load(Path("config/paper.yaml").read_text()))
 
@@ -156,7 +156,7 @@ class Run:
     def __init__(
         self, label: str, use: str, parameters: Any, tasks: TaskSet, options: argparse.Namespace
     ) -> None:
-        self._arguments = label, load("methods", use), parameters, tasks
+        self._arguments = label, import_component("linear/methods", use), parameters, tasks
         self._options = options
         self.found: Any = None
 
@@ -228,10 +228,10 @@ def main() -> None:
     parser.add_argument("--straight", type=int, default=0, help="straightforward steps, all pairs")
     options = parser.parse_args()
     keep_freed_memory()
-    stage.one_thread_each()
+    limit_torch_to_one_thread()
     study = settings(options.study)
     entry = study["datasets"]["mnist"]
-    source = load("datasets", entry["source"]).load(
+    source = import_component("linear/datasets", entry["source"]).load(
         entry["parameters"], Place(options.data, Path(".cache/data"))
     )
     seeds = list(range(options.seeds))

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from immunization.networks.attacks._victim import recorded_steps
-from immunization.networks.probes import REPAIRS, Grid, repair, sweep
+from immunization.networks.probe_sweep import REPAIRS, Grid, repair, sweep
 
 SGD = [0.1, 0.3, 1.0, 3.0, 10.0]
 ADAM = [0.0003, 0.001, 0.003, 0.01, 0.03]

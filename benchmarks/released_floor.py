@@ -20,8 +20,8 @@ from torch import Tensor
 
 from hessian_spectrum import Spectrum, gram_matrix, save_plot
 from hessian_spectrum.condition import RELEASED_FLOOR
-from immunization.download import Place
-from immunization.registry import components, load
+from immunization.data.download import Place
+from immunization.study.components import components, import_component
 
 matplotlib.use("agg")
 SCALES = (0.1, 1.0, 10.0)
@@ -38,10 +38,12 @@ def literal(features: Tensor) -> float:
 
 def tasks(source: str, data: Path, **given: Any) -> dict[str, Tensor]:
     """Training features of each task of a data set."""
-    schema = components("datasets")[source].parameters
+    schema = components("linear/datasets")[source].parameters
     parameters = {k: v["default"] for k, v in schema.items() if "default" in v} | given
     place = Place(data, Path(".cache/data"))
-    found = load("datasets", source).load(parameters, place).build(source, parameters, [0])
+    found = (
+        import_component("linear/datasets", source).load(parameters, place).build(source, parameters, [0])
+    )
     return {task.name: found.features(task.train_rows) for task in found.tasks}
 
 

@@ -10,21 +10,11 @@ from hessian_spectrum.condition import (
     ridge_condition,
 )
 from hessian_spectrum.density import Estimate, SpectralDensity, spectral_density, trace_estimate
-from hessian_spectrum.eigenpairs import NotConvergedError, OperatorEigenpairs, operator_eigenpairs
-from hessian_spectrum.extremes import (
+from hessian_spectrum.extreme_eigenpairs import (
     Eigenpairs,
     NotFiniteError,
     largest_eigenpairs,
     smallest_eigenpairs,
-)
-from hessian_spectrum.factor import RangeFactor, factor_of_gram, factor_of_triangle, range_factor
-from hessian_spectrum.generalized import (
-    GeneralizedSpectrum,
-    factor_condition,
-    generalized_spectrum,
-    immunizability_limit,
-    limit_from_spread,
-    optimal_extractor,
 )
 from hessian_spectrum.ggn import ggn_factor, ggn_spectrum
 from hessian_spectrum.gradients import (
@@ -46,25 +36,50 @@ from hessian_spectrum.gram import (
     gram_matrix,
     probe_hessian,
 )
-from hessian_spectrum.joint import JointRange, joint_range
-from hessian_spectrum.lanczos import Krylov, lanczos, start_vectors
-from hessian_spectrum.network import (
-    layer_names,
-    network_ggn,
-    network_hessian,
-    parameter_names,
+from hessian_spectrum.immunizability import (
+    GeneralizedSpectrum,
+    factor_condition,
+    generalized_spectrum,
+    immunizability_limit,
+    limit_from_spread,
+    optimal_extractor,
 )
+from hessian_spectrum.io import (
+    read_density,
+    read_matrix,
+    read_spectrum,
+    write_density,
+    write_spectrum,
+)
+from hessian_spectrum.joint_range import JointRange, joint_range
+from hessian_spectrum.lanczos import Krylov, lanczos, start_vectors
 from hessian_spectrum.network_check import (
     BatchDependentError,
     NotDeterministicError,
     StaleOperatorError,
 )
+from hessian_spectrum.network_operators import (
+    layer_names,
+    network_ggn,
+    network_hessian,
+    parameter_names,
+)
+from hessian_spectrum.operator_eigenpairs import (
+    NotConvergedError,
+    OperatorEigenpairs,
+    operator_eigenpairs,
+)
 from hessian_spectrum.operators import SymmetricOperator, dense_operator, gram_operator
 from hessian_spectrum.plot import plot_density, plot_spectrum, save_plot
-from hessian_spectrum.probe import ROUND_OFF, ProbeSpectrum, probe_spectrum, resolved_only
+from hessian_spectrum.range_factor import (
+    RangeFactor,
+    factor_of_gram,
+    factor_of_triangle,
+    range_factor,
+)
 from hessian_spectrum.rank import eigenvalue_tolerance, numerical_rank, relative_tolerance
 from hessian_spectrum.regularizers import r_ill, r_ill_gradient, r_well, r_well_gradient
-from hessian_spectrum.softmax import (
+from hessian_spectrum.softmax_probe import (
     SoftmaxProbeSpectrum,
     contrasts,
     softmax_probe_operator,
@@ -72,13 +87,7 @@ from hessian_spectrum.softmax import (
     softmax_probe_trace,
 )
 from hessian_spectrum.spectrum import Spectrum
-from hessian_spectrum.storage import (
-    read_density,
-    read_matrix,
-    read_spectrum,
-    write_density,
-    write_spectrum,
-)
+from hessian_spectrum.squared_probe import ROUND_OFF, ProbeSpectrum, probe_spectrum, resolved_only
 from hessian_spectrum.tracking import ExtremeTracker
 
 __all__ = [

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from hessian_spectrum.factor import range_factor
 from hessian_spectrum.gram import TriangularFactor
+from hessian_spectrum.io import read_matrix, write_spectrum
+from hessian_spectrum.range_factor import range_factor
 from hessian_spectrum.spectrum import Spectrum
-from hessian_spectrum.storage import read_matrix, write_spectrum
 
 RIDGE = 1e-6
 

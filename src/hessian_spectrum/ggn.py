@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from hessian_spectrum.factor import range_factor
 from hessian_spectrum.loss_root import loss_root
-from hessian_spectrum.network import Loss, Network
+from hessian_spectrum.network_operators import Loss, Network
 from hessian_spectrum.operators import Reduction
+from hessian_spectrum.range_factor import range_factor
 from hessian_spectrum.rank import relative_tolerance
 from hessian_spectrum.spectrum import Spectrum
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum.condition import RELEASED_FLOOR
-from hessian_spectrum.extremes import largest_eigenpairs, smallest_eigenpairs
+from hessian_spectrum.extreme_eigenpairs import largest_eigenpairs, smallest_eigenpairs
 
 
 class Extremes(NamedTuple):
@@ -45,7 +45,7 @@ def probe_extremes(image: Tensor, ranks: Tensor | int) -> Extremes:
 
     Returns:
         Both pairs, by shift-invert iteration with a residual check and an exact fallback (see
-        `hessian_spectrum.extremes`).
+        `hessian_spectrum.extreme_eigenpairs`).
 
     Raises:
         NotFiniteError: where A is not finite.

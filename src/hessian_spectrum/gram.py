@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hessian_spectrum.factor import RangeFactor, factor_of_gram, factor_of_triangle
+from hessian_spectrum.range_factor import RangeFactor, factor_of_gram, factor_of_triangle
 from hessian_spectrum.rank import data_dtype
 
 SLICE = 8 * 2**20
@@ -265,7 +265,7 @@ class TriangularFactor(_Batches):
         """The compressed range factor, its rank decided here; for one data set.
 
         Args:
-            tolerance: see `hessian_spectrum.factor.range_factor`. Where a mean was taken off,
+            tolerance: see `hessian_spectrum.range_factor.range_factor`. Where a mean was taken off,
                 the default counts its size in, see `relative_tolerance`.
         """
         triangle = self.result()

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hessian_spectrum.factor import RangeFactor
-from hessian_spectrum.svd import svd_of_one
+from hessian_spectrum.kernels.svd import svd_of_one
+from hessian_spectrum.range_factor import RangeFactor
 
 ROOM = 4.0
 """Tolerances bound what errors do to singular values. They turn directions by that to first order;

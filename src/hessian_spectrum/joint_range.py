@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hessian_spectrum.factor import RangeFactor
-from hessian_spectrum.streams import map_streams
-from hessian_spectrum.svd import svd_of_one
+from hessian_spectrum.kernels.cuda_streams import map_streams
+from hessian_spectrum.kernels.svd import svd_of_one
+from hessian_spectrum.range_factor import RangeFactor
 
 FAINT = 1e-8
 """The square root of eps: there what is left out and what round-off in W costs are the same."""

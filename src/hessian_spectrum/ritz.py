@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hessian_spectrum.replay import Replay
+from hessian_spectrum.kernels.cuda_graphs import Replay
 
 GROWTHS = 4
 """Krylov blocks at most that are added to the start."""

@@ -16,15 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hessian_spectrum.eigenpairs import operator_eigenpairs
-from hessian_spectrum.factor import range_factor
 from hessian_spectrum.lanczos import Progress
-from hessian_spectrum.operators import (
-    DENSE,
-    Reduction,
-    SymmetricOperator,
-    check_reduction,
-)
+from hessian_spectrum.operator_eigenpairs import operator_eigenpairs
+from hessian_spectrum.operators import DENSE, Reduction, SymmetricOperator, check_reduction
+from hessian_spectrum.range_factor import range_factor
 from hessian_spectrum.rank import eigenvalue_tolerance, numerical_rank
 
 ROWS = 2**22

@@ -14,8 +14,8 @@ from hessian_spectrum.condition import (
     released_condition,
     ridge_condition,
 )
-from hessian_spectrum.factor import RangeFactor, check_symmetric, nothing_left, range_factor
 from hessian_spectrum.operators import DENSE, SymmetricOperator
+from hessian_spectrum.range_factor import RangeFactor, check_symmetric, nothing_left, range_factor
 from hessian_spectrum.rank import data_dtype, eigenvalue_tolerance
 
 

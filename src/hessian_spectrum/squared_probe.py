@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hessian_spectrum.svd import robust_svd
+from hessian_spectrum.kernels.svd import robust_svd
 
 ROUND_OFF = 1e-11
 """Singular values under this share of the largest are round-off: what a direction that was taken

@@ -18,8 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hessian_spectrum.cholesky import Cholesky, cholesky_for
-from hessian_spectrum.extremes import (
+from hessian_spectrum.extreme_eigenpairs import (
     BLOCK,
     Eigenpairs,
     NotFiniteError,
@@ -29,7 +28,8 @@ from hessian_spectrum.extremes import (
     norm_in_range,
     smallest_eigenpairs,
 )
-from hessian_spectrum.replay import Replay
+from hessian_spectrum.kernels.cholesky import Cholesky, cholesky_for
+from hessian_spectrum.kernels.cuda_graphs import Replay
 from hessian_spectrum.ritz import LargestRitz, orthonormal_rows
 
 TOLERANCE = 1e-5

@@ -54,7 +54,7 @@ def test_with_two_forced_failures_the_results_are_the_same(cluster, local):
     process = cluster.start()
     slurm("scancel", cluster.wait_for("prepare"))
     cluster.wait_for("immunize")
-    os.kill(cluster.wait_for_stage("immunization.immunize"), signal.SIGKILL)
+    os.kill(cluster.wait_for_stage("immunization.linear.immunize"), signal.SIGKILL)
     code = process.wait(timeout=HANG)
     output = (cluster.folder / "out.txt").read_text()
     assert code == 0, output

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from immunization.fingerprint import OUTSIDE, PACKAGES, SOURCE, closure
-from immunization.registry import KINDS, components
+from immunization.runtime.record.fingerprint import OUTSIDE, PACKAGES, SOURCE, closure
+from immunization.study.components import KINDS, components
 from tests import HANG
 from tests.workflow.conftest import MINIATURE, ROOT, Run, Workflow, plain_environment
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hessian_spectrum.cholesky import BlockCholesky, LibraryCholesky, cholesky_for
+from hessian_spectrum.kernels.cholesky import BlockCholesky, LibraryCholesky, cholesky_for
 
 from .matrices import matrix_of
 

@@ -21,7 +21,7 @@ from hessian_spectrum import (
     softmax_probe_spectrum,
     spectral_density,
 )
-from hessian_spectrum.cholesky import BlockCholesky, cholesky_for
+from hessian_spectrum.kernels.cholesky import BlockCholesky, cholesky_for
 
 from .matrices import features_of, matrix_of, spectra
 
@@ -162,7 +162,7 @@ def test_networks(generator):
 @pytest.mark.parametrize("shape", [(60, 80), (80, 60)])
 def test_singular_values_keep_their_digits_down_to_eps(shape):
     """Beyond the square root of eps, where those of a Gram matrix have none."""
-    from hessian_spectrum.svd import robust_svd
+    from hessian_spectrum.kernels.svd import robust_svd
 
     generator = torch.Generator().manual_seed(5)
     size = min(shape)

@@ -3,7 +3,7 @@
 import torch
 
 from hessian_spectrum import probe_spectrum, range_factor
-from hessian_spectrum.svd import robust_svd
+from hessian_spectrum.kernels.svd import robust_svd
 
 
 def test_spectrum_and_best_probe_equal_the_dense_ones(generator):

@@ -12,7 +12,7 @@ from hessian_spectrum import (
     r_well_gradient,
     range_factor,
 )
-from immunization.methods._alg1_released import left_preconditioned
+from immunization.linear.methods._alg1_released import left_preconditioned
 
 DRAWS = 200
 

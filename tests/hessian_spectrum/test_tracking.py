@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hessian_spectrum import ExtremeTracker
-from hessian_spectrum.extremes import NotFiniteError
+from hessian_spectrum.extreme_eigenpairs import NotFiniteError
 from hessian_spectrum.ritz import LargestRitz, orthonormal_rows
 from hessian_spectrum.tracking import PATIENCE
 

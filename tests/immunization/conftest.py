@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from immunization.datasets._labelled import Labelled
-from immunization.registry import components
+from immunization.linear.datasets._labelled import Labelled
+from immunization.study.components import components
 
 
 def defaults(kind: str, name: str, **given):
     """A component's parameters, defaults filled in."""
-    schema = components(kind)[name].parameters
+    schema = components(f"linear/{kind}")[name].parameters
     return {key: rule["default"] for key, rule in schema.items() if "default" in rule} | given
 
 

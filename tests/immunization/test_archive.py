@@ -10,10 +10,12 @@ import pytest
 import torch
 import yaml
 
-from immunization import archive, check, manifest, study, unpack, verify
-from immunization.errors import UserError
-from immunization.files import write_tensors, write_text
-from immunization.provenance import provenance
+from immunization.runtime.errors import UserError
+from immunization.runtime.files.io import write_tensors, write_text
+from immunization.runtime.record.provenance import provenance
+from immunization.runtime.record.sums import verify
+from immunization.stages import manifest, study
+from immunization.tools import archive, check, unpack, verify
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def folder(tmp_path, monkeypatch):
         ["--study", json.dumps({"config": {"study": "s"}, "order": {}, "raw": raw}),
          "--out", str(base / "study.json")]
     )  # fmt: skip
-    record = provenance(["immunization.methods.optimum"], {"budget": 2})
+    record = provenance(["immunization.linear.methods.optimum"], {"budget": 2})
     record["files"] = {
         "public": {"set/data.csv": verify_sha(public)},
         "own": {"mine.csv": verify_sha(tmp_path / "mine.csv")},
@@ -48,7 +50,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def verify_sha(path):
-    from immunization.seals import sha256
+    from immunization.runtime.files.checksums import sha256
 
     return sha256(path)
 
@@ -73,7 +75,7 @@ def test_provenance_groups_files_by_what_made_them(folder):
     made = by_files["tables/ratios.csv", "theta.safetensors"]
     assert made["config"] == "c" * 64
     assert made["seeds"] == [0, 1]
-    assert made["modules"] == ["immunization.methods.optimum"]
+    assert made["modules"] == ["immunization.linear.methods.optimum"]
     assert made["kappa"].startswith("non-zero spectrum")
 
 
@@ -100,9 +102,9 @@ def test_what_is_missing_damaged_or_newer_is_told_apart(folder, capsys):
 def test_provenance_is_verified_too(folder):
     path = folder / "provenance.json"
     path.write_text(path.read_text().replace("optimum", "optimal"))
-    assert list(verify.verify(folder)) == ["provenance.json"]
+    assert list(verify(folder)) == ["provenance.json"]
     path.unlink()
-    assert verify.verify(folder) == {"provenance.json": "missing; the next snakemake makes it"}
+    assert verify(folder) == {"provenance.json": "missing; the next snakemake makes it"}
 
 
 def test_without_a_checkout_there_is_no_archive(folder, tmp_path):
@@ -114,10 +116,10 @@ def test_sums_that_lead_out_or_are_cut_are_refused(folder):
     for line in (f"{'0' * 64}  ../x\n", f"{'0' * 64}  /x\n", "0123  a\n", "\n"):
         (folder / "SHA256SUMS").write_text(line)
         with pytest.raises(UserError, match="line 1: not a sum"):
-            verify.verify(folder)
+            verify(folder)
     (folder / "SHA256SUMS").unlink()
     with pytest.raises(UserError, match="snakemake to the end"):
-        verify.verify(folder)
+        verify(folder)
 
 
 def test_an_archive_has_data_own_files_and_a_config_that_names_them(folder, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hessian_spectrum import probe_spectrum
-from immunization.attacks import (
+from immunization.linear.attacks import (
     adam,
     chebyshev,
     conjugate_gradients,
@@ -18,9 +18,9 @@ from immunization.attacks import (
     nesterov,
     newton,
 )
-from immunization.attacks._data_objective import GramObjective, likelihood
-from immunization.attacks._objective import Plan
-from immunization.attacks._quadratic import Quadratic, convergence_ratio
+from immunization.linear.attacks._dense_objectives import GramObjective, likelihood
+from immunization.linear.attacks._objective import Plan
+from immunization.linear.attacks._quadratic import Quadratic, convergence_ratio
 
 
 @pytest.fixture

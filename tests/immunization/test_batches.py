@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from immunization.batches import HOST_BYTES, run_within_memory, split
-from immunization.datasets._labelled import Labelled
-from immunization.errors import UserError
-from immunization.extractors import open_extractors, save_extractors
-from immunization.immunize import immunize
-from immunization.registry import load
+from immunization.linear.batching import HOST_BYTES, split
+from immunization.linear.datasets._labelled import Labelled
+from immunization.linear.files import open_extractors, save_extractors
+from immunization.linear.immunize import immunize
+from immunization.runtime.errors import UserError
+from immunization.runtime.gpus.memory import run_within_memory
+from immunization.study.components import import_component
 
 from .conftest import defaults, task_set
 
@@ -25,7 +26,12 @@ def own_split():
 
 def run(tasks, name, threads=1, **given):
     return immunize(
-        name, load("methods", name), defaults("methods", name, **given), tasks, "cpu", threads
+        name,
+        import_component("linear/methods", name),
+        defaults("methods", name, **given),
+        tasks,
+        "cpu",
+        threads,
     )
 
 

@@ -5,10 +5,14 @@ import pytest
 import torch
 
 from hessian_spectrum import immunizability_limit, range_factor
-from immunization.datasets import digits
-from immunization.download import Place
-from immunization.methods import erase
-from immunization.statistics import collect, stack_statistics, task_statistics
+from immunization.data.download import Place
+from immunization.linear.datasets import digits
+from immunization.linear.methods import erase
+from immunization.linear.sufficient_statistics import (
+    select_tasks,
+    stack_statistics,
+    task_statistics,
+)
 
 from .conftest import defaults, task_set
 
@@ -56,7 +60,7 @@ def test_erasure_holds_for_probes_that_weigh_all_rows_equally_and_not_for_others
         task = tasks.tasks[int(tasks.task_index[0, pair, 1])]
         x, v = (tasks.features(rows) for rows in (task.train_rows, task.test_rows))
         y, truth = task.train_labels, task.test_labels.numpy() > 0
-        batch = collect(stack_statistics([task_statistics(x, y)]), torch.tensor([0]))
+        batch = select_tasks(stack_statistics([task_statistics(x, y)]), torch.tensor([0]))
         theta = erase.erasers(batch, defaults("methods", "erase")["tolerance"]).theta
         z, w = ((part @ theta[0]).numpy() for part in (x, v))
         mean, deviation = z.mean(0), z.std(0)

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from immunization import check
-from immunization.config import figure_datasets, has_pairs, resolve
-from immunization.errors import UserError
-from immunization.registry import components
-from immunization.shapes import schema
+from immunization.runtime.errors import UserError
+from immunization.study.components import components
+from immunization.study.kinds import schema
+from immunization.study.load import load
+from immunization.study.resolve import resolve
+from immunization.study.semantics import figure_datasets, has_pairs
+from immunization.tools import check
 
 CONFIG = Path(__file__).parents[2] / "config"
 SMALL = {
@@ -217,7 +219,7 @@ def test_every_key_has_a_description_and_stands_in_the_documentation():
         assert rule.get("description"), name
         assert f"`{name}`" in text, f"config/README.md does not explain {name}"
     for kind in ("datasets", "methods", "attacks"):
-        for component in components(kind).values():
+        for component in components(f"linear/{kind}").values():
             assert f"`{component.name}`" in text, component.path
             for parameter in component.parameters:
                 assert f"`{parameter}`" in text, (component.path, parameter)
@@ -304,7 +306,7 @@ def test_what_yaml_reads_as_something_else_is_refused_with_its_line(text, words,
     path = tmp_path / "c.yaml"
     path.write_text(text)
     with pytest.raises(UserError) as error:
-        check.load(path)
+        load(path)
     for word in [str(path), *words]:
         assert word in str(error.value), str(error.value)
 
@@ -314,7 +316,7 @@ def test_a_config_that_is_no_file_is_refused_and_not_waited_for(kind, tmp_path):
     path = tmp_path / "c.yaml"
     os.mkfifo(path) if kind == "pipe" else path.mkdir()
     with pytest.raises(UserError, match=r"c\.yaml: is no file"):
-        check.load(path)
+        load(path)
 
 
 def test_plain_yaml_is_what_yaml_says(tmp_path):
@@ -325,7 +327,7 @@ def test_plain_yaml_is_what_yaml_says(tmp_path):
     )
     import yaml
 
-    assert check.load(path) == yaml.safe_load(path.read_text())
+    assert load(path) == yaml.safe_load(path.read_text())
 
 
 @pytest.mark.parametrize(

@@ -8,19 +8,20 @@ import pytest
 import torch
 
 from hessian_spectrum import factor_condition, probe_spectrum
-from immunization.attacks import (
+from immunization.data.download import Place
+from immunization.data.mnist_files import read_idx
+from immunization.linear.attacks import (
     conjugate_gradients,
     gradient_descent,
     least_squares,
     nesterov,
 )
-from immunization.attacks._objective import Plan
-from immunization.attacks._quadratic import Quadratic
-from immunization.datasets import csv_table, diabetes, digits, house_prices, mnist
-from immunization.datasets._labelled import Labelled
-from immunization.download import Place
-from immunization.errors import UserError
-from immunization.tasks import load_task_set, save_task_set
+from immunization.linear.attacks._objective import Plan
+from immunization.linear.attacks._quadratic import Quadratic
+from immunization.linear.datasets import csv_table, diabetes, digits, house_prices, mnist
+from immunization.linear.datasets._labelled import Labelled
+from immunization.linear.files import load_task_set, save_task_set
+from immunization.runtime.errors import UserError
 
 from .conftest import defaults, task_set
 
@@ -208,9 +209,9 @@ def test_an_idx_file_that_is_cut_short_is_refused(tmp_path):
     for bytes_ in (gzip.compress(whole)[:-9], gzip.compress(whole[:-5]), b"text"):
         path.write_bytes(bytes_)
         with pytest.raises(UserError, match=r"images\.gz: not a whole IDX file"):
-            mnist.read_idx(path)
+            read_idx(path)
     path.write_bytes(gzip.compress(whole))
-    assert mnist.read_idx(path).shape == (2, 28, 28)
+    assert read_idx(path).shape == (2, 28, 28)
 
 
 # The paper's data, where they are at hand

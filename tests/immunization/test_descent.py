@@ -8,19 +8,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from immunization.evaluate import report_role
-from immunization.methods import alg1
-from immunization.methods._descent import (
+from immunization.linear.evaluation import report_role
+from immunization.linear.methods import alg1
+from immunization.linear.methods._descent import (
     SETTLED,
-    Ends,
+    ExtremeEigenvalues,
     Iteration,
     descend,
     record_steps,
     start_of,
 )
-from immunization.methods._joint_step import JointAlgorithm, joint_of
-from immunization.methods._task_loss import TaskLoss
-from immunization.registry import load
+from immunization.linear.methods._joint_step import JointAlgorithm, joint_of
+from immunization.linear.methods._task_loss import TaskLoss
+from immunization.study.components import import_component
 
 from .conftest import defaults
 from .test_methods import literal_algorithm_1
@@ -53,7 +53,9 @@ class Known(Iteration):
     def ends(self):
         height = 0.1 * self._ends.clamp(max=self._step)
         one = torch.ones_like(height)
-        return Ends(one, one / 2, one), Ends(height.exp(), one, height.exp().square())
+        return ExtremeEigenvalues(one, one / 2, one), ExtremeEigenvalues(
+            height.exp(), one, height.exp().square()
+        )
 
 
 def test_a_pair_stops_where_it_is_calm_twice_in_a_row_and_keeps_that_theta(digit):
@@ -89,7 +91,7 @@ def test_without_a_criterion_every_step_is_taken(digit):
 )  # fmt: skip
 def test_a_trajectory_says_what_the_extractor_of_that_step_has(name, given_, digit):
     problem = digit.problem(0)
-    method = load("methods", name)
+    method = import_component("linear/methods", name)
     found = method.immunize(problem, defaults("methods", name, steps=9, **given_))
     for record in found.records[:: max(1, len(found.records) - 1)]:
         if record.step == 0:

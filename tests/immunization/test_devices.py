@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from immunization import devices
-from immunization.errors import UserError
+from immunization.runtime.errors import UserError
+from immunization.runtime.gpus import claims
 from tests import HANG
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ def machine(tmp_path, monkeypatch):
     script.write_text("#!/bin/sh\nprintf '0, GPU-a\\n1, GPU-b\\n'\n")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv(devices.LEDGER, str(tmp_path / "ledger"))
+    monkeypatch.setenv(claims.LEDGER, str(tmp_path / "ledger"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return tmp_path
@@ -75,7 +75,7 @@ def test_jobs_that_start_together_never_hold_the_same_gpu(machine):
 
 
 def test_jobs_share_a_gpu_where_the_config_says_so(machine):
-    given = {devices.JOBS: "2"}
+    given = {claims.JOBS: "2"}
     holding = [claimer(seconds="hold", **given) for _ in range(6)]
     told: queue.Queue[tuple[subprocess.Popen, str]] = queue.Queue()
     for process in holding:
@@ -98,11 +98,11 @@ def test_jobs_share_a_gpu_where_the_config_says_so(machine):
 
 def test_a_job_that_wants_a_whole_gpu_does_not_join_one_that_is_shared(machine, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    third = claimer(seconds="hold", **{devices.JOBS: "3"})
+    third = claimer(seconds="hold", **{claims.JOBS: "3"})
     assert third.stdout.readline().startswith("GPU-a")
     whole = claimer(seconds=0)
     assert "waiting for a GPU" in whole.stderr.readline()
-    another = claimer(seconds="hold", **{devices.JOBS: "3"})
+    another = claimer(seconds="hold", **{claims.JOBS: "3"})
     assert another.stdout.readline().startswith("GPU-a")
     for process in (third, another):
         process.communicate(timeout=HANG)
@@ -121,10 +121,10 @@ def test_the_gpu_of_a_killed_job_is_free(machine, monkeypatch):
 def test_only_gpus_that_the_environment_allows_are_taken(machine, monkeypatch):
     for allowed in ("1", "GPU-b"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", allowed)
-        assert [device.uuid for device in devices.visible()] == ["GPU-b"]
+        assert [device.uuid for device in claims.visible_gpus()] == ["GPU-b"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert devices.visible() == []
-    assert devices.claim() is None
+    assert claims.visible_gpus() == []
+    assert claims.claim() is None
 
 
 @pytest.mark.parametrize(
@@ -134,12 +134,12 @@ def test_only_gpus_that_the_environment_allows_are_taken(machine, monkeypatch):
 )  # fmt: skip
 def test_an_nvidia_smi_that_hangs_or_prints_a_sentence_names_no_gpu(machine, monkeypatch, script):
     (machine / "bin" / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
-    monkeypatch.setattr(devices, "SECONDS", 0.5)
-    assert devices.visible() == []
+    monkeypatch.setattr(claims, "SECONDS", 0.5)
+    assert claims.visible_gpus() == []
 
 
 def test_a_folder_that_cannot_be_locked_is_named(machine, monkeypatch):
     (machine / "file").write_text("")
-    monkeypatch.setenv(devices.LEDGER, str(machine / "file" / "ledger"))
+    monkeypatch.setenv(claims.LEDGER, str(machine / "file" / "ledger"))
     with pytest.raises(UserError, match=r"files there cannot be locked.*IMMUNIZATION_LEDGER"):
-        devices.claim()
+        claims.claim()

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from immunization import download
-from immunization.datasets import house_prices, mnist
-from immunization.download import File, Place
-from immunization.errors import UserError
+from immunization.data import download
+from immunization.data.download import File, Place
+from immunization.data.mnist_files import FILES
+from immunization.linear.datasets import house_prices
+from immunization.runtime.errors import UserError
 
 CONTENT = b"the right bytes\n" * 100
 
@@ -170,7 +171,7 @@ def test_an_altered_file_in_the_cache_is_named_and_kept(tmp_path):
 
 
 def test_every_public_source_is_https_with_a_full_checksum():
-    for known in (*mnist.FILES, *house_prices.PARTS):
+    for known in (*FILES, *house_prices.PARTS):
         assert len(known.urls) >= 2
         assert all(url.startswith("https://") for url in known.urls)
         assert len(known.sha256) == 64

@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 import torch
 
-from immunization.attacks._iterate import iterate
-from immunization.attacks._objective import Attack
-from immunization.engines import nonlinear, simulated, trained
-from immunization.engines._job import Attacker, Job, fastest_start, random_starts
-from immunization.evaluate import accuracy
-from immunization.extractors import open_extractors, save_extractors
-from immunization.registry import load
-from immunization.seeding import seeded
-from immunization.views import features
+from immunization.linear.attacker_view import repaired_features
+from immunization.linear.attacks._iterate import iterate
+from immunization.linear.attacks._objective import Attack
+from immunization.linear.engines import nonlinear, simulated, trained
+from immunization.linear.engines._job import Attacker, Job, fastest_start, random_starts
+from immunization.linear.evaluation import accuracy
+from immunization.linear.files import open_extractors, save_extractors
+from immunization.runtime.seeding import seeded
+from immunization.study.components import import_component
 
 from .conftest import defaults
 
@@ -37,7 +37,9 @@ def job_of(task_set, theta, folder, use, **given):
     save_extractors(
         path, {0: theta}, {0: 0}, {"dataset": "mini", "code": "", "parameters": {"label": "some"}}
     )
-    attacker = Attacker("it", use, load("attacks", use), defaults("attacks", use, **given))
+    attacker = Attacker(
+        "it", use, import_component("linear/attacks", use), defaults("attacks", use, **given)
+    )
     return Job(task_set, [open_extractors(str(path))], [attacker], SETTINGS, "cpu")
 
 
@@ -151,7 +153,9 @@ def test_whitening_by_factors_is_whitening_by_rows(one_vs_rest, theta, tmp_path,
     own = theta[target.pairs]
     root = trained.roots(job, [target], own, view)
     tasks = job.rows_of(view, target.tasks, target.owner)
-    by_factors, by_rows = (features(one_vs_rest, tasks, own, view, r) for r in (root, None))
+    by_factors, by_rows = (
+        repaired_features(one_vs_rest, tasks, own, view, r) for r in (root, None)
+    )
     assert root is not None
     torch.testing.assert_close(by_factors.train, by_rows.train, rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(by_factors.test, by_rows.test, rtol=1e-8, atol=1e-8)

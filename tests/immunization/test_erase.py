@@ -7,13 +7,17 @@ import pytest
 import torch
 
 from hessian_spectrum import probe_spectrum
-from immunization.attacks import conjugate_gradients, newton
-from immunization.attacks._objective import Plan
-from immunization.attacks._quadratic import Quadratic
-from immunization.methods import alg1, erase, optimum
-from immunization.registry import components
-from immunization.statistics import collect, stack_statistics, task_statistics
-from immunization.views import View, decompose
+from immunization.linear.attacker_view import AttackerView, decompose
+from immunization.linear.attacks import conjugate_gradients, newton
+from immunization.linear.attacks._objective import Plan
+from immunization.linear.attacks._quadratic import Quadratic
+from immunization.linear.methods import alg1, erase, optimum
+from immunization.linear.sufficient_statistics import (
+    select_tasks,
+    stack_statistics,
+    task_statistics,
+)
+from immunization.study.components import components
 
 from .conftest import defaults
 
@@ -64,7 +68,7 @@ def test_no_linear_attacker_with_all_rows_gets_anything_and_the_benign_task_keep
     harmful, benign = problem.harmful, problem.primary
     explained = harmful.targets.square().sum(-1)
     for repair in ("none", "centre", "scale", "pca_whiten", "ridge_whiten"):
-        basis = decompose(harmful, found.theta, View(repair=repair), singular=True)
+        basis = decompose(harmful, found.theta, AttackerView(repair=repair), singular=True)
         objective = Quadratic.build(basis.eigenvalues, basis.coefficients, explained)
         for family in (conjugate_gradients, newton):
             outcome = family.attack(objective, {}, Plan(200, 1e-3, [0, 200]))
@@ -82,12 +86,12 @@ def test_it_goes_on_with_another_method_from_the_erased_features(one_vs_rest, th
     alone = erase.immunize(problem, defaults("methods", "erase"))
     both = erase.immunize(problem, defaults("methods", "erase", then=then))
     assert both.singular
-    basis = decompose(problem.harmful, both.theta, View(), singular=True)
+    basis = decompose(problem.harmful, both.theta, AttackerView(), singular=True)
     own = (basis.eigenvalues * basis.coefficients.square()).sum(-1)
     assert float((own / problem.harmful.targets.square().sum(-1)).max()) < 1e-6
 
     def spread(theta):
-        values = decompose(problem.harmful, theta, View(), singular=True).eigenvalues
+        values = decompose(problem.harmful, theta, AttackerView(), singular=True).eigenvalues
         low = torch.where(values > 0, values, torch.inf).min(-1).values
         return (values.max(-1).values / low).log()
 
@@ -117,8 +121,8 @@ def test_where_nothing_is_erased_the_method_that_follows_is_itself(digit, then):
 
 
 def test_what_comes_after_takes_the_methods_own_defaults():
-    for name in components("methods")["erase"].parameters["then"]["enum"][1:]:
-        assert all("default" in rule for rule in components("methods")[name].parameters.values())
+    for name in components("linear/methods")["erase"].parameters["then"]["enum"][1:]:
+        assert all("default" in rule for rule in components("linear/methods")[name].parameters.values())
 
 
 @pytest.mark.parametrize("difference", [1.0, 1e-4, 1e-8, 1e-10])
@@ -133,7 +137,7 @@ def test_a_label_in_the_difference_of_two_columns_is_erased_to_round_off(
     x = torch.cat([x, x @ torch.randn(5, copies, dtype=torch.float64, generator=generator)], dim=1)
     x = x + offset
     y = torch.sign(b + 0.5 * a + 0.3 * torch.randn(300, generator=generator))
-    batch = collect(stack_statistics([task_statistics(x, y)]), torch.tensor([0]))
+    batch = select_tasks(stack_statistics([task_statistics(x, y)]), torch.tensor([0]))
     problem = SimpleNamespace(harmful=batch)
     theta = erase.immunize(problem, defaults("methods", "erase")).theta[0]
     assert explained(x, y)[0] > 0.4
@@ -158,7 +162,7 @@ def test_two_faint_directions_of_different_size_leave_no_trace_either(faint, off
     a, b, c, d, e = torch.randn(5, 300, dtype=torch.float64, generator=generator)
     x = torch.stack([a, a + faint * d, b, b + faint / 100 * e, c], dim=1)
     y = a + 0.5 * d + 0.3 * e + offset
-    batch = collect(stack_statistics([task_statistics(x, y)]), torch.tensor([0]))
+    batch = select_tasks(stack_statistics([task_statistics(x, y)]), torch.tensor([0]))
     theta = erase.immunize(SimpleNamespace(harmful=batch), defaults("methods", "erase")).theta[0]
     assert explained(x, y)[0] > 0.9
     share, rank = explained(x @ theta, y)

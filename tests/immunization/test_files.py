@@ -15,16 +15,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from immunization import seals
-from immunization.errors import UserError
-from immunization.extractors import open_extractors, save_extractors
-from immunization.files import (
-    atomic,
+from immunization.linear.files import open_extractors, save_extractors
+from immunization.runtime.errors import UserError
+from immunization.runtime.files import checksums
+from immunization.runtime.files.atomic import atomic, remove_drafts
+from immunization.runtime.files.io import (
     read_csv,
     read_json,
     read_table,
     read_tensors,
-    remove_drafts,
     write_table,
     write_tensors,
     write_text,
@@ -138,7 +137,7 @@ def test_extractors_that_are_not_finite_are_named(tmp_path):
 def test_files_have_the_permissions_that_the_umask_leaves(tmp_path, umask):
     code = (
         "from pathlib import Path\n"
-        "from immunization.files import write_text\nfrom immunization.holder import Holder\n"
+        "from immunization.runtime.files.io import write_text\nfrom immunization.runtime.jobs.run_lock import Holder\n"
         "write_text('a/x.txt', 'x')\nh = Holder(Path('a'))\nh.take()\n"
         "import shutil; shutil.copy('a/.run.json', 'a/note')"
     )
@@ -152,7 +151,7 @@ def test_files_have_the_permissions_that_the_umask_leaves(tmp_path, umask):
 
 WRITER = """
 import os, sys, time
-from immunization.files import atomic
+from immunization.runtime.files.io import atomic
 with atomic("shared/x.txt") as temporary:
     temporary.write_text(sys.argv[1] * 1000)
     print(os.getpid(), flush=True)
@@ -197,12 +196,12 @@ def test_a_seal_that_cannot_be_read_moves_nothing(tmp_path):
     """A folder in its place, or a process with too many open files, is no damage."""
     path = tmp_path / "x.txt"
     write_text(path, "x")
-    seals.companion(path).unlink()
-    seals.companion(path).mkdir()
+    checksums.sidecar_path(path).unlink()
+    checksums.sidecar_path(path).mkdir()
     with pytest.raises(UserError, match=r"\.x\.txt\.seal: the seal of .* cannot be read"):
         read_json(path)
     assert path.read_text() == "x"
-    shutil.rmtree(seals.companion(path))
+    shutil.rmtree(checksums.sidecar_path(path))
     write_text(path, "{}")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     opened = []
@@ -212,7 +211,7 @@ def test_a_seal_that_cannot_be_read_moves_nothing(tmp_path):
             while True:
                 opened.append(os.open(path, os.O_RDONLY))
         with pytest.raises(UserError, match=r"Too many open files.*Nothing was moved"):
-            seals.check(path)
+            checksums.verify_or_quarantine(path)
     finally:
         for handle in opened:
             os.close(handle)
@@ -224,9 +223,9 @@ def test_a_seal_that_cannot_be_read_moves_nothing(tmp_path):
 def test_a_seal_of_another_form_fits_no_file(tmp_path, inputs):
     path = tmp_path / "x.txt"
     write_text(path, "x")
-    beside = seals.companion(path)
+    beside = checksums.sidecar_path(path)
     beside.write_text(json.dumps(json.loads(beside.read_text()) | {"inputs": inputs}))
-    assert seals.read_seal(path)["sha256"] == seals.UNREADABLE
+    assert checksums.read_seal(path)["sha256"] == checksums.UNREADABLE
 
 
 def test_what_was_set_aside_before_stays(tmp_path):
@@ -235,7 +234,7 @@ def test_what_was_set_aside_before_stays(tmp_path):
         write_text(path, "whole")
         path.write_text(text)
         with pytest.raises(UserError, match="set aside"):
-            seals.check(path)
+            checksums.verify_or_quarantine(path)
     kept = {p.name: p.read_text() for p in tmp_path.glob("*.damaged*")}
     assert kept == {
         "x.txt.damaged": "first", "x.txt.damaged2": "second", "x.txt.damaged3": "third"
@@ -250,9 +249,9 @@ def test_a_seal_names_what_was_read_before_and_no_finished_pieces(tmp_path, monk
         else:
             write_text(tmp_path / name, "{}")
         read_json(tmp_path / name)
-    monkeypatch.setenv(seals.MADE_BY, "c0de.a5ced immunization.errors")
+    monkeypatch.setenv(checksums.MADE_BY, "c0de.a5ced immunization.runtime.errors")
     write_text(tmp_path / "out" / "x.txt", "x")
     seal = json.loads((tmp_path / "out" / ".x.txt.seal").read_text())
     assert seal["made_by"] == "c0de.a5ced"
     own = {n: d for n, d in seal["inputs"].items() if not n.startswith("../../")}
-    assert own == {"../in/a.txt": seals.sha256(tmp_path / "in" / "a.txt")}
+    assert own == {"../in/a.txt": checksums.sha256(tmp_path / "in" / "a.txt")}

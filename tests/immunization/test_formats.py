@@ -3,13 +3,13 @@
 import pandas as pd
 import pytest
 
-from immunization.formats import latex, markdown, number, plus_minus, spoken
+from immunization.reporting.text import display_label, format_number, latex, markdown, plus_minus
 
 
 def test_labels_of_sweeps_read_as_numbers():
     labels = {"few_rows_fraction_0p1": "few rows fraction 0.1", "ridge_1em06": "ridge 1e-06",
               "rate_2p5em06_x": "rate 2.5e-06 x", "opt_kappa": "opt kappa"}  # fmt: skip
-    assert {label: spoken(label) for label in labels} == labels
+    assert {label: display_label(label) for label in labels} == labels
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_labels_of_sweeps_read_as_numbers():
     ],
 )  # fmt: skip
 def test_numbers_have_three_significant_digits(value, text):
-    assert number(value) == text
+    assert format_number(value) == text
 
 
 def test_a_deviation_at_round_off_is_zero_and_none_is_left_out():

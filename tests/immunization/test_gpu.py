@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 import torch
 
-from immunization import batches, devices, immunize
-from immunization.attacks import (
+from immunization.linear import batching, immunize
+from immunization.linear.attacks import (
     adam,
     chebyshev,
     conjugate_gradients,
@@ -24,12 +24,13 @@ from immunization.attacks import (
     nesterov,
     newton,
 )
-from immunization.attacks._data_objective import GramObjective, likelihood, reference_loss
-from immunization.attacks._objective import Plan
-from immunization.attacks._quadratic import Quadratic
-from immunization.datasets._labelled import Labelled
-from immunization.files import read_table, read_tensors
-from immunization.methods import alg1
+from immunization.linear.attacks._dense_objectives import GramObjective, likelihood, reference_loss
+from immunization.linear.attacks._objective import Plan
+from immunization.linear.attacks._quadratic import Quadratic
+from immunization.linear.datasets._labelled import Labelled
+from immunization.linear.methods import alg1
+from immunization.runtime.files.io import read_table, read_tensors
+from immunization.runtime.gpus import claims
 from tests import HANG
 
 from .conftest import defaults, task_set
@@ -169,7 +170,7 @@ def digits(tmp_path_factory):
     path = tmp_path_factory.mktemp("digits") / "digits.safetensors"
     parameters = defaults("datasets", "digits", task="one_vs_rest", pairs="all")
     run_stage(
-        ["immunization.prepare", "--name", "digits", "--source", "digits",
+        ["immunization.stages.prepare", "--name", "digits", "--source", "digits",
          "--parameters", json.dumps(parameters), "--seeds", "[0, 1, 2, 3]",
          "--out", str(path)]
     )  # fmt: skip
@@ -179,7 +180,7 @@ def digits(tmp_path_factory):
 def immunize_digits(tasks, out, **environment):
     parameters = {"digits": defaults("methods", "alg1", profile="paper", steps=20)}
     told = run_stage(
-        ["immunization.immunize", "--label", "a", "--method", "alg1",
+        ["immunization.linear.immunize", "--label", "a", "--method", "alg1",
          "--parameters", json.dumps(parameters), "--tasks", str(tasks), "--device", "cuda",
          "--out", str(out / "a.safetensors"), "--trajectories", str(out / "a.parquet"),
          "--progress", str(out / "progress")],
@@ -208,14 +209,14 @@ while True:
 def test_jobs_share_a_gpu_only_where_the_config_says_so(digits, tmp_path, jobs, waits):
     """Beside a neighbour at work that took a quarter."""
     _, alone, expected = immunize_digits(digits, tmp_path / "alone")
-    gpu = devices.visible()[0]
+    gpu = claims.visible_gpus()[0]
     shared = {
         "CUDA_VISIBLE_DEVICES": gpu.uuid,
-        devices.LEDGER: str(tmp_path / "ledger"),
+        claims.LEDGER: str(tmp_path / "ledger"),
         "PYTHONPATH": str(Path(__file__).parents[2] / "src"),
     }
     neighbour = subprocess.Popen(
-        [sys.executable, "-c", NEIGHBOUR], env=os.environ | shared | {devices.JOBS: "4"},
+        [sys.executable, "-c", NEIGHBOUR], env=os.environ | shared | {claims.JOBS: "4"},
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     end = threading.Timer(20, neighbour.kill)
@@ -224,7 +225,7 @@ def test_jobs_share_a_gpu_only_where_the_config_says_so(digits, tmp_path, jobs, 
         if waits:
             end.start()
         told, beside, rows = immunize_digits(
-            digits, tmp_path / "beside", **shared, **{devices.JOBS: jobs}
+            digits, tmp_path / "beside", **shared, **{claims.JOBS: jobs}
         )
         assert ("waiting for a GPU" in told) == waits
         assert (neighbour.poll() is None) != waits
@@ -242,7 +243,7 @@ def little_memory(monkeypatch):
     """This process held to 1.5 GiB of the GPU."""
 
     def hold():
-        monkeypatch.setattr(batches, "own_memory", lambda device: int(1.5 * 2**30))
+        monkeypatch.setattr(batching, "own_memory", lambda device: int(1.5 * 2**30))
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(1.5 * 2**30 / total)
 
@@ -253,7 +254,7 @@ def little_memory(monkeypatch):
 
 @pytest.fixture(scope="module")
 def wide():
-    """Two hundred pairs of 400 features: some 8 GiB at once, by `batches.COPIES`."""
+    """Two hundred pairs of 400 features: some 8 GiB at once, by `batching.MATRICES_PER_PAIR`."""
     random = np.random.default_rng(4)
     labels = np.repeat(np.arange(2), 500)
     inputs = random.normal(size=(1000, 400)) * np.linspace(0.5, 2, 400)
@@ -278,7 +279,7 @@ def test_a_job_that_is_killed_on_a_gpu_goes_on(digits, tmp_path):
     parameters = {"digits": defaults("methods", "alg1", profile="paper", steps=20)}
     command = [
         sys.executable, "-c",
-        "import immunization.batches as b; b.ENOUGH = 1e5\n"
+        "import immunization.linear.batching as b; b.ENOUGH = 1e5\n"
         "from immunization import immunize, stage; stage.run(immunize.main)",
         "--label", "a", "--method", "alg1", "--parameters", json.dumps(parameters),
         "--tasks", str(digits), "--device", "cuda", "--out", str(tmp_path / "a.safetensors"),

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from immunization import holder
-from immunization.errors import UserError
-from immunization.files import write_text
-from immunization.holder import Holder, idle
+from immunization.runtime.errors import UserError
+from immunization.runtime.files.io import write_text
+from immunization.runtime.jobs import run_lock
+from immunization.runtime.jobs.run_lock import RunLock, is_dry_run
 
 SRC = Path(__file__).parents[2] / "src"
 
@@ -22,7 +22,7 @@ SRC = Path(__file__).parents[2] / "src"
      "--summary", "-S", "--dag mermaid-js", "--cores 2 -n"],
 )  # fmt: skip
 def test_looking_runs_no_job(words):
-    assert idle(words.split())
+    assert is_dry_run(words.split())
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_looking_runs_no_job(words):
      "-Uimmunize", "--report out.zip --report-after-run"],
 )  # fmt: skip
 def test_what_writes_or_deletes_results_has_to_hold_the_study(words):
-    assert not idle(words.split())
+    assert not is_dry_run(words.split())
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def holder_of(folder, tell=print, **given):
-    return Holder(folder / "results" / "s", tell, **given)
+    return RunLock(folder / "results" / "s", tell, **given)
 
 
 def release(taken):
@@ -52,7 +52,7 @@ def release(taken):
 def note(folder, **changes):
     """What a killed Snakemake leaves."""
     taken = holder_of(folder)
-    taken.take()
+    taken.acquire()
     text = json.loads(taken.note.read_text()) | changes
     release(taken)
     taken.note.write_text(json.dumps(text))
@@ -61,8 +61,8 @@ def note(folder, **changes):
 
 def test_a_note_goes_when_its_process_ends(folder):
     code = (
-        "from pathlib import Path\nfrom immunization.holder import Holder\n"
-        "h = Holder(Path('results/s')); h.take()\nassert h.note.is_file()\n"
+        "from pathlib import Path\nfrom immunization.runtime.jobs.run_lock import Holder\n"
+        "h = Holder(Path('results/s')); h.acquire()\nassert h.note.is_file()\n"
     )
     subprocess.run(
         [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(SRC)}, check=True
@@ -79,7 +79,7 @@ def test_what_a_killed_run_left_half_written_goes_and_its_results_stay(folder):
     (kept.parent / ".a.csv.draft-x1y2.csv.seal").write_text("half")
     told = []
     taken = holder_of(folder, told.append)
-    taken.take()
+    taken.acquire()
     release(taken)
     assert "was killed; going on where it stopped" in told[0]
     assert sorted(p.name for p in kept.parent.iterdir()) == [".a.csv.seal", "a.csv"]
@@ -88,13 +88,13 @@ def test_what_a_killed_run_left_half_written_goes_and_its_results_stay(folder):
 def test_a_study_is_held_from_wherever_one_comes_to_it(folder):
     """Through a link, or from another folder: the lock lies with the results."""
     first = holder_of(folder)
-    first.take()
+    first.acquire()
     (folder / "link").symlink_to(folder / "results" / "s")
     for act in ("take", "refuse_while_running"):
         with pytest.raises(UserError, match=f"being made by another.*process {os.getpid()}"):
-            getattr(Holder(folder / "link"), act)()
+            getattr(RunLock(folder / "link"), act)()
     release(first)
-    Holder(folder / "link").refuse_while_running()
+    RunLock(folder / "link").refuse_while_running()
 
 
 def test_a_note_from_another_machine_is_not_taken_for_dead(folder):
@@ -102,7 +102,7 @@ def test_a_note_from_another_machine_is_not_taken_for_dead(folder):
     before = path.read_text()
     taken = holder_of(folder)
     with pytest.raises(UserError, match=r"on elsewhere.*IMMUNIZATION_TAKE_OVER=elsewhere in front"):
-        taken.take()
+        taken.acquire()
     assert path.read_text() == before
 
 
@@ -111,13 +111,13 @@ def test_who_knows_that_another_machine_is_gone_takes_over_and_waits_for_its_job
 ):
     note(folder, host="login1", boot="another", remote=True)
     asked = []
-    monkeypatch.setattr(holder, "leftover_jobs", lambda: asked.append(1) or [])
+    monkeypatch.setattr(run_lock, "leftover_jobs", lambda: asked.append(1) or [])
     taken = holder_of(folder)
-    monkeypatch.setenv(holder.TAKE_OVER, "login2")
+    monkeypatch.setenv(run_lock.TAKE_OVER, "login2")
     with pytest.raises(UserError, match="on login1"):
-        taken.take()
-    monkeypatch.setenv(holder.TAKE_OVER, "login1")
-    taken.take()
+        taken.acquire()
+    monkeypatch.setenv(run_lock.TAKE_OVER, "login1")
+    taken.acquire()
     release(taken)
     assert asked
 
@@ -132,13 +132,13 @@ def test_what_cannot_be_written_is_named(folder, name):
         path.parent.mkdir()
         path.write_text("")
     with pytest.raises(UserError, match=r"results/s: cannot be written \((File exists|Is a dir)"):
-        holder_of(folder).take()
+        holder_of(folder).acquire()
 
 
 def test_a_container_on_this_machine_may_have_another_name_each_time(folder):
     note(folder, host="0f3b7c")
     taken = holder_of(folder)
-    taken.take()
+    taken.acquire()
     release(taken)
 
 
@@ -158,12 +158,12 @@ def test_only_living_jobs_of_this_folder_and_kind_are_waited_for(folder, monkeyp
          f"5|PENDING|immunization_a|{here}")
     )  # fmt: skip
     fake_squeue(folder, monkeypatch, f"#!/bin/sh\ncat <<'END'\n{lines}\nEND\n")
-    assert holder.leftover_jobs() == ["1", "5"]
+    assert run_lock.leftover_jobs() == ["1", "5"]
 
 
 def test_a_controller_that_does_not_answer_is_no_proof_that_no_job_is_left(folder, monkeypatch):
     fake_squeue(folder, monkeypatch, "#!/bin/sh\nexit 1\n")
-    monkeypatch.setattr(holder, "SQUEUE_TRIES", 2)
-    monkeypatch.setattr(holder.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(run_lock, "SQUEUE_TRIES", 2)
+    monkeypatch.setattr(run_lock.time, "sleep", lambda seconds: None)
     with pytest.raises(UserError, match="SLURM does not answer"):
-        holder.leftover_jobs()
+        run_lock.leftover_jobs()

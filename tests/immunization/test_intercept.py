@@ -6,15 +6,19 @@ import pytest
 import torch
 
 from hessian_spectrum import factor_condition, immunizability_limit, range_factor
-from immunization import spectrum
-from immunization.attack import with_intercept
-from immunization.engines import simulated, trained
-from immunization.engines._job import Attacker
-from immunization.errors import UserError
-from immunization.methods import optimum
-from immunization.registry import load
-from immunization.statistics import centred, centred_factors, task_statistics
-from immunization.tasks import load_task_set, save_task_set
+from immunization.linear import spectra
+from immunization.linear.attack import with_intercept
+from immunization.linear.engines import simulated, trained
+from immunization.linear.engines._job import Attacker
+from immunization.linear.files import load_task_set, save_task_set
+from immunization.linear.methods import optimum
+from immunization.linear.sufficient_statistics import (
+    centred_factors,
+    centred_statistics,
+    task_statistics,
+)
+from immunization.runtime.errors import UserError
+from immunization.study.components import import_component
 
 from .conftest import defaults
 from .test_engines import job_of
@@ -43,8 +47,8 @@ def kappa(x):
 
 
 def test_kappa_and_the_limit_are_those_of_centred_features(study, one_vs_rest):
-    before = spectrum.reference(study.problem(0), PARAMETERS)
-    beside = spectrum.reference(one_vs_rest.problem(0), PARAMETERS)
+    before = spectra.evaluate_identity(study.problem(0), PARAMETERS)
+    beside = spectra.evaluate_identity(one_vs_rest.problem(0), PARAMETERS)
     for pair in range(12):
         p, h = (rows_of(study, pair, role)[0] for role in (0, 1))
         assert float(before.kappa_p[pair]) == pytest.approx(kappa(p), rel=1e-8)
@@ -62,7 +66,7 @@ def test_the_closed_form_reaches_the_limit_of_centred_features(study):
     problem = study.problem(0)
     theta = optimum.immunize(problem, defaults("methods", "optimum"))
     theta = getattr(theta, "theta", theta)
-    limit = spectrum.reference(problem, PARAMETERS).limit.rir
+    limit = spectra.evaluate_identity(problem, PARAMETERS).limit.rir
     for pair in torch.isfinite(limit).nonzero().flatten().tolist():
         p, h = (rows_of(study, pair, role)[0] for role in (0, 1))
         own = theta[pair].numpy()
@@ -72,8 +76,8 @@ def test_the_closed_form_reaches_the_limit_of_centred_features(study):
 
 def test_the_best_probe_has_the_accuracy_of_least_squares_with_an_intercept(study):
     problem = study.problem(0)
-    before = spectrum.reference(problem, PARAMETERS)
-    _, ratios = spectrum.evaluate(before, problem.identity(), {"dataset": "d"}, PARAMETERS)
+    before = spectra.evaluate_identity(problem, PARAMETERS)
+    _, ratios = spectra.result_rows(before, problem.identity(), {"dataset": "d"}, PARAMETERS)
     for pair in range(12):
         x, y = rows_of(study, pair, 1)
         task = study.tasks[int(study.task_index[0, pair, 1])]
@@ -91,7 +95,7 @@ def test_attackers_have_an_intercept_on_centred_features(study, tmp_path, use):
     assert plain["repair"] == "intercept"
     logistic = job.attackers[0].parameters | {"loss": "logistic"}
     assert with_intercept(logistic) == logistic  # has one anyhow
-    job.attackers[:] = [Attacker("it", use, load("attacks", use), plain)]
+    job.attackers[:] = [Attacker("it", use, import_component("linear/attacks", use), plain)]
     engine = simulated if use == "gradient_descent" else trained
     parts = [unit.run() for unit in engine.units(job)]
     roles = set(pd.concat([steps for steps, _ in parts])["role"])
@@ -137,7 +141,7 @@ def test_centring_from_statistics_keeps_every_direction_of_features_far_from_zer
     exact = np.linalg.svd((x - x.mean(0)).numpy(), compute_uv=False)
     assert factor.rank == 5
     assert factor_condition(factor) == pytest.approx((exact[0] / exact[-1]) ** 2, rel=1e-3)
-    middle = centred(batch)
+    middle = centred_statistics(batch)
     explained = np.linalg.lstsq((x - x.mean(0)).numpy(), (y - y.mean()).numpy(), rcond=None)[0]
     energy = float(((x - x.mean(0)).numpy() @ explained) @ (y - y.mean()).numpy())
     assert float(middle.targets.square().sum()) == pytest.approx(energy, rel=1e-3)
@@ -156,6 +160,6 @@ def test_a_constant_among_the_features_costs_one_direction(scale, generator):
 
 
 def one_task(x, y):
-    from immunization.statistics import collect, stack_statistics
+    from immunization.linear.sufficient_statistics import select_tasks, stack_statistics
 
-    return collect(stack_statistics([task_statistics(x, y)]), torch.tensor([0]))
+    return select_tasks(stack_statistics([task_statistics(x, y)]), torch.tensor([0]))

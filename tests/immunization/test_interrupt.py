@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from immunization.tasks import save_task_set
+from immunization.linear.files import save_task_set
 from tests import HANG
 
 from .conftest import defaults, task_set
 
 ROOT = Path(__file__).parents[2]
 PREAMBLE = """
-import immunization.batches as batches
+import immunization.linear.batching as batches
 batches.HOST_BYTES = 1  # every pair is a batch of its own
 import resource, sys
 from immunization import immunize, stage
@@ -169,7 +169,7 @@ def test_a_terminal_that_goes_ends_both_and_nothing_is_lost(tasks, tmp_path, who
     """The stage is told, and at once its Snakemake is gone, while the stage still saves."""
     owner = subprocess.Popen(["sleep", "1000"])
     slow = (
-        "import time\nfrom immunization.progress import Pieces\n"
+        "import time\nfrom immunization.runtime.jobs.resumable import Pieces\n"
         "write = Pieces.flush\n"
         "def flush(self):\n    time.sleep(0.5)\n    write(self)\n"
         "Pieces.flush = flush\n"

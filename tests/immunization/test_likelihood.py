@@ -6,9 +6,15 @@ import torch
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from immunization.attacks import conjugate_gradients, gradient_descent, lbfgs, nesterov, newton
-from immunization.attacks._data_objective import likelihood, reference_loss
-from immunization.attacks._objective import Plan
+from immunization.linear.attacks import (
+    conjugate_gradients,
+    gradient_descent,
+    lbfgs,
+    nesterov,
+    newton,
+)
+from immunization.linear.attacks._dense_objectives import likelihood, reference_loss
+from immunization.linear.attacks._objective import Plan
 
 
 @pytest.fixture
@@ -118,8 +124,8 @@ def test_the_reference_loss_is_that_of_scikit_learns_ridge_probe(overlapping):
 
 
 def test_squared_loss_minima_agree_with_scikit_learns_ridge(overlapping):
-    from immunization.attacks import least_squares
-    from immunization.attacks._quadratic import Quadratic
+    from immunization.linear.attacks import least_squares
+    from immunization.linear.attacks._quadratic import Quadratic
 
     x, y = overlapping
     left, values, right = torch.linalg.svd(x[0], full_matrices=False)
@@ -178,8 +184,8 @@ def test_descent_with_1_over_l_never_goes_up_and_a_softmax_of_two_is_a_logistic(
 
 def test_every_pair_has_the_reference_loss_of_its_own_rows(one_vs_rest):
     """Tasks of one class share its rows and differ in the others; each is scipy's minimum."""
-    from immunization.engines._job import Job
-    from immunization.engines.trained import _lowest
+    from immunization.linear.engines._job import Job
+    from immunization.linear.engines.trained import _lowest
 
     job = Job(one_vs_rest, [], [], {"goal_ridge": 1e-3}, "cpu")
     tasks = [one_vs_rest.tasks[number] for number in one_vs_rest.task_index[0, :, 1].tolist()]

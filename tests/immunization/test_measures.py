@@ -5,8 +5,13 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from immunization import measures, resistance
-from immunization.measures import BEST
+from immunization.linear import slowdowns
+from immunization.linear.prediction import PREDICTORS, rank_correlations
+from immunization.linear.slowdowns import BEST, with_best_and_slowdown
+from immunization.linear.tables import resistance
+from immunization.linear.tables.attacks import attacks_table, show_attacks
+from immunization.linear.tables.measures import measures_table
+from immunization.reporting.slowdown import best_of_k, rfd, verdict
 
 USES = {"identity": "identity", "strong": "alg1", "hidden": "erase"}
 
@@ -41,28 +46,28 @@ def steps():
 
 
 def test_slowdown_is_against_no_immunization_and_unknown_where_that_never_ended(steps):
-    slowed = measures.with_slowdown(steps, USES)
+    slowed = slowdowns.with_slowdown(steps, USES)
     strong = slowed[(slowed["method"] == "strong") & (slowed["role"] == "H")]
     assert set(strong.loc[strong["attack"] == "slow", "slowdown"]) == {9.0}
     unknown = steps.assign(
         censored=steps["censored"] | ((steps["method"] == "identity") & (steps["pair"] == 0))
     )
-    slowed = measures.with_slowdown(unknown, USES)
+    slowed = slowdowns.with_slowdown(unknown, USES)
     assert slowed.loc[slowed["pair"] == 0, "slowdown"].isna().all()
     assert slowed.loc[slowed["pair"] != 0, "slowdown"].notna().all()
 
 
 def test_the_best_attacker_is_chosen_problem_by_problem_and_others_rows_do_not_compete(steps):
-    best = measures.best_of_all(steps)
+    best = slowdowns.best_of_all(steps)
     harmful = best[best["role"] == "H"].groupby("method")["steps"].max()
     assert harmful.to_dict() == {"identity": 10, "strong": 11, "hidden": 1000}
     few = steps[steps["attack"] == "quick"].assign(steps=1.0, fraction=0.1, attack="few")
-    best = measures.best_of_all(pd.concat([steps, few]))
+    best = slowdowns.best_of_all(pd.concat([steps, few]))
     assert best.loc[best["method"] == "identity", "steps"].min() == 10
 
 
 def test_broken_is_no_slower_and_withstood_what_never_ended(steps):
-    slowed = resistance.resisted(steps, USES)
+    slowed = with_best_and_slowdown(steps, USES)
     table = resistance.resistance_table(slowed, steps, pd.DataFrame(), USES).set_index("method")
     assert table.loc["strong", "verdict"] == "broken"
     # Seeds give 1.0 and 1.1: their geometric mean, and Student's interval around it.
@@ -77,21 +82,21 @@ def test_broken_is_no_slower_and_withstood_what_never_ended(steps):
 
 def test_verdicts_say_what_was_measured():
     nan, none, some, every = float("nan"), [0.0, 0.0], [1.0, 0.0], [1.0, 1.0]
-    assert measures.verdict(nan, nan, none) == "unknown"
-    assert measures.verdict(1.3, 0.9, every, bound=True) == "withstood"  # however bounds scatter
-    assert measures.verdict(1.3, 0.9, some, bound=True) == "not shown"
-    assert measures.verdict(1.3, 0.9, none) == "not shown"  # 1 is in the interval
-    assert measures.verdict(1.3, 1.1, some, bound=True) == "slowed"
-    assert measures.verdict(3.0, 2.0, none) == "slowed"
-    assert measures.verdict(3.0, 0.5, none) == "not shown"
-    assert measures.verdict(1.04, 1.01, none) == "broken"
-    assert measures.verdict(0.7, 0.5, none) == "broken"
-    assert measures.verdict(1.0, 1.0, some, bound=True) == "not shown"  # S may be larger
-    assert measures.verdict(3.0, nan, [0.0]) == "no verdict"  # one seed
-    assert measures.verdict(3.0, nan, [0.0], lost=1.0) == "no verdict"  # only numbers
-    assert measures.verdict(2000, 2000, every, bound=True, lost=1.0) == "destroyed"
-    assert measures.verdict(2000, 2000, [0.96, 0.95]) == "withstood"
-    assert measures.verdict(2000, 2000, [0.96, 0.94]) == "slowed"
+    assert verdict(nan, nan, none) == "unknown"
+    assert verdict(1.3, 0.9, every, bound=True) == "withstood"  # however bounds scatter
+    assert verdict(1.3, 0.9, some, bound=True) == "not shown"
+    assert verdict(1.3, 0.9, none) == "not shown"  # 1 is in the interval
+    assert verdict(1.3, 1.1, some, bound=True) == "slowed"
+    assert verdict(3.0, 2.0, none) == "slowed"
+    assert verdict(3.0, 0.5, none) == "not shown"
+    assert verdict(1.04, 1.01, none) == "broken"
+    assert verdict(0.7, 0.5, none) == "broken"
+    assert verdict(1.0, 1.0, some, bound=True) == "not shown"  # S may be larger
+    assert verdict(3.0, nan, [0.0]) == "no verdict"  # one seed
+    assert verdict(3.0, nan, [0.0], lost=1.0) == "no verdict"  # only numbers
+    assert verdict(2000, 2000, every, bound=True, lost=1.0) == "destroyed"
+    assert verdict(2000, 2000, [0.96, 0.95]) == "withstood"
+    assert verdict(2000, 2000, [0.96, 0.94]) == "slowed"
 
 
 @pytest.mark.parametrize(
@@ -108,7 +113,7 @@ def test_verdicts_say_what_was_measured():
 )
 def test_a_median_is_a_bound_where_larger_censored_values_would_move_it(values, censored, expected):
     given = pd.Series(values, dtype=float), pd.Series(censored, dtype=bool)
-    assert measures.median(*given) == expected
+    assert slowdowns.median(*given) == expected
     raised = given[0].mask(given[1], 1e9).median()
     assert (raised > given[0].median()) == expected[1]
 
@@ -125,7 +130,7 @@ def many(solved_by, pairs=90, seeds=3):
 
 
 def verdict_of(steps, ratios=None):
-    slowed = resistance.resisted(steps, USES)
+    slowed = with_best_and_slowdown(steps, USES)
     ratios = pd.DataFrame() if ratios is None else ratios
     table = resistance.resistance_table(slowed, steps, ratios, USES)
     return table.set_index("method").loc["strong"]
@@ -181,8 +186,8 @@ def test_problems_on_which_every_attacker_diverged_stay_without_a_number():
     steps = many(lambda seed, pair: 30, pairs=9)
     lost = (steps["method"] == "strong") & (steps["pair"] < 5)
     steps = steps.assign(steps=steps["steps"].where(~lost), diverged=lost)
-    slowed = resistance.resisted(steps, USES)
-    best = slowed[(slowed["attack"] == measures.BEST) & (slowed["method"] == "strong")]
+    slowed = with_best_and_slowdown(steps, USES)
+    best = slowed[(slowed["attack"] == slowdowns.BEST) & (slowed["method"] == "strong")]
     assert len(best) == 27
     assert best["steps"].isna().sum() == 15
     row = verdict_of(steps)
@@ -203,16 +208,16 @@ def test_attackers_that_diverge_are_counted_as_that_and_never_as_censored():
     wild.loc[wild["pair"] == 0, ["steps", "diverged"]] = (20.0, False)
     plain = steps[steps["method"] == "identity"].assign(attack="wild")
     steps = pd.concat([steps, wild, plain], ignore_index=True)
-    slowed = resistance.resisted(steps, USES)
-    table = resistance.attacks_table(slowed).set_index(["attack", "method"])
+    slowed = with_best_and_slowdown(steps, USES)
+    table = attacks_table(slowed).set_index(["attack", "method"])
     row = table.loc[("wild", "strong")]
     assert (row["diverged_H"], row["problems_H"], row["censored_share_H"]) == (9, 12, 0)
     assert np.isnan(row["slowdown_median_H"])
     assert not row["slowdown_bound_H"]
-    shown = resistance.show_attacks(resistance.attacks_table(slowed)).set_index("attack")
+    shown = show_attacks(attacks_table(slowed)).set_index("attack")
     assert shown.loc["wild", "strong"] == "– (diverged on 9 of 12)"
     # The best attacker is one that did not, where it was quicker.
-    best = measures.best_of_all(steps)
+    best = slowdowns.best_of_all(steps)
     strong = best[best["method"] == "strong"]
     assert set(strong.loc[strong["pair"] == 0, "steps"]) == {20.0}
     assert set(strong.loc[strong["pair"] != 0, "steps"]) == {30.0}
@@ -232,24 +237,24 @@ def test_selectivity_is_a_bound_where_the_budget_ran_out(harmful, third, sign):
         rows += [("strong", 0, pair, "T", "7", "gd", 900, third)]
         rows += [("strong", 0, pair, "T", "8", "gd", 20, False)]
     steps = steps_of(rows)
-    found = measures.selectivity(measures.with_slowdown(steps, USES))
+    found = slowdowns.selectivity(slowdowns.with_slowdown(steps, USES))
     assert set(found.loc[found["method"] == "strong", "bound"]) == {sign}
-    slowed = resistance.resisted(steps, USES)
-    table = resistance.measures_table(slowed, pd.DataFrame(), USES, 1e9)
+    slowed = with_best_and_slowdown(steps, USES)
+    table = measures_table(slowed, pd.DataFrame(), USES, 1e9)
     row = table.set_index(["attack", "method"]).loc[("gd", "strong")]
     assert row["selectivity_bound"] == sign
     assert row["flops_bound"] == harmful
 
 
 def test_rfd_with_and_without_a_sign():
-    unsigned, signed = measures.rfd(np.array([0.8, 0.5]), np.array([0.4, 0.75]))
+    unsigned, signed = rfd(np.array([0.8, 0.5]), np.array([0.4, 0.75]))
     assert unsigned == pytest.approx(50)
     assert signed == pytest.approx(0)  # half less, then half more: easier is not hidden
 
 
 def test_best_of_k_is_the_mean_over_all_draws():
     steps = np.array([[7.0, 1.0, 4.0, 4.0]])
-    ours = measures.best_of_k(steps)[0]
+    ours = best_of_k(steps)[0]
     from itertools import combinations
 
     for k in range(1, 5):
@@ -258,8 +263,8 @@ def test_best_of_k_is_the_mean_over_all_draws():
 
 
 def test_selectivity_is_against_the_worst_third_task(steps):
-    slowed = measures.with_slowdown(steps, USES)
-    found = measures.selectivity(slowed)
+    slowed = slowdowns.with_slowdown(steps, USES)
+    found = slowdowns.selectivity(slowed)
     strong = found[found["method"] == "strong"]
     # 9 times on D_H, 2 and 3 times on the two third tasks.
     assert strong["selectivity"].to_numpy() == pytest.approx(np.log(9 / 3))
@@ -272,11 +277,11 @@ def test_rank_correlations_are_scipys(steps):
         "dataset": "d", "seed": 0, "pair": range(count), "attack": "slow",
         "method": np.repeat(["strong", "hidden"], count // 2), "censored": False,
     }  # fmt: skip
-    values = {name: random.lognormal(size=count) for name in measures.PREDICTORS}
+    values = {name: random.lognormal(size=count) for name in PREDICTORS}
     both = pd.DataFrame(keys | values)
     both["slowdown"] = both["rir"] * random.lognormal(size=count)
-    found = measures.rank_correlations(both).set_index("predictor")
-    for name in measures.PREDICTORS:
+    found = rank_correlations(both).set_index("predictor")
+    for name in PREDICTORS:
         assert found.loc[name, "spearman"] == pytest.approx(
             spearmanr(both[name], both["slowdown"]).statistic
         )
@@ -286,7 +291,7 @@ def test_rank_correlations_are_scipys(steps):
     # Pairs of which a predictor is not known leave the ranks of the slowdown too.
     holed = both.assign(rir=both["rir"].mask(both.index % 3 == 0))
     kept = holed.dropna(subset=["rir"])
-    again = measures.rank_correlations(holed).set_index("predictor")
+    again = rank_correlations(holed).set_index("predictor")
     assert again.loc["rir", "spearman"] == pytest.approx(
         spearmanr(kept["rir"], kept["slowdown"]).statistic
     )
@@ -295,7 +300,7 @@ def test_rank_correlations_are_scipys(steps):
 
 
 def test_the_table_of_measures_counts_budgets_and_turns_operations_into_seconds(steps):
-    slowed = resistance.resisted(steps, USES)
+    slowed = with_best_and_slowdown(steps, USES)
     curves = pd.DataFrame(
         [
             ("d", "slow", m, s, "H", t, a)
@@ -305,7 +310,7 @@ def test_the_table_of_measures_counts_budgets_and_turns_operations_into_seconds(
         ],
         columns=["dataset", "attack", "method", "seed", "role", "step", "accuracy"],
     )
-    table = resistance.measures_table(slowed, curves, USES, 1e3)
+    table = measures_table(slowed, curves, USES, 1e3)
     row = table.set_index(["attack", "method"]).loc[("slow", "strong")]
     assert (row["reached_0.01"], row["reached_0.1"], row["reached_1"]) == (0, 0, 1)
     quick = table.set_index(["attack", "method"]).loc[("quick", "identity")]

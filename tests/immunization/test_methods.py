@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from hessian_spectrum import ExtremeTracker, JointRange, NotFiniteError, r_ill, r_well
-from immunization.datasets._labelled import Labelled
-from immunization.evaluate import limits, optimality, reference_condition, report_role
-from immunization.methods import _joint_step, alg1, imma, optimum
-from immunization.methods._adam import Adam
-from immunization.methods._alg1_released import Training, left_preconditioned
-from immunization.methods._balance import clipped
-from immunization.methods._descent import Immunized
-from immunization.methods._extremes import LargestTracker, SmallestTracker
-from immunization.methods._task_loss import TaskLoss, initial_probe
-from immunization.methods.opt_kappa import LogCondition
-from immunization.registry import components, load
+from immunization.linear.datasets._labelled import Labelled
+from immunization.linear.evaluation import limits, optimality, reference_condition, report_role
+from immunization.linear.methods import _joint_step, alg1, imma, optimum
+from immunization.linear.methods._adam import Adam
+from immunization.linear.methods._alg1_released import Training, left_preconditioned
+from immunization.linear.methods._balance import clipped
+from immunization.linear.methods._descent import Immunized
+from immunization.linear.methods._extremes import LargestTracker, SmallestTracker
+from immunization.linear.methods._task_loss import TaskLoss, initial_probe
+from immunization.linear.methods.opt_kappa import LogCondition
+from immunization.study.components import components, import_component
 
 from .conftest import defaults, task_set
 
@@ -31,7 +31,7 @@ def ratios(problem, theta):
 
 def run(problem, name, parameters):
     method = "alg1" if name in ("paper", "corrected", "released") else name
-    found = load("methods", method).immunize(problem, parameters)
+    found = import_component("linear/methods", method).immunize(problem, parameters)
     return found.theta if isinstance(found, Immunized) else found
 
 
@@ -222,7 +222,7 @@ def test_the_multiplicative_iteration_reaches_every_finite_limit_within_its_budg
         problem = tasks.problem(0)
         limit = limits(problem, unseen_floor=1e-3)
         parameters = defaults("methods", "multiplicative", budget=budget)
-        found = load("methods", "multiplicative").immunize(problem, parameters)
+        found = import_component("linear/methods", "multiplicative").immunize(problem, parameters)
         i, ii = ratios(problem, found.theta)
         reached = optimality(i / ii, limit.rir)
         finite = torch.isfinite(limit.rir)
@@ -432,7 +432,7 @@ def released_gradients_by_autograd(weight, bias, x_p, x_h, lambdas, ridge, k):
 
 @pytest.mark.parametrize(("rows", "dead", "size"), [(4, 0, 6), (4, 0, 3), (20, 0, 6), (20, 4, 2)])
 def test_the_released_gradients_equal_autograd_through_its_formulas(rows, dead, size, generator):
-    from immunization.methods._alg1_released import _gradients
+    from immunization.linear.methods._alg1_released import _gradients
 
     def draw(*shape):
         return torch.randn(*shape, dtype=torch.float64, generator=generator)
@@ -452,7 +452,7 @@ def test_the_released_gradients_equal_autograd_through_its_formulas(rows, dead, 
 
 
 def test_the_released_loss_gradients_equal_autograd(generator):
-    from immunization.methods._alg1_released import _gradients
+    from immunization.linear.methods._alg1_released import _gradients
 
     def draw(*shape):
         return torch.randn(*shape, dtype=torch.float64, generator=generator)

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from hessian_spectrum import factor_condition, immunizability_limit
-from immunization.datasets import csv_table
-from immunization.datasets._paired import standardised_part
-from immunization.download import Place
-from immunization.errors import UserError
-from immunization.files import read_metadata
+from immunization.data.download import Place
+from immunization.linear.datasets import csv_table
+from immunization.linear.datasets._paired import standardised_part
+from immunization.runtime.errors import UserError
+from immunization.runtime.files.io import read_metadata
 
 from .conftest import defaults
 
@@ -420,7 +420,8 @@ def test_house_prices_rule_for_text_stays_the_papers():
 
 
 def test_columns_and_scales_are_recorded_with_theta_and_in_the_provenance(tmp_path):
-    from immunization import immunize, prepare
+    from immunization.linear import immunize
+    from immunization.stages import prepare
 
     frame().to_csv(tmp_path / "t.csv", index=False)
     tasks, theta = str(tmp_path / "t.safetensors"), str(tmp_path / "theta.safetensors")

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from immunization.extractors import save_extractors
-from immunization.files import read_table
-from immunization.tasks import save_task_set
+from immunization.linear.files import save_extractors, save_task_set
+from immunization.runtime.files.io import read_table
 from tests import HANG
 
 from .conftest import defaults, task_set
@@ -69,7 +68,7 @@ def inputs(source, tmp_path_factory):
 def command(inputs, out, engine):
     files = [str(inputs / f"{label}.safetensors") for label in ("identity", "a", "b", "c")]
     return [
-        sys.executable, "-m", "immunization.attack", "--engine", engine,
+        sys.executable, "-m", "immunization.linear.attack", "--engine", engine,
         "--attackers", json.dumps(LADDER[engine]), "--settings", json.dumps(SETTINGS),
         "--tasks", str(inputs / "tasks.safetensors"), "--thetas", *files, "--device", "cpu",
         "--progress", str(out / "progress"),
@@ -81,7 +80,7 @@ def command(inputs, out, engine):
 def small_pieces(tmp_path):
     """An environment in which pieces are one target each, so that there are many to kill."""
     (tmp_path / "sitecustomize.py").write_text(
-        "import immunization.engines.simulated as s, immunization.engines.trained as t\n"
+        "import immunization.linear.engines.simulated as s, immunization.linear.engines.trained as t\n"
         "s.ENTRIES['cpu'] = 1\nt.BYTES['cpu'] = 1\n"
     )
     root = Path(__file__).parents[2]

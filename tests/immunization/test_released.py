@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from hessian_spectrum import released_condition
-from immunization.datasets import house_prices, mnist
-from immunization.download import Place
-from immunization.methods._alg1_released import released_layer
+from immunization.data.download import Place
+from immunization.linear.datasets import house_prices, mnist
+from immunization.linear.methods._alg1_released import released_layer
 
 from .conftest import defaults
 

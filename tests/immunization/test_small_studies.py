@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from immunization.findings import _breakers
-from immunization.measures import PREDICTORS, rank_correlations
+from immunization.linear.findings import _breakers
+from immunization.linear.prediction import PREDICTORS, rank_correlations
 
 
 def test_slowdowns_that_are_all_alike_are_correlated_with_nothing():

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from immunization import fingerprint as module
-from immunization.fingerprint import closure, fingerprint
-from immunization.registry import components, load
+from immunization.runtime.record import fingerprint as module
+from immunization.runtime.record.fingerprint import closure, fingerprint
+from immunization.study.components import components, import_component
 
 
 def names(*modules):
@@ -18,7 +18,7 @@ def names(*modules):
 
 
 def test_a_closure_holds_what_a_module_imports_and_no_other_component():
-    files = names("immunization.immunize", "immunization.methods.optimum")
+    files = names("immunization.linear.immunize", "immunization.linear.methods.optimum")
     assert {"immunize.py", "optimum.py", "tasks.py", "generalized.py"} <= files
     assert not {"alg1.py", "imma.py", "attack.py", "heat_map.py", "tables.py"} & files
 
@@ -66,7 +66,11 @@ EDITS = {
 def test_the_fingerprint_changes_with_what_may_change_a_number(source, what):
     folder, forget = source
     name, old, new, changes = EDITS[what]
-    modules = ("immunization.immunize", "immunization.attack", "immunization.methods.optimum")
+    modules = (
+        "immunization.linear.immunize",
+        "immunization.linear.attack",
+        "immunization.linear.methods.optimum",
+    )
     before = fingerprint(*modules)
     path = folder / name
     text = path.read_text()
@@ -87,11 +91,11 @@ def test_relative_imports_are_followed(source):
     (methods / "own.py").write_text("from ._helper import value\nfrom ..attacks import _more\n")
     (methods / "_helper.py").write_text("value = 1\n")
     (folder / "immunization" / "attacks" / "_more.py").write_text("")
-    assert {"own.py", "_helper.py", "_more.py"} <= names("immunization.methods.own")
-    before = fingerprint("immunization.methods.own")
+    assert {"own.py", "_helper.py", "_more.py"} <= names("immunization.linear.methods.own")
+    before = fingerprint("immunization.linear.methods.own")
     (methods / "_helper.py").write_text("value = 2\n")
     forget()
-    assert fingerprint("immunization.methods.own") != before
+    assert fingerprint("immunization.linear.methods.own") != before
 
 
 def test_every_module_outside_of_fingerprints_is_there_and_has_a_reason():
@@ -103,7 +107,7 @@ def test_every_module_outside_of_fingerprints_is_there_and_has_a_reason():
 @pytest.mark.parametrize("name", ["python3.12", "python3.13", "python3.14"])
 def test_another_python_computes_the_same_fingerprint(name):
     """As in a conda environment, whose Python is not Snakemake's."""
-    code = "from immunization.fingerprint import *; print(fingerprint('immunization.attack'))"
+    code = "from immunization.runtime.record.fingerprint import *; print(fingerprint('immunization.linear.attack'))"
     try:
         done = subprocess.run(
             [name, "-c", code], capture_output=True, text=True, check=True,
@@ -111,32 +115,32 @@ def test_another_python_computes_the_same_fingerprint(name):
         )  # fmt: skip
     except (OSError, subprocess.CalledProcessError):
         pytest.skip(f"no {name} here")
-    assert done.stdout.strip() == fingerprint("immunization.attack")
+    assert done.stdout.strip() == fingerprint("immunization.linear.attack")
 
 
 def test_components_are_files_and_helpers_are_not():
-    methods = components("methods")
+    methods = components("linear/methods")
     assert {
         "identity", "r_ill_only", "imma", "opt_kappa", "alg1", "optimum", "multiplicative", "erase"
     } == set(methods)  # fmt: skip
     assert all(isinstance(c.path, Path) for c in methods.values())
-    assert components("datasets")["mnist"].parameters.keys() >= {"pixels", "task", "pairs"}
+    assert components("linear/datasets")["mnist"].parameters.keys() >= {"pixels", "task", "pairs"}
 
 
 def test_annotated_parameters_are_read_and_computed_ones_refused(tmp_path):
-    from immunization.errors import UserError
-    from immunization.registry import _read
+    from immunization.runtime.errors import UserError
+    from immunization.study.components import _read
 
     path = tmp_path / "some.py"
     path.write_text('"""S."""\nPARAMETERS: dict[str, dict] = {"a": {"default": 1}}\n')
-    assert _read("methods", path).parameters == {"a": {"default": 1}}
+    assert _read("linear/methods", path).parameters == {"a": {"default": 1}}
     path.write_text("PARAMETERS = dict(a=1)\n")
     with pytest.raises(UserError, match="must be a literal"):
-        _read("methods", path)
+        _read("linear/methods", path)
 
 
 def test_what_does_not_exist_is_refused():
     with pytest.raises(KeyError, match="no_such"):
-        load("methods", "no_such")
+        import_component("linear/methods", "no_such")
     with pytest.raises(ValueError, match="datasets, methods"):
         components("things")

@@ -6,9 +6,13 @@ import sys
 import pytest
 import torch
 
-from immunization import attack, immunize, prepare, spectrum, stage
-from immunization.errors import UserError
-from immunization.files import read_table, read_tables, read_tensors
+from immunization.linear import attack, immunize, spectra
+from immunization.runtime.errors import UserError
+from immunization.runtime.files.io import read_table, read_tables, read_tensors
+from immunization.runtime.gpus.device import acquire_device
+from immunization.runtime.jobs import command
+from immunization.runtime.threads import map_threads
+from immunization.stages import prepare
 
 from .conftest import defaults
 
@@ -44,7 +48,7 @@ def folder(tmp_path_factory):
         )  # fmt: skip
         thetas += outputs
     settings = {"ridge": 1e-6, "unseen_floor": 1e-3, "much_larger": 10, "label_share": 1e-3}
-    spectrum.main(
+    spectra.main(
         ["--tasks", *tasks, "--thetas", *thetas, "--parameters", json.dumps(settings),
          "--spectra", str(base / "spectra.parquet"), "--ratios", str(base / "ratios.parquet"),
          "--threads", "2"]
@@ -80,7 +84,7 @@ def test_the_reference_has_ratios_of_one_and_the_method_has_not(folder):
 
 
 def test_kappa_of_a_row_equals_a_dense_computation_from_the_stored_theta(folder):
-    from immunization.tasks import load_task_set
+    from immunization.linear.files import load_task_set
 
     tasks = load_task_set(folder / "diabetes.safetensors")
     tensors, _ = read_tensors(folder / "mine.diabetes.safetensors")
@@ -110,19 +114,19 @@ def test_attacks_are_told_for_both_roles_with_accuracies_where_there_are_labels(
 
 def test_work_on_threads_comes_back_in_order():
     items = list(range(7))
-    assert stage.map_threads(lambda x: x * x, items, 3) == [x * x for x in items]
+    assert map_threads(lambda x: x * x, items, 3) == [x * x for x in items]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_auto_takes_the_cpu_and_cuda_is_refused_where_there_is_no_gpu():
-    assert stage.choose_device("auto") == "cpu"
+    assert acquire_device("auto") == "cpu"
     with pytest.raises(UserError, match="torch sees no GPU"):
-        stage.choose_device("cuda")
+        acquire_device("cuda")
 
 
 @pytest.mark.gpu
 def test_the_gpu_agrees_with_the_cpu(digit):
-    from immunization.methods import alg1
+    from immunization.linear.methods import alg1
 
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
@@ -137,7 +141,7 @@ def test_a_users_mistake_becomes_one_line_and_exit_code_2(capsys, monkeypatch):
         raise UserError("key 'x' is wrong")
 
     with pytest.raises(SystemExit) as exit_:
-        stage.run(wrong)
+        command.run_command(wrong)
     assert exit_.value.code == 2
     assert capsys.readouterr().err.strip() == "error: key 'x' is wrong"
 
@@ -145,6 +149,6 @@ def test_a_users_mistake_becomes_one_line_and_exit_code_2(capsys, monkeypatch):
 def test_arguments_that_are_not_json_are_refused(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["spectrum"])
     with pytest.raises(SystemExit):
-        spectrum.main(["--tasks", "a", "--thetas", "b", "--parameters", "{", "--spectra", "c",
+        spectra.main(["--tasks", "a", "--thetas", "b", "--parameters", "{", "--spectra", "c",
                        "--ratios", "d"])  # fmt: skip
     assert "not JSON" in capsys.readouterr().err

@@ -8,12 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from immunization import figure, report, resistance, tables
-from immunization.errors import UserError
-from immunization.files import write_table
-from immunization.findings import _breakers, _resistance, findings
-from immunization.measures import BEST
-from immunization.registry import components
+from immunization.linear import page
+from immunization.linear.findings import _breakers, _resistance, findings
+from immunization.linear.slowdowns import BEST, with_best_and_slowdown
+from immunization.linear.tables import ratios, resistance
+from immunization.linear.tables.accuracy import accuracy_table
+from immunization.linear.tables.attacks import attacks_table, show_attacks
+from immunization.linear.tables.definition import definition_table
+from immunization.reporting import draw
+from immunization.runtime.errors import UserError
+from immunization.runtime.files.io import write_table
+from immunization.study.components import components
 from tests import HANG
 
 ORDER = {
@@ -141,7 +146,7 @@ def study(tmp_path_factory):
         )  # fmt: skip
         trajectories.append(str(folder / f"{method}.parquet"))
         write_table(trajectories[-1], rows)
-    tables.main(
+    ratios.main(
         ["--ratios", paths["ratios"], "--steps", paths["steps"], "--curves", paths["curves"],
          "--published", str(folder / "published.csv"), "--study", str(folder / "study.json"),
          "--grids", str(folder / "grid.csv"), "--trajectories", *trajectories,
@@ -154,14 +159,14 @@ def study(tmp_path_factory):
             for dataset in (["mnist"] if name == "heat_map" else ["mnist", "house"])
             for suffix in ("svg", "png", "txt")
         ]
-        figure.main(
+        draw.main(
             ["--figure", name, "--study", str(folder / "study.json"), "--out", *outputs, "--paths",
              json.dumps(paths | {"curves": [paths["curves"]], "steps": [paths["steps"]],
                                  "trajectories": trajectories}),
              "--parameters", json.dumps(PARAMETERS.get(name, {}))]
         )  # fmt: skip
         files += outputs
-    report.main(
+    page.main(
         ["--study", str(folder / "study.json"), "--tables", str(folder / "tables"), "--ratios",
          paths["ratios"], "--out", str(folder / "report.html"), "--figures", *files]
     )  # fmt: skip
@@ -204,10 +209,10 @@ def test_the_slowdown_is_against_identity_and_least_squares_breaks_everything(st
 def test_a_slowdown_against_a_censored_reference_is_not_stated():
     steps = frames()[2]
     steps.loc[steps["method"] == "identity", ["steps", "censored"]] = [5000, True]
-    table = resistance.attacks_table(resistance.resisted(steps, ORDER["methods"]))
+    table = attacks_table(with_best_and_slowdown(steps, ORDER["methods"]))
     unknown = table[table["attack"] == "gradient_descent"]
     assert unknown["slowdown_median_H"].isna().all()
-    assert (resistance.show_attacks(unknown)[["mine", "best"]] == "–").all(axis=None)
+    assert (show_attacks(unknown)[["mine", "best"]] == "–").all(axis=None)
 
 
 def test_findings_name_who_breaks_what():
@@ -258,19 +263,19 @@ def test_findings_tell_every_verdict_and_lower_bounds():
 
 def test_findings_do_not_round_a_mean_count_up():
     loaded = [frames()[0], frames()[2], frames()[3]]
-    definition = tables.definition_table(loaded[0])
+    definition = definition_table(loaded[0])
     definition.loc[definition["method"] == "mine", "rir_above_1"] = 1.67
     ready = {
-        "ratios": tables.ratios_table(loaded[0]), "definition": definition,
+        "ratios": ratios.ratios_table(loaded[0]), "definition": definition,
         **{name: table for name, (table, _) in resistance.tables(*loaded, ORDER).items()},
-        "accuracy": tables.accuracy_table(loaded[0], loaded[2]),
+        "accuracy": accuracy_table(loaded[0], loaded[2]),
     }  # fmt: skip
     assert "above 1 on 1.7 of 2 pairs" in " ".join(findings("mnist", ready, ORDER, 1e-3))
 
 
 def test_figures_with_nothing_to_draw_say_so(tmp_path):
-    from immunization.figures import convergence, heat_map
-    from immunization.figures._results import Results
+    from immunization.linear.figures import convergence, heat_map
+    from immunization.linear.figures._results import Results
 
     ratios, _, _, curves = frames()
     write_table(tmp_path / "r.parquet", ratios[ratios["method"] == "identity"])
@@ -316,7 +321,7 @@ def test_counts_of_success_stand_under_each_reading(study):
 
 
 def test_a_published_grid_is_compared_either_way_round():
-    from immunization.replication import replication_table
+    from immunization.linear.tables.replication import replication_table
 
     pairs = [(p, h) for p in range(4) for h in range(4) if p != h]
     logs = {pair: 0.1 * place**2 for place, pair in enumerate(pairs)}
@@ -354,7 +359,7 @@ def test_steps_say_how_many_pairs_converged_and_when(study):
 
 
 def test_the_best_of_a_sweep_meets_the_definition_most_often_and_then_has_the_largest_rir():
-    from immunization.tune import trials
+    from immunization.tools.rank_sweeps import trials
 
     rows = [
         ("a", 2.0, 1.5, True), ("a", 2.0, 0.5, True),
@@ -426,7 +431,7 @@ def test_the_page_shows_in_a_real_browser(study, tmp_path):
 def test_figures_are_the_same_for_the_same_data(study, tmp_path):
     again = tmp_path / "limit.mnist.svg"
     paths = {name: str(study / f"{name}.parquet") for name in ("ratios", "spectra")}
-    figure.main(
+    draw.main(
         ["--figure", "limit", "--study", str(study / "study.json"), "--out", str(again),
          "--paths", json.dumps(paths)]
     )  # fmt: skip
@@ -434,14 +439,14 @@ def test_figures_are_the_same_for_the_same_data(study, tmp_path):
 
 
 def test_every_figure_has_a_caption():
-    for component in components("figures").values():
+    for component in components("linear/figures").values():
         assert len(component.traits["CAPTION"]) > 100, component.path
 
 
 def test_a_published_file_without_its_columns_is_refused(study, tmp_path):
     (tmp_path / "p.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="columns"):
-        tables.main(
+        ratios.main(
             ["--ratios", str(study / "ratios.parquet"), "--steps", str(study / "steps.parquet"),
              "--curves", str(study / "curves.parquet"), "--published", str(tmp_path / "p.csv"),
              "--grids", str(tmp_path / "p.csv"), "--trajectories", str(study / "mine.parquet"),

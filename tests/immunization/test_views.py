@@ -3,10 +3,15 @@
 import pytest
 import torch
 
-from immunization.attacks import kernel_ridge, mlp, nearest_neighbours
-from immunization.evaluate import correct
-from immunization.statistics import centred
-from immunization.views import View, choose_rows, decompose, features
+from immunization.linear.attacker_view import (
+    AttackerView,
+    choose_rows,
+    decompose,
+    repaired_features,
+)
+from immunization.linear.attacks import kernel_ridge, mlp, nearest_neighbours
+from immunization.linear.evaluation import correct
+from immunization.linear.sufficient_statistics import centred_statistics
 
 REPAIRS = ["centre", "scale", "pca_whiten", "zca_whiten", "ridge_whiten"]
 
@@ -21,7 +26,7 @@ def setting(one_vs_rest, generator):
 
 def test_centring_statistics_is_centring_the_data(setting):
     problem, _ = setting
-    task = centred(problem.harmful)
+    task = centred_statistics(problem.harmful)
     for i in range(problem.size):
         rows = problem.source.tasks[problem.harmful.tasks[i]]
         x, y = problem.source.features(rows.train_rows), rows.train_labels
@@ -37,10 +42,10 @@ def test_centring_statistics_is_centring_the_data(setting):
 def test_the_eigenbasis_and_the_features_tell_the_same(setting, repair):
     """Eigenvalues, best probe and predictions of both forms of a view, on the data."""
     problem, theta = setting
-    view = View(repair=repair, ridge=0.05)
+    view = AttackerView(repair=repair, ridge=0.05)
     basis = decompose(problem.harmful, theta, view, singular=False)
     tasks = [problem.source.tasks[t] for t in problem.harmful.tasks]
-    seen = features(problem.source, tasks, theta, view)
+    seen = repaired_features(problem.source, tasks, theta, view)
     weights, offset = basis.on_inputs(basis.coefficients[:, None])
     for i in range(problem.size):
         z = torch.cat([seen.train[i], torch.ones(len(seen.train[i]), 1)], dim=1)
@@ -61,7 +66,7 @@ def test_whitened_features_have_unit_covariance_in_either_axes(setting):
     problem, theta = setting
     tasks = [problem.source.tasks[t] for t in problem.harmful.tasks]
     for repair in ("pca_whiten", "zca_whiten"):
-        seen = features(problem.source, tasks, theta, View(repair=repair))
+        seen = repaired_features(problem.source, tasks, theta, AttackerView(repair=repair))
         for i in range(problem.size):
             z = seen.train[i][seen.mask[i]]
             values = torch.linalg.eigvalsh(z.mT @ z / len(z))
@@ -71,16 +76,18 @@ def test_whitened_features_have_unit_covariance_in_either_axes(setting):
 
 def test_rows_are_drawn_within_labels_and_fresh_ones_were_never_seen(one_vs_rest):
     task = one_vs_rest.tasks[0]
-    few = choose_rows(task, View(fraction=0.2), 0)
+    few = choose_rows(task, AttackerView(fraction=0.2), 0)
     assert set(few.train_rows.tolist()) < set(task.train_rows.tolist())
     for label in (-1, 1):
         whole, part = ((t.train_labels == label).sum() for t in (task, few))
         assert int(part) == max(2, -(-int(whole) // 5))
     assert torch.equal(few.test_rows, task.test_rows)
-    again = choose_rows(task, View(fraction=0.2), 0)
+    again = choose_rows(task, AttackerView(fraction=0.2), 0)
     assert torch.equal(few.train_rows, again.train_rows)
-    assert not torch.equal(few.train_rows, choose_rows(task, View(fraction=0.2), 1).train_rows)
-    fresh = choose_rows(task, View(fresh=True), 0)
+    assert not torch.equal(
+        few.train_rows, choose_rows(task, AttackerView(fraction=0.2), 1).train_rows
+    )
+    fresh = choose_rows(task, AttackerView(fresh=True), 0)
     assert set(fresh.train_rows.tolist()) < set(task.test_rows.tolist())
     assert not set(fresh.train_rows.tolist()) & set(fresh.test_rows.tolist())
     assert len(fresh.train_rows) + len(fresh.test_rows) == len(task.test_rows)

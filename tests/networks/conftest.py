@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from immunization.networks.activations import Activations
-from immunization.networks.images._images import Images
-from immunization.networks.store import ImageSet, write_images
-from immunization.registry import components, load
+from immunization.networks.datasets._images import Images
+from immunization.networks.image_store import ImageSet, write_images
+from immunization.study.components import components, import_component
 
 
 def complete(kind: str, component: str, /, **changes: Any) -> dict[str, Any]:
@@ -34,7 +34,7 @@ SMALL = {
 def backbone(use: str, seed: int = 0, **changes: Any) -> Any:
     """A small network with random weights, in eval mode."""
     torch.manual_seed(seed)
-    found, _ = load("networks/backbones", use).build(
+    found, _ = import_component("networks/backbones", use).build(
         complete("backbones", use, **SMALL[use] | changes), 32
     )
     return found.eval()

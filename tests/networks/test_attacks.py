@@ -7,11 +7,11 @@ import torch
 
 from immunization.networks.activations import Activations, spread_rows
 from immunization.networks.attacks._fine_tune import Attacked, further
-from immunization.networks.attacks._victim import Victim, recorded_steps
+from immunization.networks.attacks._victim import AttackedModel, recorded_steps
 from immunization.networks.attacks.lora import adapted
 from immunization.networks.backbones._backbone import Layer, Tail
-from immunization.networks.released import Pretrained
-from immunization.registry import components, load
+from immunization.networks.files import Pretrained
+from immunization.study.components import components, import_component
 
 from .conftest import SMALL, activations, backbone, complete
 
@@ -27,7 +27,7 @@ def victim(request, prepared):
     }  # fmt: skip
     train = activations(network, images, flip=images.flip)
     test = activations(network, images, "test")
-    return Victim(
+    return AttackedModel(
         Pretrained("n", network, head, metadata),
         {0: Tail(network).eval(), 1: Tail(network).eval()},
         images, train.rows, test.rows, train, test, "a.n.harm",
@@ -44,7 +44,7 @@ def quick(name, **changes):
 def test_rates_are_tuned_on_the_first_seed_and_nothing_released_changes(victim, name):
     before = copy.deepcopy({s: t.state_dict() for s, t in victim.tails.items()})
     trunk = copy.deepcopy(victim.pretrained.backbone.state_dict())
-    runs, curves = load("networks/attacks", name).attack(victim, quick(name))
+    runs, curves = import_component("networks/attacks", name).attack(victim, quick(name))
     first, second = runs.groupby("seed").size().tolist()
     assert 2 <= first <= 4  # two rates, and up to two further out
     assert second == 1
@@ -72,12 +72,14 @@ def test_the_search_for_a_rate_goes_on_beyond_its_ends():
 
 
 def test_rates_given_are_the_only_ones_where_the_search_is_not_extended(victim):
-    runs, _ = load("networks/attacks", "last_stage").attack(victim, quick("last_stage", extend=0))
+    runs, _ = import_component("networks/attacks", "last_stage").attack(
+        victim, quick("last_stage", extend=0)
+    )
     assert sorted(runs["learning_rate"].unique()) == [0.001, 0.01]
 
 
 def test_the_same_run_twice_gives_the_same_curve_though_the_stepper_is_shared(victim):
-    module = load("networks/attacks", "last_stage")
+    module = import_component("networks/attacks", "last_stage")
     _, one = module.attack(victim, quick("last_stage"))
     _, two = module.attack(victim, quick("last_stage"))
     victim.kept.clear()
@@ -88,7 +90,7 @@ def test_the_same_run_twice_gives_the_same_curve_though_the_stepper_is_shared(vi
 
 def test_fine_tuning_learns(victim):
     # Colours and a pattern: any network learns these.
-    runs, _ = load("networks/attacks", "last_stage").attack(
+    runs, _ = import_component("networks/attacks", "last_stage").attack(
         victim, quick("last_stage", steps=40, learning_rates=[0.01])
     )
     assert runs["accuracy"].min() > 0.5
@@ -96,7 +98,7 @@ def test_fine_tuning_learns(victim):
 
 def test_a_linear_probe_tries_the_whole_grid(victim):
     parameters = quick("linear_probe", steps=20, fractions=[1, 0.3])
-    runs, curves = load("networks/attacks", "linear_probe").attack(victim, parameters)
+    runs, curves = import_component("networks/attacks", "linear_probe").attack(victim, parameters)
     stepping = 2 * 2 * 3 * 10  # seeds, fractions, repairs, rates
     assert len(runs) == stepping + 2 * 2 * 4
     assert len(curves) == stepping * len(recorded_steps(20)) + 16

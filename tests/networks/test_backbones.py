@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from immunization.errors import UserError
 from immunization.networks.backbones._backbone import Backbone, Layer, Tail, create
-from immunization.networks.released import Immunized, read_pretrained, release
-from immunization.networks.requirements import require
-from immunization.registry import load
+from immunization.networks.files import Immunized, read_pretrained, release
+from immunization.networks.optional_packages import require
+from immunization.runtime.errors import UserError
+from immunization.study.components import import_component
 
 from .conftest import SMALL, backbone, complete
 
@@ -25,7 +25,7 @@ def test_a_network_cut_in_three_answers_as_timm_does(use, tmp_path):
     parameters = complete(
         "backbones", use, **SMALL[use] | {"weights": str(tmp_path / "w.safetensors")}
     )
-    parts, head = load("networks/backbones", use).build(parameters, 32)
+    parts, head = import_component("networks/backbones", use).build(parameters, 32)
     parts.eval()
     images = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
@@ -116,7 +116,7 @@ def test_every_family_answers_as_timm_does_or_is_refused(which, tmp_path):
     parameters = complete(
         "backbones", use, name=name, weights=str(tmp_path / "w.safetensors"), arguments=own, **depth
     )
-    build = load("networks/backbones", use).build
+    build = import_component("networks/backbones", use).build
     if refusal:
         with pytest.raises(UserError, match=refusal):
             build(parameters, size)
@@ -188,7 +188,7 @@ def test_weights_that_the_hub_does_not_give_say_how_to_get_them(monkeypatch):
 
 def test_timm_imports_beside_a_cpu_build_of_torch_in_a_fresh_process():
     code = (
-        "from immunization.networks.requirements import require; "
+        "from immunization.networks.optional_packages import require; "
         "import warnings; warnings.simplefilter('error'); print(require('timm').__name__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -210,7 +210,7 @@ def test_features_of_an_image_depend_on_that_image_alone(use):
 
 
 def test_a_released_network_comes_back_as_it_was(tmp_path):
-    from immunization.files import write_tensors
+    from immunization.runtime.files.io import write_tensors
 
     network = backbone("resnet")
     head = torch.nn.Linear(network.width, 5)

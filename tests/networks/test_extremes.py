@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hessian_spectrum
-from immunization.networks.extremes import (
+from immunization.networks.minibatch_spectra import (
     eigenvalues,
     gram,
     r_ill,

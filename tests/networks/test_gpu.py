@@ -6,12 +6,12 @@ import json
 import pytest
 import torch
 
-from immunization.files import read_tensors
 from immunization.networks import pretrain
 from immunization.networks.attacks.lora import adapted
 from immunization.networks.backbones._backbone import Classifier, Tail
-from immunization.networks.probes import Grid, sweep
+from immunization.networks.probe_sweep import Grid, sweep
 from immunization.networks.training import Recipe, Stepper
+from immunization.runtime.files.io import read_tensors
 
 from .conftest import SMALL, backbone, complete
 

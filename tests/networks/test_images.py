@@ -9,20 +9,22 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 
-from immunization.download import Place
-from immunization.errors import UserError
-from immunization.networks import store
-from immunization.networks.images import _images
-from immunization.networks.images._images import Images, Listing, decode, limited, stratified
-from immunization.networks.store import ImageSet, write_images
-from immunization.registry import components, load
+from immunization.data.download import Place
+from immunization.networks import image_store
+from immunization.networks.datasets import _images
+from immunization.networks.datasets._images import Images, Listing, decode, limited, stratified
+from immunization.networks.image_store import ImageSet, write_images
+from immunization.runtime.errors import UserError
+from immunization.study.components import components, import_component
 
 from .conftest import complete, pictures, write_folder
 
 
 def loaded(name, mirror, size=28, /, **changes):
     place = Place(mirror, mirror / "cache")
-    return load("networks/images", name).load(complete("images", name, **changes), place, size)
+    return import_component("networks/datasets", name).load(
+        complete("images", name, **changes), place, size
+    )
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def test_a_large_set_is_listed_and_decoded_by_workers_in_the_order_asked_for(
     path = tmp_path / "i.safetensors"
     write_images(path, found, name="imagenet", size=28, flip=True, record={})
     images = ImageSet(path)
-    assert isinstance(images.train, store.OnDisk)
+    assert isinstance(images.train, image_store.OnDisk)
     rows = [torch.tensor([4, 0]), torch.tensor([17])]
     batches = list(images.train.batches(rows))
     assert torch.equal(torch.cat(batches), whole.train[torch.cat(rows)])
@@ -169,7 +171,7 @@ def test_a_mirrors_own_form_of_cifar10_unpacks_to_the_records_of_the_archive(mon
     """Compress made-up records the way a mirror holds them, and back."""
     import lzma
 
-    from immunization.networks.images import cifar10
+    from immunization.networks.datasets import cifar10
 
     rows = 3
     monkeypatch.setattr(cifar10, "ROWS", rows)
@@ -205,6 +207,6 @@ def test_the_real_sets_have_their_published_sizes(public_data):
 
 
 def test_every_source_says_whether_its_images_may_be_mirrored():
-    for name, component in components("networks/images").items():
+    for name, component in components("networks/datasets").items():
         assert "flip" in component.parameters, name
-    assert components("networks/images")["mnist"].parameters["flip"]["default"] is False
+    assert components("networks/datasets")["mnist"].parameters["flip"]["default"] is False

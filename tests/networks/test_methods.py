@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from hessian_spectrum import range_factor
-from immunization.errors import UserError
 from immunization.networks.backbones._backbone import Classifier, Tail
 from immunization.networks.methods import alg1
 from immunization.networks.methods._descent import Batch, benign_loss, descend
 from immunization.networks.methods._problem import Problem
 from immunization.networks.methods.imma import reached
-from immunization.networks.training import Checkpoint, Recipe
-from immunization.registry import components, load
+from immunization.networks.training import Recipe
+from immunization.runtime.errors import UserError
+from immunization.runtime.jobs.checkpoint import Checkpoint
+from immunization.study.components import components, import_component
 
 from .conftest import activations, backbone, complete
 
@@ -50,7 +51,7 @@ def test_every_method_moves_the_tail_alone_and_leaves_running_statistics(prepare
     own = problem(prepared, use)
     before = copy.deepcopy(own.tail)
     trunk = copy.deepcopy(own.primary.backbone.trunk.state_dict())
-    rows = load("networks/methods", name).immunize(own, quick(name))
+    rows = import_component("networks/methods", name).immunize(own, quick(name))
     assert rows[0]["step"] == 0
     assert all(v == v for row in rows for k, v in row.items() if not k.startswith("log_kappa"))
     changed = [
@@ -67,7 +68,7 @@ def test_every_method_moves_the_tail_alone_and_leaves_running_statistics(prepare
 def test_identity_changes_nothing(prepared):
     own = problem(prepared)
     before = copy.deepcopy(own.tail.state_dict())
-    assert load("networks/methods", "identity").immunize(own, {}) == []
+    assert import_component("networks/methods", "identity").immunize(own, {}) == []
     assert all(torch.equal(before[n], v) for n, v in own.tail.state_dict().items())
 
 
@@ -76,7 +77,7 @@ def test_the_closed_form_keeps_answers_on_d_p_and_reaches_its_limit(prepared, us
     own = problem(prepared, use)
     plain = Classifier(copy.deepcopy(own.tail), copy.deepcopy(own.head))
     before_p, before_h = kappa(own, own.primary), kappa(own, own.harmful)
-    load("networks/methods", "optimum").immunize(own, complete("methods", "optimum"))
+    import_component("networks/methods", "optimum").immunize(own, complete("methods", "optimum"))
     inputs = next(iter(own.primary.in_order()))[0]
     with torch.no_grad():
         answers = Classifier(own.tail, own.head)(inputs)
@@ -91,7 +92,7 @@ def test_the_corrected_profile_raises_kappa_on_d_h_and_not_on_d_p(prepared):
     own = problem(prepared, "vit")
     before_p, before_h = kappa(own, own.primary), kappa(own, own.harmful)
     parameters = quick("alg1", eta=0.001, steps=40, batch=64)
-    load("networks/methods", "alg1").immunize(own, parameters)
+    import_component("networks/methods", "alg1").immunize(own, parameters)
     after_p, after_h = kappa(own, own.primary), kappa(own, own.harmful)
     assert after_h[0] > 1.2 * before_h[0]
     assert after_p[0] < after_h[0] / before_h[0] * before_p[0]
@@ -249,7 +250,9 @@ def test_the_loss_that_imma_reaches_is_that_of_autograd(generator):
 def test_a_first_step_moves_the_tail_by_the_share_that_is_asked_for(prepared):
     own = problem(prepared)
     before = [p.detach().clone() for p in own.tail.parameters()]
-    load("networks/methods", "r_ill_only").immunize(own, quick("r_ill_only", steps=1, move=0.01))
+    import_component("networks/methods", "r_ill_only").immunize(
+        own, quick("r_ill_only", steps=1, move=0.01)
+    )
     moved = torch.cat(
         [(a.detach() - b).flatten() for a, b in zip(own.tail.parameters(), before, strict=True)]
     )
@@ -279,7 +282,7 @@ def test_the_rank_is_that_of_theta_0_also_after_a_checkpoint(prepared, monkeypat
     monkeypatch.setattr(
         Problem, "ranks", property(lambda self: events.append("ranks") or ranks(self))
     )
-    load("networks/methods", name).immunize(problem(prepared), quick(name, **changes))
+    import_component("networks/methods", name).immunize(problem(prepared), quick(name, **changes))
     assert events == (["read"] if name == "imma" else ["ranks", "read"])
 
 
@@ -288,7 +291,7 @@ def test_an_interrupted_method_goes_on_to_the_same_bits(prepared, tmp_path, name
     monkeypatch.setattr(alg1, "CHECK_EVERY", 4)
     parameters = quick(name)
     whole = problem(prepared)
-    rows = load("networks/methods", name).immunize(whole, parameters)
+    rows = import_component("networks/methods", name).immunize(whole, parameters)
 
     class Stop(Exception):
         pass
@@ -306,13 +309,13 @@ def test_an_interrupted_method_goes_on_to_the_same_bits(prepared, tmp_path, name
     path = tmp_path / "c.safetensors"
     monkeypatch.setattr(Checkpoint, "due", stop)
     with pytest.raises(Stop):
-        load("networks/methods", name).immunize(
+        import_component("networks/methods", name).immunize(
             problem(prepared, checkpoint=Checkpoint(path, 0, 0.0)), parameters
         )
     monkeypatch.setattr(Checkpoint, "due", due)
     assert path.is_file()
     again = problem(prepared, checkpoint=Checkpoint(path, 0, 1e9))
-    resumed = load("networks/methods", name).immunize(again, parameters)
+    resumed = import_component("networks/methods", name).immunize(again, parameters)
     assert resumed == rows
     for a, b in zip(whole.tail.parameters(), again.tail.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -332,7 +335,7 @@ def test_an_interrupted_method_goes_on_to_the_same_bits(prepared, tmp_path, name
 def test_divergence_is_told_with_a_remedy(prepared, name, changes):
     own = problem(prepared)
     with pytest.raises(UserError, match=r"n on harm diverged at step .*smaller `eta` or `move`"):
-        load("networks/methods", name).immunize(own, quick(name, steps=30, **changes))
+        import_component("networks/methods", name).immunize(own, quick(name, steps=30, **changes))
 
 
 def test_features_that_do_not_vary_cannot_be_weighed(prepared):
@@ -340,4 +343,4 @@ def test_features_that_do_not_vary_cannot_be_weighed(prepared):
     for parameter in own.tail.parameters():
         torch.nn.init.zeros_(parameter)
     with pytest.raises(UserError, match=r"no gradient at the start|diverged at step 0"):
-        load("networks/methods", "imma").immunize(own, quick("imma"))
+        import_component("networks/methods", "imma").immunize(own, quick("imma"))

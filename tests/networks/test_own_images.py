@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from immunization.download import Place
-from immunization.errors import UserError
-from immunization.networks.images import _images, image_folder
-from immunization.networks.images._images import decode
-from immunization.networks.images._tree import SUFFIXES, folder_tree
+from immunization.data.download import Place
+from immunization.networks.datasets import _images, image_folder
+from immunization.networks.datasets._images import decode
+from immunization.networks.datasets._tree import SUFFIXES, folder_tree
+from immunization.runtime.errors import UserError
 
 from .conftest import complete
 

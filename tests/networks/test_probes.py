@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from immunization.networks import probes
-from immunization.networks.probes import Grid, least_squares, repair, sweep
+from immunization.networks import probe_sweep
+from immunization.networks.probe_sweep import Grid, least_squares, repair, sweep
 
 
 def data(generator, rows=90, width=6, classes=4):
@@ -29,7 +29,7 @@ def alone(features, labels, test, answers, classes, grid, member, key):
     else:
         optimiser = torch.optim.Adam(probe.parameters(), lr=rate)
     found = []
-    for step, rows in enumerate(probes._order(len(features), grid, key)):
+    for step, rows in enumerate(probe_sweep._order(len(features), grid, key)):
         loss = torch.nn.functional.cross_entropy(probe(features[rows]), labels[rows])
         optimiser.zero_grad()
         loss.backward()
@@ -58,7 +58,7 @@ def test_accuracies_do_not_depend_on_how_rows_are_cut(generator, monkeypatch):
     test, answers = data(generator, 40)
     grid = Grid([1.0], [0.1], [], 10, 16, [10])
     one, _ = sweep([features], [labels], [test], answers, 4, grid, ("k",))
-    monkeypatch.setattr(probes, "BYTES", 1)
+    monkeypatch.setattr(probe_sweep, "BYTES", 1)
     two, _ = sweep([features], [labels], [test], answers, 4, grid, ("k",))
     assert torch.equal(one, two)
 

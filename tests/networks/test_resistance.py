@@ -4,14 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from immunization.networks.claims import claims_table
-from immunization.networks.resistance import (
-    attacks_table,
-    plain_sgd,
-    resistance_table,
-    steps_to,
-)
-from immunization.networks.tables import trimmed_condition
+from immunization.networks.slowdowns import plain_sgd, steps_to
+from immunization.networks.tables.attacks import attacks_table
+from immunization.networks.tables.claims import claims_table
+from immunization.networks.tables.resistance import resistance_table
+from immunization.networks.tables.table3 import trimmed_condition
 
 USES = {"probe": "linear_probe", "tail": "last_stage", "scratch": "scratch"}
 
@@ -166,7 +163,7 @@ def test_claims_are_held_to_both_measures(curves):
 
 
 def test_a_lost_benign_task_is_destroyed_by_several_seeds_and_no_verdict_by_one():
-    from immunization.networks.tables import with_destroyed
+    from immunization.networks.tables.resistance import with_destroyed
 
     keys = {"network": ["n"] * 3, "harmful": ["h"] * 3, "method": ["kept", "lost", "once"]}
     table3 = pd.DataFrame(

@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from immunization.errors import UserError
-from immunization.files import read_table, read_tensors
 from immunization.networks import activations as activations_module
-from immunization.networks import attack, immunize, prepare, pretrain, spectrum, store
+from immunization.networks import attack, image_store, immunize, prepare, pretrain, spectra
 from immunization.networks.backbones._backbone import create
-from immunization.networks.images import _images
+from immunization.networks.datasets import _images
+from immunization.runtime.errors import UserError
+from immunization.runtime.files.io import read_table, read_tensors
 
 from .conftest import SMALL, complete, write_folder
 
@@ -93,7 +93,7 @@ def test_a_study_of_files_decoded_while_training_gives_what_one_in_memory_gives(
             attack_with(folder, common, "full", **few),
             attack_with(folder, common, "linear_probe", steps=4, batch=8),
         ]
-        spectrum.main(
+        spectra.main(
             [*common, "--primary", "imagenet", "--harmful", "country211",
              "--parameters", json.dumps(SPECTRUM), "--progress", str(folder / "p" / "s"),
              "--spectra", str(folder / "s.parquet"), "--densities", str(folder / "d.parquet")]
@@ -173,7 +173,7 @@ def test_a_truncated_file_is_named(tmp_path, weights):
     path = tmp_path / "images" / "imagenet.safetensors"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=r"imagenet\.safetensors: damaged: it has 100 bytes"):
-        store.ImageSet(path)
+        image_store.ImageSet(path)
     (tmp_path / "pretrained" / "r.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match=r"r\.safetensors: damaged: it has 0 bytes"):
         attack_with(tmp_path, common, "last_stage", steps=1)

@@ -11,11 +11,12 @@ import time
 import pytest
 import torch
 
-from immunization.errors import UserError
-from immunization.files import read_tensors
 from immunization.networks import pretrain
-from immunization.networks.augment import augmented, centred, cropped
-from immunization.networks.training import Checkpoint, Recipe, Stepper, epoch_order
+from immunization.networks.augmentation import augmented, centre_crop, cropped
+from immunization.networks.training import Recipe, Stepper, epoch_order
+from immunization.runtime.errors import UserError
+from immunization.runtime.files.io import read_tensors
+from immunization.runtime.jobs.checkpoint import Checkpoint
 
 from .conftest import SMALL, complete
 
@@ -92,7 +93,7 @@ def test_crops_are_slices_and_mirror_images_are_mirrored():
     found = cropped(images, torch.tensor([0, 2]), torch.tensor([1, 2]), 4)
     assert torch.equal(found[0], images[0, :, 0:4, 1:5])
     assert torch.equal(found[1], images[1, :, 2:6, 2:6])
-    assert torch.equal(centred(images, 4), images[..., 1:5, 1:5])
+    assert torch.equal(centre_crop(images, 4), images[..., 1:5, 1:5])
     flat = torch.full((200, 3, 8, 8), 7, dtype=torch.uint8)
     flat[..., :4] = 200
     turned = augmented(flat, 8, torch.Generator().manual_seed(0), flip=True, cut=0)

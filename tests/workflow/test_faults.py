@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from immunization.holder import Holder
+from immunization.runtime.jobs.run_lock import RunLock
 from tests import HANG
 
 from .conftest import MINIATURE, ROOT, Workflow, plain_environment
@@ -105,7 +105,7 @@ def test_a_kill(undisturbed, tmp_path, kind, share):
 def test_a_kill_where_snakemake_keeps_its_notes_in_a_data_base(small, undisturbed):
     keep = ("--persistence-backend", "db")
     process = small.start(*keep)
-    small.wait_for_stage("immunization.immunize")
+    small.wait_for_stage("immunization.linear.immunize")
     second = small.run(*keep)
     assert f"process {process.pid}" in second.output
     os.killpg(process.pid, signal.SIGKILL)
@@ -134,7 +134,7 @@ def test_twenty_four_kills_at_random_moments(undisturbed, tmp_path):
 @pytest.mark.slow
 def test_ctrl_c_ends_the_jobs_and_the_next_run_goes_on(small, undisturbed):
     process = small.start()
-    pid = small.wait_for_stage("immunization.immunize")
+    pid = small.wait_for_stage("immunization.linear.immunize")
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     assert process.wait(timeout=HANG) != 0
     assert not Path(f"/proc/{pid}").exists()
@@ -146,7 +146,7 @@ def test_ctrl_c_ends_the_jobs_and_the_next_run_goes_on(small, undisturbed):
 @pytest.mark.slow
 def test_jobs_do_not_outlive_a_killed_snakemake(small):
     process = small.start()
-    pid = small.wait_for_stage("immunization.attack")
+    pid = small.wait_for_stage("immunization.linear.attack")
     process.kill()
     process.wait()
     end = time.monotonic() + HANG
@@ -157,7 +157,7 @@ def test_jobs_do_not_outlive_a_killed_snakemake(small):
 
 def test_a_second_snakemake_is_told_who_is_at_work_and_the_first_goes_on(small, undisturbed):
     process = small.start()
-    small.wait_for_stage("immunization.prepare")
+    small.wait_for_stage("immunization.stages.prepare")
     second = small.run()
     assert second.code != 0
     assert "results/mini: is being made by another Snakemake" in second.output
@@ -243,7 +243,7 @@ def oom_kills(group: Path) -> int:
 
 def test_a_job_that_the_kernel_kills_for_want_of_memory(small, undisturbed, little_memory):
     process = small.start()
-    pid = small.wait_for_stage("immunization.immunize")
+    pid = small.wait_for_stage("immunization.linear.immunize")
     (little_memory / "cgroup.procs").write_text(f"{pid}")
     assert process.wait(timeout=HANG) != 0
     assert oom_kills(little_memory) == 1
@@ -274,7 +274,7 @@ def flip(path: Path) -> None:
 
 def verify(workflow: Workflow, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "immunization.verify", "results/mini", *arguments],
+        [sys.executable, "-m", "immunization.tools.verify", "results/mini", *arguments],
         cwd=workflow.folder, env=plain_environment() | {"PYTHONPATH": "src"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -334,7 +334,7 @@ def test_files_of_an_unfinished_run_are_not_taken_for_damaged(done):
 
 def test_a_study_that_is_being_made_is_not_repaired(small):
     process = small.start()
-    small.wait_for_stage("immunization.prepare")
+    small.wait_for_stage("immunization.stages.prepare")
     found = verify(small, "--repair")
     assert found.returncode == 2
     assert "results/mini: is being made by another Snakemake" in found.stderr
@@ -346,11 +346,11 @@ def test_another_user_is_told_who_is_at_work(small):
     if os.geteuid() != 0:
         pytest.skip("another user is needed")
     results = small.folder / "results" / "mini"
-    holder = Holder(results)
+    holder = RunLock(results)
     code = (
         "import os\n"
         "from pathlib import Path\n"
-        "from immunization.holder import Holder\n"
+        "from immunization.runtime.jobs.run_lock import Holder\n"
         "os.setuid(65534)\n"
         f"Holder(Path({str(results)!r})).take()"
     )

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from immunization.files import read_table, read_tensors
-from immunization.formats import number
-from immunization.networks import figure, report, tables
-from immunization.registry import components
+from immunization.stages import figure
+from immunization.networks.tables import table3
+from immunization.reporting.text import format_number
+from immunization.runtime.files.io import read_table, read_tensors
+from immunization.study.components import components
 from tests.networks.conftest import write_folder
 
 from .conftest import ROOT, Workflow
@@ -127,7 +128,7 @@ def test_every_number_of_the_tables_is_that_of_the_spectra(done):
     shown = (base / "tables" / "spectra.md").read_text().splitlines()
     place = [cell.strip() for cell in shown[0].split("|")].index("κ")
     cells = [line.split("|")[place].strip() for line in shown[2:]]
-    assert cells == [number(value) for value in told["kappa"]]
+    assert cells == [format_number(value) for value in told["kappa"]]
     curves = read_table(base / "attack" / "scratch.curves.parquet")
     assert set(curves["method"]) == {"identity"}
     assert set(curves["role"]) == {"H", "T"}
@@ -220,8 +221,8 @@ def test_missing_data_stop_the_papers_study_with_what_to_fetch(tmp_path):
     ],
 )
 def test_a_wrong_key_is_named_with_its_remedy(change, words):
-    from immunization.config import resolve
-    from immunization.errors import UserError
+    from immunization.runtime.errors import UserError
+    from immunization.study.resolve import resolve
 
     with pytest.raises(UserError) as error:
         resolve(copy.deepcopy(MINIATURE) | change)
@@ -230,7 +231,7 @@ def test_a_wrong_key_is_named_with_its_remedy(change, words):
 
 
 def test_every_key_and_parameter_of_networks_is_documented():
-    from immunization.shapes import NETWORKS, schema
+    from immunization.study.kinds import NETWORKS, schema
     from tests.immunization.test_config import keys
 
     text = (ROOT / "config" / "networks.md").read_text()
@@ -267,7 +268,7 @@ def test_tables_figures_and_the_report_by_hand_are_those_of_the_workflow(
     study = str(base / "study.json")
     attacks = json.loads(Path(study).read_text())["order"]["attacks"]
     curves = [str(base / f"attack/{label}.curves.parquet") for label in attacks]
-    tables.main(
+    table3.main(
         ["--spectra", spectra, "--densities", densities, "--curves", *curves, "--published",
          "config/published_networks.csv", "--study", study, "--folder", str(tmp_path / "tables")]
     )  # fmt: skip
@@ -283,7 +284,7 @@ def test_tables_figures_and_the_report_by_hand_are_those_of_the_workflow(
     for path in made:
         assert path.read_bytes() == (base / path.relative_to(tmp_path)).read_bytes(), path
     page = tmp_path / "report.html"
-    report.main(
+    page.main(
         ["--study", study, "--tables", str(base / "tables"), "--spectra", spectra, "--figures",
          *(str(base / path) for path in figures_of(done)), "--out", str(page)]
     )  # fmt: skip

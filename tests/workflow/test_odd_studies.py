@@ -86,7 +86,7 @@ def test_one_seed_has_no_verdict_and_a_theta_of_zeros_lost_the_benign_task(odd):
 def test_the_report_tells_the_columns_and_scale_of_a_users_table(odd):
     page = (odd / "report.html").read_text()
     assert "x_$, y, z, colour=green, colour=red (scale: joint)" in page
-    from immunization.files import read_metadata
+    from immunization.runtime.files.io import read_metadata
 
     about = read_metadata(odd / "immunized/optimum/mine.safetensors")
     assert about["columns"] == ["x_$", "y", "z", "colour=green", "colour=red"]

@@ -11,9 +11,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from immunization import check
-from immunization.errors import UserError
-from immunization.formats import csv_text, latex, markdown
+from immunization.reporting.text import csv_text, latex, markdown
+from immunization.runtime.errors import UserError
+from immunization.study.load import merged
+from immunization.tools import check
 
 from .conftest import MINIATURE, ROOT, plain_environment
 
@@ -140,7 +141,7 @@ NAMED = "study: !!python/name:os.system\n"
 def test_a_config_that_carries_code_is_refused_by_the_check_and_not_run(tmp_path, text):
     (tmp_path / "evil.yaml").write_text(text)
     done = subprocess.run(
-        [sys.executable, "-m", "immunization.check", "--snakemake", "--cores", "2",
+        [sys.executable, "-m", "immunization.tools.check", "--snakemake", "--cores", "2",
          "--configfile", str(ROOT / "config/config.yaml"), "evil.yaml", "-n"],
         cwd=tmp_path, env=plain_environment() | {"PYTHONPATH": str(ROOT / "src")},
         capture_output=True, text=True, check=False,
@@ -157,7 +158,7 @@ def test_make_results_checks_configs_before_snakemake_reads_them(tmp_path):
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     commands = [line for line in done.stdout.splitlines() if "evil.yaml" in line]
-    assert "immunization.check" in commands[0]
+    assert "immunization.tools.check" in commands[0]
     assert "snakemake" in commands[1]
 
 
@@ -174,7 +175,7 @@ def test_the_check_reads_configs_as_snakemake_does():
         ["config/config.yaml"], ["config/paper.yaml", "config/paper_subset.yaml"],
         ["config/config.yaml", "config/house_prices.yaml"], ["config/deepnets.yaml"],
     ):  # fmt: skip
-        check.resolve(check.merged([ROOT / name for name in names]))
+        check.resolve(merged([ROOT / name for name in names]))
     assert check.named_by(["--cores", "all", "--configfile", "a", "b", "-n"]) == [
         Path("a"),
         Path("b"),

@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from immunization.files import write_text
-from immunization.seals import companion, read_seal
+from immunization.runtime.files.checksums import read_seal, sidecar_path
+from immunization.runtime.files.io import write_text
 from tests import HANG
 
 from .conftest import MINIATURE, ROOT, Workflow, plain_environment
@@ -31,7 +31,7 @@ def planned(workflow: Workflow, *arguments: str) -> tuple[set[str], str]:
 
 def verify(workflow: Workflow) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "immunization.verify", "results/mini"],
+        [sys.executable, "-m", "immunization.tools.verify", "results/mini"],
         cwd=workflow.folder, env=plain_environment() | {"PYTHONPATH": "src"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -79,7 +79,7 @@ def rolled_back(path: Path, text: str) -> None:
     it was."""
     seal, before = read_seal(path), path.stat()
     write_text(path, text, seal["provenance"])
-    beside = companion(path)
+    beside = sidecar_path(path)
     own = json.loads(beside.read_text()) | {k: seal[k] for k in ("made_by", "inputs")}
     beside.write_text(json.dumps(own))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -101,13 +101,13 @@ def test_an_older_file_with_a_seal_of_its_own_is_not_mixed_with_newer_ones(workf
 
 def test_a_file_from_a_backup_of_another_config_is_made_anew(workflow):
     path = workflow.folder / "results/mini/tasks/diabetes.safetensors"
-    kept = [path.read_bytes(), companion(path).read_bytes(), path.stat()]
+    kept = [path.read_bytes(), sidecar_path(path).read_bytes(), path.stat()]
     config = copy.deepcopy(MINIATURE)
     config["datasets"]["diabetes"]["test_fraction"] = 0.3
     workflow.configure(config)
     assert workflow.run("--", "results/mini/tasks/diabetes.safetensors").code == 0
     path.write_bytes(kept[0])
-    companion(path).write_bytes(kept[1])
+    sidecar_path(path).write_bytes(kept[1])
     os.utime(path, ns=(kept[2].st_atime_ns, kept[2].st_mtime_ns))
     jobs, told = planned(workflow, "--", "results/mini/tasks/diabetes.safetensors")
     assert jobs == {"prepare"}
@@ -115,7 +115,7 @@ def test_a_file_from_a_backup_of_another_config_is_made_anew(workflow):
 
 
 def test_a_file_whose_seal_was_left_behind_is_made_anew(workflow):
-    companion(workflow.folder / "results/mini/tables/steps.csv").unlink()
+    sidecar_path(workflow.folder / "results/mini/tables/steps.csv").unlink()
     jobs, told = planned(workflow)
     assert jobs == {"tables", "report_page", "manifest"}
     assert "1 without the hidden .seal file that records what made them" in told
@@ -126,12 +126,15 @@ def test_code_that_changes_while_a_study_runs_makes_no_result(tmp_path):
     workflow = Workflow(tmp_path / "study")
     workflow.configure(SMALL)
     process = workflow.start()
-    workflow.wait_for_stage("immunization.prepare")
+    workflow.wait_for_stage("immunization.stages.prepare")
     module = workflow.folder / "src/immunization/attacks/adam.py"
     module.write_text(module.read_text() + "\nMORE = 1\n")
     assert process.wait(timeout=HANG) != 0
     told = (workflow.folder / "out.txt").read_text()
-    assert "immunization.attack: has changed, or what it imports has, since Snakemake read" in told
+    assert (
+        "immunization.linear.attack: has changed, or what it imports has, since Snakemake read"
+        in told
+    )
     assert not list((workflow.folder / "results/mini").glob("attack/*trained*.parquet"))
     jobs = planned(workflow)[0]
     assert "attack" in jobs
@@ -143,7 +146,7 @@ def test_a_damaged_drawing_or_sentence_is_not_put_into_the_report(workflow):
     (base / "report.html").unlink()
     for name in ("limit.digits.txt", "limit.digits.svg"):
         path = base / "figures" / name
-        seal, whole, before = companion(path).read_bytes(), path.read_bytes(), path.stat()
+        seal, whole, before = sidecar_path(path).read_bytes(), path.read_bytes(), path.stat()
         path.write_text(path.read_text() + " ")
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
         run = workflow.run("--", "results/mini/report.html")
@@ -152,7 +155,7 @@ def test_a_damaged_drawing_or_sentence_is_not_put_into_the_report(workflow):
         jobs = planned(workflow, "--", "results/mini/report.html")[0]
         assert jobs == {"figure_limit", "report_page"}
         path.write_bytes(whole)
-        companion(path).write_bytes(seal)
+        sidecar_path(path).write_bytes(seal)
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from immunization.files import read_table, read_tensors
+from immunization.runtime.files.io import read_table, read_tensors
 from tests import HANG
 
 from .conftest import MINIATURE, ROOT, Workflow
@@ -204,14 +204,14 @@ def test_environments_constraints_and_the_package_agree():
 
 def test_the_miniature_runs_on_every_method_figure_and_attack_that_ships(tmp_path):
     """All components at once, so that none is documented and broken."""
-    from immunization.registry import components
+    from immunization.study.components import components
 
     config = copy.deepcopy(MINIATURE) | {"seeds": [3]}
     config["methods"] = {
         name: {key: 2 for key in ("steps", "epochs", "inner_steps") if key in component.parameters}
-        for name, component in components("methods").items()
+        for name, component in components("linear/methods").items()
     }
-    config["attacks"] = {name: {} for name in components("attacks")} | {
+    config["attacks"] = {name: {} for name in components("linear/attacks")} | {
         "logistic": {"use": "lbfgs", "loss": "logistic"},
         "softmax": {"use": "newton", "loss": "softmax", "repair": "scale"},
         "fresh": {"use": "least_squares", "ridge": 0.001, "fresh": True},
@@ -221,7 +221,7 @@ def test_the_miniature_runs_on_every_method_figure_and_attack_that_ships(tmp_pat
     config["attack"] |= {"budget_likelihood": 20, "sample": 2}
     config["figures"] = {
         name: {"parameter": "eta"} if name == "sensitivity" else {}
-        for name in components("figures")
+        for name in components("linear/figures")
     } | {"heat_map": {"datasets": "pairs"}}
     config["datasets"]["digits"]["pairs"] = "all"
     workflow = Workflow(tmp_path / "w")
@@ -229,7 +229,7 @@ def test_the_miniature_runs_on_every_method_figure_and_attack_that_ships(tmp_pat
     run = workflow.run()
     assert run.code == 0, run.output
     table = pd.read_csv(workflow.folder / "results/mini/tables/ratios.csv")
-    assert set(table["method"]) == set(components("methods"))
+    assert set(table["method"]) == set(components("linear/methods"))
     figures = workflow.folder / "results/mini/figures"
     assert (figures / "heat_map.digits.svg").is_file()
     assert "best linear attacker reaches" in (figures / "frontier.binary.txt").read_text()

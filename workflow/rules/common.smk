@@ -24,12 +24,17 @@ if Path(immunization.__file__).resolve().parent != (ROOT / "src" / "immunization
         f"checkout, {ROOT}. Take it off PYTHONPATH, or run Snakemake from its own environment."
     )
 
-from immunization import devices, holder, stale
-from immunization.check import load
-from immunization.config import engine, figure_datasets, resolve
-from immunization.errors import UserError
-from immunization.fingerprint import commit
-from immunization.registry import components
+from immunization.runtime import environment
+from immunization.runtime.errors import UserError
+from immunization.runtime.gpus.claims import visible_gpus
+from immunization.runtime.jobs.run_lock import RunLock, is_dry_run
+from immunization.runtime.record import stale
+from immunization.runtime.record.fingerprint import commit
+from immunization.study.components import components
+from immunization.study.layout import layout
+from immunization.study.load import load
+from immunization.study.resolve import resolve
+from immunization.study.whole import is_of_networks, recorded, told_of_format, whole
 
 try:
     for path in workflow.configfiles:
@@ -40,25 +45,20 @@ except UserError as error:
 
 RESULTS = f"results/{STUDY['study']}"
 LOGS = f"logs/{STUDY['study']}"
-# Paths are spelt out: references to rules make Snakemake slow where they stand beside long lists.
-STUDY_FILE = f"{RESULTS}/study.json"
-# What results do not depend on is left out of their record, so that a change of it reruns nothing.
-SITE = {"device", "jobs_per_gpu", "threads", "data", "checkpoint_seconds"}
-if "networks" in STUDY:  # on a CPU the last digits of networks depend on their threads
-    SITE -= {"threads"}
-RECORDED = {key: value for key, value in STUDY.items() if key not in SITE}
+LIE = layout(STUDY, RESULTS)  # where every file of the study lies
+WING = LIE.wing
 
 # `--jobs` alone means another machine's: a login node tells nothing of the GPUs of the others.
 REMOTE = workflow.resource_settings.nodes is not None or not workflow.is_main_process
-_visible = [] if STUDY["device"] == "cpu" or REMOTE else devices.visible()
+_visible = [] if STUDY["device"] == "cpu" or REMOTE else visible_gpus()
 # GPUs of a job that computes; none where there are none.
 GPU = int({"cpu": False, "cuda": True, "auto": REMOTE or bool(_visible)}[STUDY["device"]])
 if workflow.is_main_process and not REMOTE and "gpu" not in workflow.global_resources:
-    # As many local jobs as the GPUs hold; which one each takes is settled by immunization.devices.
+    # As many local jobs as the GPUs hold; which one each takes is settled by the jobs.
     workflow.register_resource("gpu", max(1, len(_visible) * STUDY["jobs_per_gpu"]))
-if workflow.is_main_process and not holder.idle(sys.argv[1:]):
+if workflow.is_main_process and not is_dry_run(sys.argv[1:]):
     try:
-        holder.Holder(Path(RESULTS), logger.info, remote=REMOTE).take()
+        RunLock(Path(RESULTS), logger.info, remote=REMOTE).acquire()
     except UserError as error:
         raise WorkflowError(str(error)) from None
 
@@ -67,43 +67,58 @@ if workflow.is_main_process and not holder.idle(sys.argv[1:]):
 _deployed = workflow.deployment_settings.deployment_method
 _exports = {
     # A job ends when the Snakemake that runs it is gone: on a node that is the one of the job.
-    "IMMUNIZATION_OWNER": str(os.getpid()),
-    "IMMUNIZATION_STUDY": json.dumps(
+    environment.OWNER: str(os.getpid()),
+    environment.STUDY: json.dumps(
         {
-            "config": hashlib.sha256(json.dumps(RECORDED, sort_keys=True).encode()).hexdigest(),
+            "config": hashlib.sha256(
+                json.dumps(recorded(STUDY), sort_keys=True).encode()
+            ).hexdigest(),
             "commit": commit(),
             "seeds": STUDY["seeds"],
         },
         sort_keys=True,
     ),
-    devices.JOBS: str(STUDY["jobs_per_gpu"]),
-    "CHECKPOINT": f"--checkpoint-seconds {STUDY['checkpoint_seconds']:g}",
+    environment.JOBS_PER_GPU: str(STUDY["jobs_per_gpu"]),
     "PYTHON": "python" if any("conda" in str(m).lower() for m in _deployed) else sys.executable,
     "PYTHONPATH": str(ROOT / "src"),  # Snakemake drops it under --use-conda; a prefix survives
     "PYTHONSAFEPATH": "1",  # a random.py in the working folder is not the standard library's
     "PYTHONDONTWRITEBYTECODE": "1",
-    "DEVICE": STUDY["device"],
-    "MIRROR": STUDY["data"]["mirror"] or "",
-    "CACHE": STUDY["data"]["cache"],
     # Keep freed memory: handing every temporary tensor back to the system costs a tenth of the time.
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
 }
 
 
-def prefix(exports):
+def kept(value):
+    """Path of a JSON file with a value, named by its contents."""
+    text = json.dumps(value, separators=(",", ":"))  # in the order of the config
+    digest = hashlib.sha256(text.encode()).hexdigest()[:32]
+    path = Path(".snakemake", "immunization", f"{digest}.json")
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    return str(path)
+
+
+def prefix(exports, study):
     """What every command begins with; it replaces Snakemake's own strict mode.
 
-    Commands then run `stage MADE_BY MODULE ARGUMENTS`. It puts Python in place of the shell, which a
+    Commands then run `stage MADE_BY STAGE ARGUMENTS`. It puts Python in place of the shell, which a
     signal to all processes of a job would end before Python has saved its work.
     """
     text = "".join(f"export {name}={shlex.quote(value)}; " for name, value in exports.items())
-    text += f'stage() {{ export {stale.MADE_BY}="$1"; shift; exec "$PYTHON" -m "$@"; }}; '
+    text += (
+        f'stage() {{ export {environment.MADE_BY}="$1"; local name="$2"; shift 2; '
+        f'exec "$PYTHON" -m "immunization.stages.$name" {shlex.quote(study)} "$@"; }}; '
+    )
     # Snakemake fills braces in with its own names.
     return "".join(["set -euo pipefail; ", text.replace("{", "{{").replace("}", "}}")])
 
 
-shell.prefix(prefix(_exports))
+WHOLE = whole(STUDY, config)
+shell.prefix(prefix(_exports, kept(WHOLE)))
 
 
 # What makes each result: modules, what they are asked, and the user's own files that they read.
@@ -121,8 +136,8 @@ def made_by(wildcards, output):
     return stale.made_by(*MAKING[output[0]])
 
 
-def templates(*paths):
-    """Contents of templates, which no import leads to."""
+def texts(*paths):
+    """Contents of files in the package, which no import leads to."""
     return [(ROOT / "src" / "immunization" / path).read_text() for path in paths]
 
 
@@ -144,28 +159,13 @@ def _rerun_stale():
     triggers = {str(trigger) for trigger in workflow.dag_settings.rerun_triggers}
     if not found or not {"params", "code"} <= triggers:  # --rerun-triggers mtime
         return
-    logger.info(stale.told(found, RESULTS))
+    logger.info(stale.told(found, RESULTS) + told_of_format(LIE.study))
     workflow.dag.forcefiles.update(found)
 
 
-def growing(minutes):
-    """Run time that doubles with each attempt."""
-    return lambda wildcards, attempt: minutes * 2 ** (attempt - 1)
-
-
-def compact(value, sort_keys=True):
-    """JSON for a command line, the same for the same value whatever the order of its keys.
-
-    What is too long for one is put into a file, named by its contents, and the file's name is given.
-    """
-    text = json.dumps(value, sort_keys=sort_keys, separators=(",", ":"))
-    if len(text.encode()) < 2**15:
-        return text
-    digest = hashlib.sha256(text.encode()).hexdigest()[:32]
-    path = Path(".snakemake", "immunization", f"{digest}.json")
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}")
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    return f"@{path}"
+def needs(memory, minutes, per_thread=0, gpu=0):
+    """Resources of a rule: MB and minutes, both of which grow with each attempt."""
+    return {
+        "mem_mb": lambda wildcards, threads, attempt: (memory + per_thread * threads) * attempt,
+        "runtime": lambda wildcards, attempt: minutes * 2 ** (attempt - 1),
+    } | ({"gpu": gpu} if gpu else {})

@@ -7,7 +7,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from hessian_spectrum.streams import map_streams
+from hessian_spectrum.kernels.cuda_streams import map_streams
 
 warnings.filterwarnings("ignore", message="torch.linalg.svd: During SVD computation")
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from immunization.errors import UserError
-from immunization.files import atomic, files_below, remove_drafts
-from immunization.seals import sha256
+from immunization.runtime.errors import UserError
+from immunization.runtime.files.atomic import atomic, remove_drafts
+from immunization.runtime.files.checksums import sha256
+from immunization.runtime.files.io import files_below
 
 TIMEOUT_SECONDS = 30
 MOST_SECONDS = 3600

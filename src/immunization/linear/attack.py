@@ -1,31 +1,24 @@
-"""Stage 4: run the attackers of one engine against all methods on one data set.
+"""Run the attackers of one engine against all methods on one data set.
 
-    python -m immunization.attack --engine simulated --attackers '{"label": {…}}' \\
-        --settings '{…}' --tasks … --thetas … --steps … --curves … --progress FOLDER
-
-D_H is attacked by all of them, D_P and benign third tasks by those that work on whole, unrepaired
-data: fine-tuning should become slow on one and stay fast on the others. Finished pieces are kept in
-the progress folder; a job that was killed goes on from there.
-"""
+Finished units are saved; a job that was killed goes on from there."""
 
 from __future__ import annotations
 
-import argparse
 import importlib
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from immunization import stage
-from immunization.engines._job import Attacker, Job
-from immunization.extractors import open_extractors
-from immunization.files import write_table
-from immunization.progress import run_units
-from immunization.provenance import essence, provenance
-from immunization.registry import load
-from immunization.seals import content_of
-from immunization.tasks import TaskSet, load_task_set
+from immunization.linear.engines._job import Attacker, Job
+from immunization.linear.files import load_task_set, open_extractors
+from immunization.linear.tasks import TaskSet
+from immunization.runtime.files.checksums import content_hash
+from immunization.runtime.jobs.resumable import run_units
+from immunization.runtime.jobs.stage import Stage, write_tables
+from immunization.runtime.log import LOG
+from immunization.runtime.record.provenance import essence
+from immunization.runtime.threads import map_threads
+from immunization.study.components import import_component
 
 SMALL = 2**17
 """Numbers in the errors of all problems under which steps on a GPU are launches alone, and a
@@ -48,59 +41,55 @@ def with_intercept(parameters: dict[str, Any]) -> dict[str, Any]:
     return parameters | {"repair": "intercept"} if plain else parameters
 
 
-ENGINES = ("simulated", "trained", "nonlinear")
+def run(stage: Stage) -> None:
+    """The stage: the attackers of one engine against all methods on one data set.
+
+    D_H is attacked by all of them, D_P and benign third tasks by those that work on whole,
+    unrepaired data: fine-tuning should become slow on one and stay fast on the others.
+    """
+    device, threads = stage.batched_device()
+    dataset, name = stage.labels
+    # Another order in the config is the same question, and gives the same file.
+    entries = dict(sorted(stage.paths.engines[name].items()))
+    settings = settings_of(stage.config)
+    files = [stage.paths.tasks(dataset), *stage.paths.thetas_on(dataset)]
+    contents = map_threads(content_hash, files, READERS)
+    task_set = load_task_set(files[0])
+    extractors = [open_extractors(path) for path in files[1:]]
+    if device == "cuda" and small(task_set, len(extractors)):
+        device, threads = "cpu", stage.threads
+    job = Job(task_set, extractors, attackers_of(entries, task_set.intercept), settings, device)
+    uses = sorted({entry["use"] for entry in entries.values()})
+    record = stage.record(
+        {"attackers": entries, "attack": settings},
+        "attack", f"engines.{name}", *(f"attacks.{use}" for use in uses),
+        device=device,
+    )  # fmt: skip
+    # Not the attackers: each stands in the key of its own units.
+    base = [*essence(record | {"parameters": settings}), contents]
+    engine = importlib.import_module(f"immunization.linear.engines.{name}")
+    found = run_units(engine.units(job), stage.progress, base, threads)
+    frames = []
+    for place in range(2):
+        parts = [both[place] for both in found if len(both[place])]
+        frames.append(pd.concat(parts, ignore_index=True) if parts else pd.DataFrame())
+    write_tables(stage.paths.attack(dataset, name), frames, record)
+    LOG.info("%s attackers on %s done", name, dataset)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of the stage."""
-    parser = argparse.ArgumentParser(description="Attack all methods on one data set.")
-    parser.add_argument("--engine", choices=ENGINES, required=True)
-    parser.add_argument("--attackers", type=stage.parse_json, required=True, help="JSON object")
-    parser.add_argument("--settings", type=stage.parse_json, required=True, help="JSON object")
-    parser.add_argument("--tasks", required=True, help="output of prepare")
-    parser.add_argument("--thetas", nargs="+", required=True, help="outputs of immunize")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--progress", type=Path, required=True, help="folder for finished pieces")
-    parser.add_argument("--steps", required=True, help="Parquet file to write")
-    parser.add_argument("--curves", required=True, help="Parquet file to write")
-    options = parser.parse_args(arguments)
-    stage.one_thread_each()
-    device = stage.choose_device(options.device)
-    contents = stage.map_threads(content_of, [options.tasks, *options.thetas], READERS)
-    task_set = load_task_set(options.tasks)
-    files = [open_extractors(path) for path in options.thetas]
-    attackers = [
+def settings_of(config: dict[str, Any]) -> dict[str, Any]:
+    """What engines are told of the config's ``attack``: all but the rate that tables use."""
+    return {key: value for key, value in config["attack"].items() if key != "flops_per_second"}
+
+
+def attackers_of(entries: dict[str, dict[str, Any]], intercept: bool) -> list[Attacker]:
+    """Entries of the config's ``attacks``, with their modules."""
+    return [
         Attacker(
             label,
             entry["use"],
-            load("attacks", entry["use"]),
-            with_intercept(entry["parameters"]) if task_set.intercept else entry["parameters"],
+            import_component("linear/attacks", entry["use"]),
+            with_intercept(entry["parameters"]) if intercept else entry["parameters"],
         )
-        for label, entry in options.attackers.items()
+        for label, entry in entries.items()
     ]
-    if device == "cuda" and small(task_set, len(files)):
-        device = "cpu"
-    job = Job(task_set, files, attackers, options.settings, device)
-    engine = importlib.import_module(f"immunization.engines.{options.engine}")
-    uses = sorted({attacker.use for attacker in attackers})
-    modules = ["immunization.attack", f"immunization.engines.{options.engine}"]
-    record = provenance(
-        [*modules, *(f"immunization.attacks.{use}" for use in uses)],
-        {"attackers": options.attackers, "attack": options.settings},
-        device,
-    )
-    # Not the attackers: each stands in the key of its own pieces.
-    base = [*essence(record | {"parameters": options.settings}), contents]
-    threads = options.threads if device == "cpu" else 1
-    found = run_units(engine.units(job), options.progress, base, threads)
-    for place, out in enumerate((options.steps, options.curves)):
-        parts = [frames[place] for frames in found if len(frames[place])]
-        frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-        frame.attrs["provenance"] = record
-        write_table(out, frame)
-    stage.LOG.info("%s attackers on %s done", options.engine, task_set.name)
-
-
-if __name__ == "__main__":
-    stage.run(main)

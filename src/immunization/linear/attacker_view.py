@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum import ROUND_OFF, ProbeSpectrum, probe_spectrum, resolved_only
-from hessian_spectrum.svd import robust_svd
-from immunization.seeding import seeded
-from immunization.statistics import TaskBatch, centred
-from immunization.tasks import Task, TaskSet, gather
+from hessian_spectrum.kernels.svd import robust_svd
+from immunization.linear.sufficient_statistics import TaskBatch, centred_statistics
+from immunization.linear.tasks import Task, TaskSet, gather
+from immunization.runtime.seeding import seeded
 
 
-class View(NamedTuple):
+class AttackerView(NamedTuple):
     """Rows and repair.
 
     Attributes:
@@ -36,7 +36,7 @@ class View(NamedTuple):
     ridge: float = 1e-6
 
     @classmethod
-    def of(cls, parameters: dict[str, Any]) -> View:
+    def of(cls, parameters: dict[str, Any]) -> AttackerView:
         """From an attacker's parameters."""
         return cls(
             float(parameters.get("fraction", 1.0)),
@@ -66,7 +66,7 @@ class View(NamedTuple):
         return self.repair if self.repair in ("none", "scale") else "centre"
 
 
-def choose_rows(task: Task, view: View, seed: int) -> Task:
+def choose_rows(task: Task, view: AttackerView, seed: int) -> Task:
     """The task with the rows that the attacker has, and those it is tested on.
 
     Rows are drawn within each label where there are two of them, at least two of each.
@@ -135,7 +135,9 @@ class Decomposition(NamedTuple):
         return weights, offset
 
 
-def decompose(task: TaskBatch, theta: Tensor, view: View, *, singular: bool) -> Decomposition:
+def decompose(
+    task: TaskBatch, theta: Tensor, view: AttackerView, *, singular: bool
+) -> Decomposition:
     """One SVD a problem, and what the repair makes of it.
 
     Args:
@@ -158,7 +160,7 @@ def decompose(task: TaskBatch, theta: Tensor, view: View, *, singular: bool) -> 
 
 def centred_spectrum(task: TaskBatch, theta: Tensor, basis: str) -> tuple[ProbeSpectrum, Tensor]:
     """Spectrum of the centred, or scaled, features; and θ with the scaling in it."""
-    middle = centred(task)
+    middle = centred_statistics(task)
     if basis == "scale":
         deviation = (middle.factor.mT @ theta).square().sum(1).sqrt()
         least = ROUND_OFF * deviation.amax(dim=1, keepdim=True)
@@ -169,7 +171,9 @@ def centred_spectrum(task: TaskBatch, theta: Tensor, basis: str) -> tuple[ProbeS
     return resolved_only(spectrum), theta
 
 
-def repair(task: TaskBatch, spectrum: ProbeSpectrum, theta: Tensor, view: View) -> Decomposition:
+def repair(
+    task: TaskBatch, spectrum: ProbeSpectrum, theta: Tensor, view: AttackerView
+) -> Decomposition:
     """Whiten the centred spectrum where that is asked for, and add the intercept."""
     squares, rows = spectrum.eigenvalues, task.rows[:, None]
     old = squares.sqrt()
@@ -210,8 +214,12 @@ class Features(NamedTuple):
     test_labels: Tensor
 
 
-def features(
-    source: TaskSet, tasks: list[Task], theta: Tensor, view: View, root: Tensor | None = None
+def repaired_features(
+    source: TaskSet,
+    tasks: list[Task],
+    theta: Tensor,
+    view: AttackerView,
+    root: Tensor | None = None,
 ) -> Features:
     """Features xᵀθ of the tasks' rows, repaired by what the training rows say.
 
@@ -240,7 +248,7 @@ def features(
     return Features(train, labels, mask, test, test_labels.masked_fill(~seen, torch.nan))
 
 
-def _change(centred_rows: Tensor, count: Tensor, view: View, root: Tensor | None) -> Tensor:
+def _change(centred_rows: Tensor, count: Tensor, view: AttackerView, root: Tensor | None) -> Tensor:
     """What centred features are multiplied by: (P, 1, D) for scales, else (P, D, D)."""
     if view.repair in ("centre", "intercept"):
         return torch.ones_like(centred_rows[:, :1])

@@ -1,6 +1,6 @@
 """What immunization did to one batch of pairs: κ by each definition, ratios, limit, Definition 3.1.
 
-Pure functions on tensors; `immunization.spectrum` and `immunization.attack` are their edges.
+Pure functions on tensors; `immunization.linear.spectra` and `immunization.linear.attack` are their edges.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from hessian_spectrum import (
     resolved_only,
     ridge_condition,
 )
-from hessian_spectrum.streams import map_streams
-from immunization.statistics import TaskBatch, centred_factors
-from immunization.tasks import Problem, held_out
+from hessian_spectrum.kernels.cuda_streams import map_streams
+from immunization.linear.sufficient_statistics import TaskBatch, centred_factors
+from immunization.linear.tasks import Problem, held_out
 
 NO_SCORE = 1e-10
 """Scores under this are round-off: labels and logits are of order one."""
@@ -152,7 +152,7 @@ class Limit(NamedTuple):
 
 
 def limits(problem: Problem, *, unseen_floor: float) -> Limit:
-    """Immunizability limit of each pair of a problem (see `hessian_spectrum.generalized`); on the
+    """Immunizability limit of each pair of a problem (see `hessian_spectrum.immunizability`); on the
     CPU, wherever it was computed."""
 
     Pair = tuple[RangeFactor, RangeFactor]

@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from immunization.files import read_metadata, read_tensor, refuse_nan, write_tensors
+from immunization.linear.tasks import Task, TaskSet
+from immunization.runtime.files.io import (
+    read_metadata,
+    read_tensor,
+    read_tensors,
+    refuse_nan,
+    write_tensors,
+)
 
 
 @dataclass(frozen=True)
@@ -82,4 +90,55 @@ def open_extractors(path: str) -> Extractors:
         code=metadata["code"],
         owners=dict(zip(metadata["seeds"], metadata["owners"], strict=True)),
         singular=metadata.get("singular", False),
+    )
+
+
+def save_task_set(path: Path | str, task_set: TaskSet) -> None:
+    """Write a task set to one safetensors file."""
+    tensors: dict[str, Tensor] = {"inputs": task_set.inputs, "task_index": task_set.task_index}
+    tensors |= task_set.statistics
+    for part in ("train_rows", "train_labels", "test_rows", "test_labels"):
+        pieces = [getattr(task, part) for task in task_set.tasks]
+        tensors[part] = torch.cat(pieces)
+        tensors[f"{part}_length"] = torch.tensor([len(piece) for piece in pieces])
+    metadata = {
+        "name": task_set.name,
+        "loss": task_set.loss,
+        "accuracy": task_set.accuracy,
+        "scale": task_set.scale,
+        "shift": task_set.shift,
+        "intercept": task_set.intercept,
+        "pair_names": task_set.pair_names,
+        "seeds": task_set.seeds,
+        "task_names": [task.name for task in task_set.tasks],
+        "info": task_set.info,
+    }
+    write_tensors(path, tensors, metadata, task_set.info)
+
+
+def load_task_set(path: Path | str) -> TaskSet:
+    """Read what `save_task_set` wrote."""
+    tensors, metadata = read_tensors(path)
+    parts = {
+        part: tensors.pop(part).split(tensors.pop(f"{part}_length").tolist())
+        for part in ("train_rows", "train_labels", "test_rows", "test_labels")
+    }
+    tasks = [
+        Task(name, **{part: parts[part][i] for part in parts})
+        for i, name in enumerate(metadata["task_names"])
+    ]
+    return TaskSet(
+        name=metadata["name"],
+        loss=metadata["loss"],
+        accuracy=metadata["accuracy"],
+        inputs=tensors.pop("inputs"),
+        scale=metadata["scale"],
+        shift=metadata["shift"],
+        pair_names=[(p, h) for p, h in metadata["pair_names"]],
+        task_index=tensors.pop("task_index"),
+        seeds=metadata["seeds"],
+        tasks=tasks,
+        statistics=tensors,
+        intercept=metadata["intercept"],
+        info=metadata["info"],
     )

@@ -6,8 +6,13 @@ from typing import Any
 
 import pandas as pd
 
-from immunization.formats import number, percent, spoken
-from immunization.measures import BEST, LOST, NEVER, SAME
+from immunization.linear.slowdowns import BEST
+from immunization.reporting.slowdown import (
+    MAX_BENIGN_LOSS,
+    MAX_BROKEN_SLOWDOWN,
+    MIN_WITHSTOOD_SHARE,
+)
+from immunization.reporting.text import display_label, format_number, percent
 
 HIDDEN = 0.02
 """A spread of accuracies over methods below two points says that nothing is hidden."""
@@ -48,7 +53,7 @@ def _count(value: float) -> str:
 def _limit(ratios: pd.DataFrame, order: dict[str, Any]) -> list[str]:
     """What the limit is, and whom it binds."""
     first = ratios.iloc[0]
-    share, middle = first["limit_infinite_share"], number(first["limit_median_finite"])
+    share, middle = first["limit_infinite_share"], format_number(first["limit_median_finite"])
     own = "with" if order.get("intercept") else "without"
     probe = f"a squared-loss probe {own} an intercept"
     if share == 0:
@@ -61,14 +66,14 @@ def _limit(ratios: pd.DataFrame, order: dict[str, Any]) -> list[str]:
         told = (
             f"On {share:.0%} of the pairs the limit is infinite: the harmful inputs use directions "
             "that the benign inputs do not have (median share of the harmful energy there: "
-            f"{number(first['outside_median_infinite'])}), and those can be scaled at will.{tail}"
+            f"{format_number(first['outside_median_infinite'])}), and those can be scaled at will.{tail}"
         )
     if order.get("intercept"):
         return [told]
     other = first["limit_intercept_infinite_share"]
     words = [f"infinite on {other:.0%} of the pairs"] if other else []
     if other < 1:
-        words.insert(0, f"{number(first['limit_intercept_median_finite'])} in the median")
+        words.insert(0, f"{format_number(first['limit_intercept_median_finite'])} in the median")
     return [
         told,
         "With an intercept, which most attackers have, the limit binds the κ of centred features: "
@@ -96,7 +101,7 @@ def _ratio(ratios: pd.DataFrame, met: pd.DataFrame, order: dict[str, Any]) -> li
         )
         told.append(
             f"Apart from the closed form, {_name(best)} has the largest median RIR, "
-            f"{number(row['rir_median'])}{share}. Its RIR is above 1 on "
+            f"{format_number(row['rir_median'])}{share}. Its RIR is above 1 on "
             f"{_count(counts['rir_above_1'])} of {_count(counts['pairs'])} pairs; the harmful κ "
             f"grew and the benign one did not on {_count(counts['i_above_1_ii_at_most_1'])}."
         )
@@ -114,7 +119,7 @@ def _ratio(ratios: pd.DataFrame, met: pd.DataFrame, order: dict[str, Any]) -> li
             told.append(
                 f"The closed form ({_name(method)}) reaches the limit wherever it is finite "
                 f"(optimality {worst:.4f} or more); median RIR "
-                f"{number(ratios.loc[method, 'rir_median'])}."
+                f"{format_number(ratios.loc[method, 'rir_median'])}."
             )
     return told
 
@@ -166,8 +171,8 @@ def _attack(attacks: pd.DataFrame, order: dict[str, Any], threshold: float) -> l
         if methods["slowdown_median_P"].isna().all():
             told.append(f"Against {label} it is unknown which methods slow D_P ({before}).")
             continue
-        good = methods[methods["slowdown_median_P"] <= SAME]
-        good = good[good["slowdown_median_H"] > SAME]
+        good = methods[methods["slowdown_median_P"] <= MAX_BROKEN_SLOWDOWN]
+        good = good[good["slowdown_median_H"] > MAX_BROKEN_SLOWDOWN]
         if good.empty:
             told.append(f"Against {label} no method slows D_H without slowing D_P ({before}).")
             continue
@@ -175,14 +180,14 @@ def _attack(attacks: pd.DataFrame, order: dict[str, Any], threshold: float) -> l
         if len(bounds):  # which of them is the slowest is not known
             told.append(
                 f"Against {label}, among methods that do not slow D_P, the budget runs out on D_H "
-                f"with {_list(bounds.index)}: at least {number(bounds['slowdown_median_H'].min())} "
+                f"with {_list(bounds.index)}: at least {format_number(bounds['slowdown_median_H'].min())} "
                 f"times as many steps in the median ({before})."
             )
             continue
         slowest = good["slowdown_median_H"].idxmax()
         told.append(
             f"Against {label}, among methods that do not slow D_P, {_name(slowest)} slows D_H "
-            f"most: {number(good.loc[slowest, 'slowdown_median_H'])} times as many steps in the "
+            f"most: {format_number(good.loc[slowest, 'slowdown_median_H'])} times as many steps in the "
             f"median ({before})."
         )
     return told
@@ -218,10 +223,12 @@ def _resistance(table: pd.DataFrame, order: dict[str, Any]) -> list[str]:
             parts.append(f"destroyed the benign task: {_losses(named['destroyed'])}")
         if "no verdict" in named:
             parts.append(f"one seed gives no verdict; {_with_numbers(named['no verdict'])}")
-            gone = part[part["benign_lost"] > LOST]
+            gone = part[part["benign_lost"] > MAX_BENIGN_LOSS]
             if len(gone):
                 parts.append(f"the benign task was lost: {_losses(gone)}")
-        back = part[(part["withstood_share"] >= NEVER) & ~part["verdict"].isin(["withstood"])]
+        back = part[
+            (part["withstood_share"] >= MIN_WITHSTOOD_SHARE) & ~part["verdict"].isin(["withstood"])
+        ]
         if len(back) and "accuracy_linear" in back and back["accuracy_linear"].notna().any():
             words = [f"{_name(m)} ({percent(v)})" for m, v in back["accuracy_linear"].items()]
             parts.append(
@@ -245,7 +252,7 @@ def _with_numbers(part: pd.DataFrame) -> str:
         + (
             "(S unknown)"
             if row.slowdown != row.slowdown
-            else f"({'at least ' if row.slowdown_bound else ''}{number(row.slowdown)} times)"
+            else f"({'at least ' if row.slowdown_bound else ''}{format_number(row.slowdown)} times)"
         )
         for row in part.itertuples()
     )
@@ -283,7 +290,9 @@ def _breakers(attacks: pd.DataFrame, resistance: pd.DataFrame, order: dict[str, 
     """Which attackers are as fast as without immunization, against which method."""
     own = attacks[~attacks["attack"].str.startswith(BEST) & attacks["slowdown_median_H"].notna()]
     own = own[_protected(own, order)]
-    fast = own[(own["slowdown_median_H"] <= SAME) & ~own["slowdown_bound_H"].astype(bool)]
+    fast = own[
+        (own["slowdown_median_H"] <= MAX_BROKEN_SLOWDOWN) & ~own["slowdown_bound_H"].astype(bool)
+    ]
     against = {m: list(fast.loc[[m], "attack"]) if m in fast.index else [] for m in own.index}
     broken = set(resistance.index[resistance["verdict"] == "broken"]) & set(against)
     others = [m for m in against if m not in broken]
@@ -356,7 +365,7 @@ def replicated(table: pd.DataFrame) -> str:
 
 
 def _name(label: object) -> str:
-    return spoken(str(label))
+    return display_label(str(label))
 
 
 def _first_up(text: str) -> str:

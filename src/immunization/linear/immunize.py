@@ -1,18 +1,12 @@
-"""Stage 2: run one method on all pairs and seeds of all data sets of a study.
+"""Run one method on all pairs and seeds of all data sets of a study.
 
-    python -m immunization.immunize --label alg1 --method alg1 --parameters '{"digits": {…}}' \\
-        --tasks tasks/digits.safetensors --out immunized/alg1/digits.safetensors \\
-        --trajectories immunized/alg1/digits.parquet --progress FOLDER
-
-Pairs go through a method in batches (`immunization.batches`): on a CPU they are spread over
-threads, on a GPU they run one after the other, on several GPUs side by side. A method that draws
-nothing runs once for seeds that share their tasks. Finished batches are kept in the progress folder
-every minute, and when the job is asked to end; one that was killed goes on from there.
-"""
+Pairs go through a method in batches (`immunization.linear.batching`): on a CPU they are spread over
+threads, on a GPU they run one after the other. A deterministic method runs once for all seeds with
+identical tasks. Finished batches are saved every minute, and when the job is asked to end; one that
+was killed goes on from there."""
 
 from __future__ import annotations
 
-import argparse
 import time
 from functools import partial
 from itertools import islice
@@ -25,18 +19,21 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum import NotFiniteError
-from immunization import stage
-from immunization.batches import Member, run_within_memory, split
-from immunization.errors import UserError
-from immunization.evaluate import reference_condition
-from immunization.extractors import save_extractors
-from immunization.files import read_table, read_tensors, write_table, write_tensors
-from immunization.methods._descent import Immunized
-from immunization.progress import Pieces
-from immunization.provenance import essence, provenance
-from immunization.registry import load
-from immunization.seals import content_of
-from immunization.tasks import Problem, TaskSet, load_task_set
+from immunization.linear.batching import Member, split
+from immunization.linear.evaluation import reference_condition
+from immunization.linear.files import load_task_set, save_extractors
+from immunization.linear.methods._descent import Immunized
+from immunization.linear.tasks import Problem, TaskSet
+from immunization.runtime.errors import UserError
+from immunization.runtime.files.checksums import content_hash
+from immunization.runtime.files.io import read_table, read_tensors, write_table, write_tensors
+from immunization.runtime.gpus.memory import run_within_memory
+from immunization.runtime.jobs.resumable import ResumableUnits
+from immunization.runtime.jobs.stage import Stage, write_tables
+from immunization.runtime.log import LOG
+from immunization.runtime.record.provenance import essence
+from immunization.runtime.threads import map_threads
+from immunization.study.components import import_component
 
 SCALING = ("columns", "scale", "scaling")
 """What a table's task set tells of its features."""
@@ -124,7 +121,7 @@ def trajectory(problem: Problem, found: Immunized) -> pd.DataFrame:
 
 
 class Batches:
-    """Keeps a batch in a file of tensors and a table (see `immunization.progress`)."""
+    """Keeps a batch in a file of tensors and a table (see `immunization.runtime.jobs.resumable`)."""
 
     def paths(self, stem: Path) -> list[Path]:
         """See `Keeper`."""
@@ -238,66 +235,51 @@ def immunize(
     """All pairs and seeds of a data set, without files; see `assemble` for what it gives."""
     todo = plan(method, parameters, task_set, device)
     work = partial(run_part, label, method, todo, device)
-    return assemble(todo, stage.map_threads(work, todo.parts, threads if device == "cpu" else 1))
+    return assemble(todo, map_threads(work, todo.parts, threads if device == "cpu" else 1))
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of the stage."""
-    parser = argparse.ArgumentParser(description="Immunize with one method.")
-    parser.add_argument("--label", required=True, help="what the study calls the method")
-    parser.add_argument("--method", required=True, help="file in immunization/methods")
-    parser.add_argument(
-        "--parameters", type=stage.parse_json, required=True, help="JSON, parameters a data set"
-    )
-    parser.add_argument("--tasks", nargs="+", required=True, help="outputs of prepare")
-    parser.add_argument("--out", nargs="+", required=True, help="a file for each of --tasks")
-    parser.add_argument(
-        "--trajectories", nargs="+", required=True, help="a Parquet file for each of --tasks"
-    )
-    parser.add_argument("--progress", type=Path, required=True, help="own folder of the job")
-    parser.add_argument("--checkpoint-seconds", type=float, default=60.0)
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args(arguments)
-    stage.one_thread_each()
-    device = stage.choose_device(options.device)
-    method = load("methods", options.method)
-    code = ["immunization.immunize", f"immunization.methods.{options.method}"]
-    contents = dict(zip(options.tasks, map(content_of, options.tasks), strict=True))
+def run(stage: Stage) -> None:
+    """The stage: one method on every data set of the study."""
+    device, threads = stage.batched_device()
+    label, entry = stage.label, stage.config["methods"][stage.label]
+    method = import_component("linear/methods", entry["use"])
     plans = []
     keys: list[Any] = []
-    for path in options.tasks:
-        task_set = load_task_set(path)
-        parameters = options.parameters[task_set.name]
-        plans.append(plan(method, parameters, task_set, device))
-        keys += [[task_set.name, parameters, part, contents[path]] for part in plans[-1].parts]
+    for dataset in stage.paths.datasets:
+        path, parameters = stage.paths.tasks(dataset), entry["parameters"][dataset]
+        plans.append(plan(method, parameters, load_task_set(path), device))
+        content = content_hash(path)
+        keys += [[dataset, parameters, part, content] for part in plans[-1].parts]
     jobs = [(todo, part) for todo in plans for part in todo.parts]
 
     def work(number: int) -> Batch:
         todo, part = jobs[number]
-        return run_part(options.label, method, todo, device, part)
+        return run_part(label, method, todo, device, part)
 
     started = time.perf_counter()
-    record = provenance(code, {"label": options.label, "method": options.method}, device)
-    pieces = Pieces(options.progress, Batches(), essence(record), options.checkpoint_seconds)
-    threads = options.threads if device == "cpu" else 1
-    batches = iter(pieces.run(keys, work, threads))
+    about = {"label": label, "method": entry["use"]}
+    record = stage.record(about, "immunize", f"methods.{entry['use']}", device=device)
+    units = ResumableUnits(stage.progress, Batches(), essence(record), stage.checkpoint_seconds)
+    batches = iter(units.run(keys, work, threads))
     seconds = time.perf_counter() - started
-    for todo, out, path in zip(plans, options.out, options.trajectories, strict=True):
-        name = todo.task_set.name
-        thetas, owners, rows, singular = assemble(todo, list(islice(batches, len(todo.parts))))
-        own = record | {"parameters": record["parameters"] | todo.parameters}
-        rows.insert(0, "method", options.label)
-        rows.insert(0, "dataset", name)
-        rows.attrs["provenance"] = own
-        write_table(path, rows)
-        about = {"dataset": name, "singular": singular, "intercept": todo.task_set.intercept}
-        # The features that θ holds for: names, and what they were scaled by.
-        scaling = {k: todo.task_set.info[k] for k in SCALING if k in todo.task_set.info}
-        save_extractors(out, thetas, owners, own | about | scaling)
-    pieces.tidy()
-    stage.LOG.info("%s: %.1f s", options.label, seconds)
+    outputs = zip(plans, stage.paths.thetas(label), stage.paths.trajectories(label), strict=True)
+    for todo, out, path in outputs:
+        own = record | {"parameters": about | todo.parameters}
+        write(todo, list(islice(batches, len(todo.parts))), label, own, out, path)
+    units.delete_others()
+    LOG.info("%s: %.1f s", label, seconds)
 
 
-if __name__ == "__main__":
-    stage.run(main)
+def write(
+    todo: Plan, batches: list[Batch], label: str, record: dict[str, Any], out: str, path: str
+) -> None:
+    """Write θ and trajectories of one data set."""
+    task_set = todo.task_set
+    thetas, owners, rows, singular = assemble(todo, batches)
+    rows.insert(0, "method", label)
+    rows.insert(0, "dataset", task_set.name)
+    write_tables([path], [rows], record)
+    about = {"dataset": task_set.name, "singular": singular, "intercept": task_set.intercept}
+    # The features that θ holds for: names, and what they were scaled by.
+    scaling = {key: task_set.info[key] for key in SCALING if key in task_set.info}
+    save_extractors(out, thetas, owners, record | about | scaling)

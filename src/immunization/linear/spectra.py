@@ -1,24 +1,18 @@
-"""Stage 3: spectra, condition numbers, ratios and limits of all methods of a study.
+"""Spectra, condition numbers, ratios and limits of all methods of a study.
 
-    python -m immunization.spectrum --tasks tasks/*.safetensors \\
-        --thetas immunized/*/*.safetensors --parameters '{…}' --spectra … --ratios …
-
-Writes one row a (data set, method, seed, pair, role) with the whole spectrum, and one row a
-(data set, method, seed, pair) with ratios by each definition of κ.
-"""
+One row a (data set, method, seed, pair, role) with the whole spectrum, and one row a (data set,
+method, seed, pair) with ratios by each definition of κ."""
 
 from __future__ import annotations
 
-import argparse
 from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from immunization import stage
-from immunization.batches import split
-from immunization.evaluate import (
+from immunization.linear.batching import split
+from immunization.linear.evaluation import (
     Limit,
     RoleReport,
     accuracy,
@@ -28,10 +22,11 @@ from immunization.evaluate import (
     reference_condition,
     report_role,
 )
-from immunization.extractors import open_extractors
-from immunization.files import write_table
-from immunization.provenance import provenance
-from immunization.tasks import Problem, load_task_set
+from immunization.linear.files import load_task_set, open_extractors
+from immunization.linear.tasks import Problem, TaskSet
+from immunization.runtime.jobs.stage import Stage, write_tables
+from immunization.runtime.log import LOG
+from immunization.runtime.threads import map_threads
 
 
 class Reference(NamedTuple):
@@ -45,7 +40,9 @@ class Reference(NamedTuple):
     limit: Limit
 
 
-def reference(problem: Problem, parameters: dict[str, Any], device: str = "cpu") -> Reference:
+def evaluate_identity(
+    problem: Problem, parameters: dict[str, Any], device: str = "cpu"
+) -> Reference:
     """Evaluate θ = I and the limit.
 
     Args:
@@ -66,7 +63,7 @@ def reference(problem: Problem, parameters: dict[str, Any], device: str = "cpu")
     )
 
 
-def evaluate(
+def result_rows(
     before: Reference,
     theta: Tensor,
     keys: dict[str, Any],
@@ -175,91 +172,95 @@ def evaluate(
     return pd.concat(spectra), ratios
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of the stage."""
-    parser = argparse.ArgumentParser(description="Spectra of all methods of a study.")
-    parser.add_argument("--tasks", nargs="+", required=True, help="outputs of prepare")
-    parser.add_argument("--thetas", nargs="+", required=True, help="outputs of immunize")
-    parser.add_argument("--parameters", type=stage.parse_json, required=True, help="JSON object")
-    parser.add_argument("--spectra", required=True, help="Parquet file to write")
-    parser.add_argument("--ratios", required=True, help="Parquet file to write")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args(arguments)
-    stage.one_thread_each()
-    device = stage.choose_device(options.device)
-    # On a GPU the decompositions of one batch already run side by side.
-    threads = options.threads if device == "cpu" else 1
-
-    task_sets = {task_set.name: task_set for task_set in map(load_task_set, options.tasks)}
-    # Seeds that share all their tasks share what is computed from them.
-    owners = {
-        (name, seed): (name, task_set.first_alike(seed))
-        for name, task_set in task_sets.items()
-        for seed in task_set.seeds
-    }
-
-    def parts_of(name: str) -> list[list[int]]:
-        """Pairs that go together: on a CPU all, on a GPU as many as its memory takes."""
-        task_set = task_sets[name]
-        pairs = list(range(len(task_set.pair_names)))
-        if device == "cpu":
-            return [pairs]
-        members = [(task_set.seeds[0], pair) for pair in pairs]
-        parts = split(members, task_set.inputs.shape[1], device)
-        return [[pair for _, pair in part] for part in parts]
-
-    starts = list(dict.fromkeys(owners.values()))
-    cut = {name: parts_of(name) for name in task_sets}
-    problems = stage.map_threads(
-        lambda key: [
-            reference(
-                task_sets[key[0]].batch([(key[1], pair) for pair in pairs]),
-                options.parameters,
-                device,
-            )
-            for pairs in cut[key[0]]
-        ],
-        starts,
-        threads,
-    )
-    before = dict(zip(starts, problems, strict=True))
-
-    def rows(path: str) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
-        file = open_extractors(path)
-        found = []
-        for owner, seeds in file.sharing().items():
-            keys = {"dataset": file.dataset, "method": file.label, "seed": owner}
-            several = cut[file.dataset]
-            evaluated = [
-                evaluate(
-                    own,
-                    file.theta(owner, device, pairs if len(several) > 1 else None),
-                    keys | {"code": file.code},
-                    options.parameters,
-                    device,
-                    singular=file.singular,
-                )
-                for own, pairs in zip(before[owners[file.dataset, owner]], several, strict=True)
-            ]
-            parts = [pd.concat(frames) for frames in zip(*evaluated, strict=True)]
-            found += [tuple(part.assign(seed=seed) for part in parts) for seed in seeds]
-        return found
-
-    parts = stage.map_threads(rows, options.thetas, threads)
+def run(stage: Stage) -> None:
+    """The stage: every method of the study."""
+    device, threads = stage.batched_device()
+    parameters, paths = stage.config["spectrum"], stage.paths
+    task_sets = {name: load_task_set(paths.tasks(name)) for name in paths.datasets}
+    before = References(task_sets, parameters, device)
+    before.compute(threads)
+    thetas = [path for method in paths.methods for path in paths.thetas(method)]
+    parts = map_threads(before.rows_of, thetas, threads)
     spectra, ratios = zip(*(pair for part in parts for pair in part), strict=True)
-    record = provenance(["immunization.spectrum"], options.parameters, device)
+    record = stage.record(parameters, "spectra", device=device)
     record["features"] = {
         name: {key: task_set.info[key] for key in ("columns", "scale")}
         for name, task_set in task_sets.items()
         if task_set.info.get("columns")
     }
-    for path, frames in ((options.spectra, spectra), (options.ratios, ratios)):
-        frame = pd.concat(frames, ignore_index=True)
-        frame.attrs["provenance"] = record
-        write_table(path, frame)
-    stage.LOG.info("%d spectra, %d ratios", sum(map(len, spectra)), sum(map(len, ratios)))
+    frames = [pd.concat(found, ignore_index=True) for found in (spectra, ratios)]
+    write_tables([paths.spectra, paths.ratios], frames, record)
+    LOG.info("%d spectra, %d ratios", *map(len, frames))
 
 
-if __name__ == "__main__":
-    stage.run(main)
+class References:
+    """Data sets before immunization, in parts that fit the device, computed once.
+
+    Args:
+        task_sets: by name.
+        parameters: of the stage.
+        device: where to compute.
+    """
+
+    def __init__(
+        self, task_sets: dict[str, TaskSet], parameters: dict[str, Any], device: str
+    ) -> None:
+        self.task_sets, self.parameters, self.device = task_sets, parameters, device
+        self.parts = {name: self._split(task_set) for name, task_set in task_sets.items()}
+        self._known: dict[tuple[str, int], list[Reference]] = {}
+
+    def _split(self, task_set: TaskSet) -> list[list[int]]:
+        """Pairs that go together: on a CPU all, on a GPU as many as its memory takes."""
+        pairs = list(range(len(task_set.pair_names)))
+        if self.device == "cpu":
+            return [pairs]
+        members = [(task_set.seeds[0], pair) for pair in pairs]
+        parts = split(members, task_set.inputs.shape[1], self.device)
+        return [[pair for _, pair in part] for part in parts]
+
+    def _owner(self, name: str, seed: int) -> tuple[str, int]:
+        """Seeds that share all their tasks share what is computed from them."""
+        return name, self.task_sets[name].first_alike(seed)
+
+    def compute(self, threads: int) -> None:
+        """Evaluate θ = I on all of them, so many at a time."""
+        seeds = [
+            (name, seed) for name, task_set in self.task_sets.items() for seed in task_set.seeds
+        ]
+        owners = list(dict.fromkeys(self._owner(*each) for each in seeds))
+        found = map_threads(self._evaluate, owners, threads)
+        self._known = dict(zip(owners, found, strict=True))
+
+    def _evaluate(self, owner: tuple[str, int]) -> list[Reference]:
+        name, seed = owner
+        task_set = self.task_sets[name]
+        return [
+            evaluate_identity(
+                task_set.batch([(seed, pair) for pair in pairs]), self.parameters, self.device
+            )
+            for pairs in self.parts[name]
+        ]
+
+    def rows_of(self, path: str) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+        """Rows of both tables for one file of θ, one pair of frames a seed."""
+        file = open_extractors(path)
+        several = self.parts[file.dataset]
+        found = []
+        for owner, seeds in file.sharing().items():
+            keys = {"dataset": file.dataset, "method": file.label, "seed": owner, "code": file.code}
+            evaluated = [
+                result_rows(
+                    before,
+                    file.theta(owner, self.device, pairs if len(several) > 1 else None),
+                    keys,
+                    self.parameters,
+                    self.device,
+                    singular=file.singular,
+                )
+                for before, pairs in zip(
+                    self._known[self._owner(file.dataset, owner)], several, strict=True
+                )
+            ]
+            spectra, ratios = (pd.concat(frames) for frames in zip(*evaluated, strict=True))
+            found += [(spectra.assign(seed=seed), ratios.assign(seed=seed)) for seed in seeds]
+        return found

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum import RangeFactor, range_factor
-from hessian_spectrum.svd import robust_svd
+from hessian_spectrum.kernels.svd import robust_svd
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class TaskBatch:
         )
 
 
-def collect(statistics: dict[str, Tensor], chosen: Tensor, device: str = "cpu") -> TaskBatch:
+def select_tasks(statistics: dict[str, Tensor], chosen: Tensor, device: str = "cpu") -> TaskBatch:
     """Some of the tasks whose `task_statistics` were stacked, cut to the largest rank."""
     # Each task travels to the device once.
     tasks, places = chosen.unique(return_inverse=True)
@@ -180,7 +180,7 @@ def stack_statistics(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
-def centred(task: TaskBatch) -> TaskBatch:
+def centred_statistics(task: TaskBatch) -> TaskBatch:
     """The task with its features and labels centred, from statistics alone.
 
     With X = USVᵀ, m = Uᵀ1 and J = I − 11ᵀ/N the centred features are JX = (JUR⁻¹)(RSVᵀ) with
@@ -219,7 +219,7 @@ def centred_factors(task: TaskBatch) -> list[RangeFactor]:
     Their rank is decided at the tolerance of the features as they came, relative to what those
     were: digits that the mean took do not come back.
     """
-    middle = centred(task)
+    middle = centred_statistics(task)
     known: dict[int, RangeFactor] = {}
     for index, number in enumerate(task.tasks):
         if number in known:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from immunization import stage
-from immunization.errors import UserError
-from immunization.files import read_tensors, write_tensors
-from immunization.seeding import seed_of
-from immunization.statistics import TaskBatch, collect, stack_statistics, task_statistics
+from immunization.linear.sufficient_statistics import (
+    TaskBatch,
+    select_tasks,
+    stack_statistics,
+    task_statistics,
+)
+from immunization.runtime.errors import UserError
+from immunization.runtime.seeding import seed_of
+from immunization.runtime.threads import map_threads
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,7 @@ class TaskSet:
 
     def role(self, chosen: Tensor, device: str = "cpu") -> TaskBatch:
         """Some tasks, given by number, on a device."""
-        return collect(self.statistics, chosen, device)
+        return select_tasks(self.statistics, chosen, device)
 
 
 def gather(
@@ -292,7 +295,7 @@ def build_task_set(
         return part
 
     # One thread a task, as many at a time as torch was given.
-    parts = stage.map_threads(statistics, tasks, torch.get_num_threads())
+    parts = map_threads(statistics, tasks, torch.get_num_threads())
     return TaskSet(
         name=name,
         loss=loss,
@@ -307,55 +310,4 @@ def build_task_set(
         statistics=stack_statistics(parts),
         intercept=intercept,
         info=info or {},
-    )
-
-
-def save_task_set(path: Path | str, task_set: TaskSet) -> None:
-    """Write a task set to one safetensors file."""
-    tensors: dict[str, Tensor] = {"inputs": task_set.inputs, "task_index": task_set.task_index}
-    tensors |= task_set.statistics
-    for part in ("train_rows", "train_labels", "test_rows", "test_labels"):
-        pieces = [getattr(task, part) for task in task_set.tasks]
-        tensors[part] = torch.cat(pieces)
-        tensors[f"{part}_length"] = torch.tensor([len(piece) for piece in pieces])
-    metadata = {
-        "name": task_set.name,
-        "loss": task_set.loss,
-        "accuracy": task_set.accuracy,
-        "scale": task_set.scale,
-        "shift": task_set.shift,
-        "intercept": task_set.intercept,
-        "pair_names": task_set.pair_names,
-        "seeds": task_set.seeds,
-        "task_names": [task.name for task in task_set.tasks],
-        "info": task_set.info,
-    }
-    write_tensors(path, tensors, metadata, task_set.info)
-
-
-def load_task_set(path: Path | str) -> TaskSet:
-    """Read what `save_task_set` wrote."""
-    tensors, metadata = read_tensors(path)
-    parts = {
-        part: tensors.pop(part).split(tensors.pop(f"{part}_length").tolist())
-        for part in ("train_rows", "train_labels", "test_rows", "test_labels")
-    }
-    tasks = [
-        Task(name, **{part: parts[part][i] for part in parts})
-        for i, name in enumerate(metadata["task_names"])
-    ]
-    return TaskSet(
-        name=metadata["name"],
-        loss=metadata["loss"],
-        accuracy=metadata["accuracy"],
-        inputs=tensors.pop("inputs"),
-        scale=metadata["scale"],
-        shift=metadata["shift"],
-        pair_names=[(p, h) for p, h in metadata["pair_names"]],
-        task_index=tensors.pop("task_index"),
-        seeds=metadata["seeds"],
-        tasks=tasks,
-        statistics=tensors,
-        intercept=metadata["intercept"],
-        info=metadata["info"],
     )

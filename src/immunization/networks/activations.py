@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from immunization.networks.augment import centred
+from immunization.networks.augmentation import centre_crop
 from immunization.networks.backbones._backbone import Backbone
-from immunization.networks.store import BATCH, Store, in_order
+from immunization.networks.image_store import BATCH, Store, in_order
 
 LIMIT = 12 * 2**30
 """Bytes of activations up to which they are kept."""
@@ -71,7 +71,7 @@ class Activations:
 
     @torch.no_grad()
     def _answer(self, images: Tensor, mirrored: Tensor | None) -> Tensor:
-        images = centred(images, self.size)
+        images = centre_crop(images, self.size)
         if mirrored is not None:
             turned = mirrored.to(images.device).reshape(-1, 1, 1, 1)
             images = torch.where(turned, images.flip(-1), images)

@@ -1,38 +1,30 @@
-"""Stage 5 of a study of networks: one attacker against every method, network, task and seed.
+"""Run one attacker against every method, network, task and seed.
 
-    python -m immunization.networks.attack --label lora_4 --attack lora --parameters '{…}' \\
-        --images images/*.safetensors --harmful cars --third mnist --pretrained … \\
-        --immunized immunized/*/*.safetensors --progress FOLDER --runs … --curves …
-
-Finished pieces (a method's networks of one kind, on one task) are kept in the progress folder; a
-job that was killed goes on from there.
-"""
+Finished units (a method's networks of one kind, on one task) are saved; a job that was killed goes
+on from there."""
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from immunization import stage
-from immunization.engines._job import Unit
-from immunization.files import write_table
 from immunization.networks.activations import Activations, spread_rows
-from immunization.networks.attacks._victim import Victim
-from immunization.networks.released import Immunized, Pretrained, read_pretrained
-from immunization.networks.store import ImageSet
-from immunization.networks.training import prepare_device, rounding
-from immunization.progress import run_units
-from immunization.provenance import essence, provenance
-from immunization.registry import components, load
-from immunization.seals import content_of
+from immunization.networks.attacks._victim import AttackedModel
+from immunization.networks.files import Immunized, Pretrained, read_pretrained
+from immunization.networks.image_store import ImageSet
+from immunization.networks.training import prepare_device, rounding_record
+from immunization.runtime.files.checksums import content_hash
+from immunization.runtime.jobs.resumable import WorkUnit, run_units
+from immunization.runtime.jobs.stage import Stage, write_tables
+from immunization.runtime.log import LOG
+from immunization.runtime.record.provenance import essence
+from immunization.study.components import components, import_component
 
 KINDS = ("runs", "curves")
 
 
-class Field:
+class AttackContext:
     """Everything that attackers share, computed when it is first asked for.
 
     Args:
@@ -86,16 +78,16 @@ class Field:
 
 
 def units_of(
-    field: Field,
+    field: AttackContext,
     files: list[Immunized],
     networks: dict[str, str],
     third: list[str],
     label: str,
     use: str,
     parameters: dict[str, Any],
-) -> list[Unit]:
+) -> list[WorkUnit]:
     """A piece for each network, task and method."""
-    module = load("networks/attacks", use)
+    module = import_component("networks/attacks", use)
     control = bool(components("networks/attacks")[use].traits.get("CONTROL"))
     units = []
     for network, path in networks.items():
@@ -115,7 +107,7 @@ def units_of(
                     network, pretrained = file.network, field.pretrained(path)
                     rows, test_rows, train, test = field.parts(pretrained, task)
                     tails = {s: file.of_seed(s, pretrained, field.device)[0] for s in file.seeds}
-                    victim = Victim(
+                    victim = AttackedModel(
                         pretrained, tails, field.images(task), rows, test_rows, train, test,
                         f"{label}.{network}.{task}",
                         field.kept.setdefault((network, task), {}),
@@ -127,65 +119,40 @@ def units_of(
                     }  # fmt: skip
                     for old in [k for k in field.kept if k != (network, task)]:
                         del field.kept[old]
-                    stage.LOG.info("%s on %s of %s: done", label, task, file.method)
+                    LOG.info("%s on %s of %s: done", label, task, file.method)
                     return tuple(frame.assign(**keys) for frame in found)
 
                 key: list[Any] = [network, file.harmful, task, file.method, file.seeds]
                 # A control depends on nothing that was immunized.
-                key.append(None if control else content_of(file.path))
-                units.append(Unit({"victim": key}, run))
+                key.append(None if control else content_hash(file.path))
+                units.append(WorkUnit({"victim": key}, run))
     return units
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of the stage."""
-    parser = argparse.ArgumentParser(description="One attacker against all released networks.")
-    parser.add_argument("--label", required=True, help="label of the attacker in the config")
-    parser.add_argument("--attack", required=True, help="file in networks/attacks")
-    parser.add_argument("--parameters", type=stage.parse_json, required=True, help="JSON object")
-    parser.add_argument("--settings", type=stage.parse_json, required=True, help="JSON object")
-    parser.add_argument("--images", nargs="+", required=True, help="outputs of prepare")
-    parser.add_argument("--third", nargs="*", default=[], help="labels of third tasks")
-    parser.add_argument("--pretrained", nargs="+", required=True, help="outputs of pretrain")
-    parser.add_argument("--immunized", nargs="+", required=True, help="outputs of immunize")
-    parser.add_argument("--progress", type=Path, required=True, help="folder for finished pieces")
-    parser.add_argument("--deterministic", action="store_true")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--runs", required=True, help="Parquet file to write")
-    parser.add_argument("--curves", required=True, help="Parquet file to write")
-    options = parser.parse_args(arguments)
-    device = stage.choose_device(options.device)
-    traits = components("networks/attacks")[options.attack].traits
-    prepare_device(
-        device,
-        options.threads,
-        deterministic=options.deterministic,
-        try_kernels=bool(traits.get("IMAGES")),
-    )
-    paths = {Path(path).stem: path for path in options.images}
-    networks = {Path(path).stem: path for path in options.pretrained}
-    files = [Immunized.open(path) for path in options.immunized]
-    field = Field(paths, options.settings, device, mirrors=bool(traits.get("MIRRORS")))
-    units = units_of(
-        field, files, networks, options.third, options.label, options.attack, options.parameters
-    )
-    record = provenance(
-        ["immunization.networks.attack", f"immunization.networks.attacks.{options.attack}"],
-        {"use": options.attack, "settings": options.settings, **options.parameters}
-        | rounding(device, options.threads),
-        device,
-    )
-    base = [
-        essence(record), device, options.deterministic,
-        [content_of(p) for p in (*options.pretrained, *options.images)],
-    ]  # fmt: skip
-    found = run_units(units, options.progress, base, 1, KINDS)
-    for place, out in enumerate((options.runs, options.curves)):
-        frame = pd.concat([frames[place] for frames in found], ignore_index=True)
-        frame.attrs["provenance"] = record
-        write_table(out, frame)
+def run(stage: Stage) -> None:
+    """The stage: one attacker against every method, network, task and seed."""
+    config, paths, label = stage.config, stage.paths, stage.label
+    use, parameters = config["attacks"][label]["use"], config["attacks"][label]["parameters"]
+    settings, exact = settings_of(config), config["deterministic"]
+    traits = components("networks/attacks")[use].traits
+    device = stage.device()
+    kernels = bool(traits.get("IMAGES"))
+    prepare_device(device, stage.threads, deterministic=exact, try_kernels=kernels)
+    images = {name: paths.images(name) for name in paths.datasets}
+    networks = {name: paths.pretrained(name) for name in paths.networks}
+    files = [Immunized.open(path) for path in paths.all_immunized()]
+    context = AttackContext(images, settings, device, mirrors=bool(traits.get("MIRRORS")))
+    units = units_of(context, files, networks, config["third"], label, use, parameters)
+    asked = {"use": use, "settings": settings, **parameters}
+    asked |= rounding_record(device, stage.threads)
+    record = stage.record(asked, "attack", f"attacks.{use}", device=device)
+    contents = [content_hash(path) for path in (*networks.values(), *images.values())]
+    base = [essence(record), device, exact, contents]
+    found = run_units(units, stage.progress, base, 1, KINDS)
+    frames = [pd.concat([both[place] for both in found], ignore_index=True) for place in range(2)]
+    write_tables(paths.attack(label), frames, record)
 
 
-if __name__ == "__main__":
-    stage.run(main)
+def settings_of(config: dict[str, Any]) -> dict[str, Any]:
+    """What attackers are told of the config's ``attack``: all but the goals that tables use."""
+    return {key: value for key, value in config["attack"].items() if "target" not in key}

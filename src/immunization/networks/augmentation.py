@@ -61,7 +61,7 @@ def augmented(
     return images
 
 
-def centred(images: Tensor, size: int) -> Tensor:
+def centre_crop(images: Tensor, size: int) -> Tensor:
     """The middle of stored images that are larger than a network's input."""
     room = images.shape[-1] - size
     if room == 0:

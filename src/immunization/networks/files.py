@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from immunization.errors import UserError
-from immunization.files import read_metadata, read_tensors, refuse_nan
 from immunization.networks.backbones._backbone import Backbone, Layer, Tail
-from immunization.registry import load
+from immunization.runtime.errors import UserError
+from immunization.runtime.files.io import read_metadata, read_tensors, refuse_nan
+from immunization.study.components import import_component
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ def untrained(metadata: dict[str, Any]) -> Backbone:
     """A network of the same kind with weights as torch draws them."""
     parameters = metadata["parameters"] | {"weights": "pretrain"}
     backbone: Backbone
-    backbone, _ = load("networks/backbones", metadata["use"]).build(parameters, metadata["size"])
+    backbone, _ = import_component("networks/backbones", metadata["use"]).build(
+        parameters, metadata["size"]
+    )
     return backbone
 
 

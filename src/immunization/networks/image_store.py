@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from immunization.errors import UserError
-from immunization.files import read_tensors, write_tensors
-from immunization.networks.images._images import Images, Listing, decode
+from immunization.networks.datasets._images import Images, Listing, decode
+from immunization.runtime.errors import UserError
+from immunization.runtime.files.io import read_tensors, write_tensors
 
 BATCH = 2048
 """Images a batch where nothing is trained."""

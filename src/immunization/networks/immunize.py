@@ -1,46 +1,30 @@
-"""Stage 3 of a study of networks: one method, on every network, D_H and seed.
-
-    python -m immunization.networks.immunize --label alg1 --method alg1 --parameters '{…}' \\
-        --images images/*.safetensors --primary cifar10 --harmful cars \\
-        --pretrained pretrained/*.safetensors --seeds '[0]' --progress FOLDER --out FOLDER
-"""
+"""Run one method on every network, D_H and seed."""
 
 from __future__ import annotations
 
-import argparse
 import copy
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import torch
 
-from immunization import stage
-from immunization.files import write_table, write_tensors
 from immunization.networks.activations import Activations
 from immunization.networks.backbones._backbone import Tail
+from immunization.networks.files import Pretrained, read_pretrained, release
+from immunization.networks.image_store import ImageSet
 from immunization.networks.methods._problem import Problem
-from immunization.networks.released import Pretrained, read_pretrained, release
-from immunization.networks.store import ImageSet
-from immunization.networks.training import Checkpoint, clear, prepare_device, rounding
-from immunization.provenance import essence, provenance
-from immunization.registry import load
-from immunization.seals import content_of
-from immunization.seeding import seed_of
+from immunization.networks.training import prepare_device, rounding_record
+from immunization.runtime.files.checksums import content_hash
+from immunization.runtime.files.io import write_tensors
+from immunization.runtime.jobs.checkpoint import Checkpoint, empty_folder
+from immunization.runtime.jobs.stage import Stage, write_tables
+from immunization.runtime.log import LOG
+from immunization.runtime.record.provenance import essence
+from immunization.runtime.seeding import seed_of
+from immunization.study.components import import_component
 
-
-class Subject(NamedTuple):
-    """What a method immunizes at a time.
-
-    Attributes:
-        path: of the pre-trained network.
-        harmful: label of D_H.
-        seed: of the method.
-    """
-
-    path: str
-    harmful: str
-    seed: int
+Tensors = dict[str, torch.Tensor]
+Rows = list[dict[str, Any]]
 
 
 def immunized(
@@ -60,111 +44,109 @@ def immunized(
     return release(problem.tail, problem.head), rows
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of the stage."""
-    parser = argparse.ArgumentParser(description="Immunize all networks with one method.")
-    parser.add_argument("--label", required=True, help="label of the method in the config")
-    parser.add_argument("--method", required=True, help="file in networks/methods")
-    parser.add_argument(
-        "--parameters", type=stage.parse_json, required=True, help="JSON, by network"
-    )
-    parser.add_argument("--images", nargs="+", required=True, help="outputs of prepare")
-    parser.add_argument("--primary", required=True, help="label of D_P")
-    parser.add_argument("--harmful", nargs="+", required=True, help="labels of D_H")
-    parser.add_argument("--pretrained", nargs="+", required=True, help="outputs of pretrain")
-    parser.add_argument("--seeds", type=stage.parse_json, required=True, help="JSON list")
-    parser.add_argument("--progress", type=Path, required=True, help="own folder of the job")
-    parser.add_argument("--checkpoint-seconds", type=float, default=120.0)
-    parser.add_argument("--deterministic", action="store_true")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", required=True, help="folder for NETWORK.D_H.safetensors, .parquet")
-    options = parser.parse_args(arguments)
-    device = stage.choose_device(options.device)
-    prepare_device(device, options.threads, deterministic=options.deterministic)
-    method = load("networks/methods", options.method)
-    paths = {Path(path).stem: path for path in options.images}
-    used = {name: ImageSet(paths[name], device) for name in (options.primary, *options.harmful)}
-    code = ["immunization.networks.immunize", f"immunization.networks.methods.{options.method}"]
-    records = {}
-    current: tuple[str, Pretrained, Activations] | None = None
-    opposite: tuple[str, str, Activations] | None = None
+def run(stage: Stage) -> None:
+    """The stage: one method on every network, D_H and seed."""
+    device = stage.device()
+    prepare_device(device, stage.threads, deterministic=stage.config["deterministic"])
+    work = Immunizer(stage, device)
+    for network, harmful in stage.paths.settings:
+        write(work, network, harmful)
+    empty_folder(stage.progress)
 
-    def finished(subject: Subject) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """What is kept of a subject; else computed."""
-        nonlocal current, opposite
-        if current is None or current[0] != subject.path:
-            pretrained = read_pretrained(subject.path, device)
-            first = used[options.primary]
-            primary = Activations(pretrained.backbone, first.train, first.size)
-            current = subject.path, pretrained, primary
-        pretrained, primary = current[1:]
-        parameters = options.parameters[pretrained.name]
-        asked = {"method": options.method, **parameters} | rounding(device, options.threads)
-        record = provenance(code, asked, device)
-        records[subject.path] = (pretrained.name, record)
-        place = f"{options.label}.{pretrained.name}.{subject.harmful}.{subject.seed}"
+
+class Immunizer:
+    """Immunizes one subject after the other; keeps what the next one shares, since it is large.
+
+    Args:
+        stage: the job.
+        device: where to compute.
+    """
+
+    def __init__(self, stage: Stage, device: str) -> None:
+        self.stage, self.device, self.config = stage, device, stage.config
+        self.entry = self.config["methods"][stage.label]
+        self.method = import_component("networks/methods", self.entry["use"])
+        names = (self.config["primary"], *self.config["harmful"])
+        self.images = {name: ImageSet(stage.paths.images(name), device) for name in names}
+        self._pretrained: Pretrained | None = None
+        self._activations: dict[str, Activations] = {}
+
+    def pretrained(self, network: str) -> Pretrained:
+        """θ₀; what was kept of another network is let go."""
+        if self._pretrained is None or self._pretrained.name != network:
+            self._activations.clear()
+            self._pretrained = read_pretrained(self.stage.paths.pretrained(network), self.device)
+        return self._pretrained
+
+    def activations(self, pretrained: Pretrained, name: str) -> Activations:
+        """The trunk's outputs on training images; kept for D_P and one D_H at a time."""
+        primary = self.config["primary"]
+        if name not in self._activations:
+            kept = self._activations.get(primary)
+            self._activations = {} if kept is None else {primary: kept}
+            size = self.images[primary].size
+            self._activations[name] = Activations(
+                pretrained.backbone, self.images[name].train, size
+            )
+        return self._activations[name]
+
+    def record(self, network: str) -> dict[str, Any]:
+        """Where results on a network come from."""
+        use, threads = self.entry["use"], self.stage.threads
+        asked = {"method": use, **self.entry["parameters"][network]}
+        asked |= rounding_record(self.device, threads)
+        return self.stage.record(asked, "immunize", f"methods.{use}", device=self.device)
+
+    def result(self, network: str, harmful: str, seed: int) -> tuple[Tensors, Rows]:
+        """Tensors to release and the trajectory of one subject: as saved, or computed now."""
+        stage, paths = self.stage, self.stage.paths
+        place = stage.progress / f"{stage.label}.{network}.{harmful}.{seed}"
         key = [
-            essence(record), device, options.deterministic, subject.seed, content_of(subject.path),
-            [content_of(paths[n]) for n in (options.primary, subject.harmful)],
+            essence(self.record(network)), self.device, self.config["deterministic"], seed,
+            content_hash(paths.pretrained(network)),
+            [content_hash(paths.images(n)) for n in (self.config["primary"], harmful)],
         ]  # fmt: skip
-        done = Checkpoint(options.progress / f"{place}.done.safetensors", key)
+        done = Checkpoint(place.with_name(f"{place.name}.done.safetensors"), key)
         kept = done.read("cpu")
         if kept is not None:
-            return kept
+            return kept[0], kept[1]["rows"]
         unfinished = Checkpoint(
-            options.progress / f"{place}.safetensors", key, options.checkpoint_seconds
+            place.with_name(f"{place.name}.safetensors"), key, stage.checkpoint_seconds
         )
-        if opposite is None or opposite[:2] != subject[:2]:
-            harmful = Activations(
-                pretrained.backbone, used[subject.harmful].train, used[options.primary].size
-            )
-            opposite = (*subject[:2], harmful)
+        pretrained = self.pretrained(network)
         tensors, rows = immunized(
-            pretrained, primary, opposite[2], method, parameters,
-            (pretrained.name, subject.harmful, subject.seed), unfinished,
+            pretrained,
+            self.activations(pretrained, self.config["primary"]),
+            self.activations(pretrained, harmful),
+            self.method, self.entry["parameters"][network], (network, harmful, seed), unfinished,
         )  # fmt: skip
         done.write(tensors, {"rows": rows})
         unfinished.remove()
-        stage.LOG.info(
-            "%s: %s against %s, seed %d",
-            options.label, pretrained.name, subject.harmful, subject.seed,
-        )  # fmt: skip
-        return tensors, {"rows": rows}
+        LOG.info("%s: %s against %s, seed %d", stage.label, network, harmful, seed)
+        return tensors, rows
 
-    for path in options.pretrained:
-        for name in options.harmful:
-            tensors: dict[str, torch.Tensor] = {}
-            frames = []
-            for seed in options.seeds:
-                found = finished(Subject(path, name, seed))
-                own, rows = found[0], found[1]["rows"]
-                tensors |= {f"seed{seed}.{n}": v for n, v in own.items()}
-                # A checkpoint sorts keys: columns should not tell whether a job was killed.
-                names = sorted({n for row in rows for n in row} - {"step"})
-                frames.append(
-                    pd.DataFrame(rows or [{"step": 0}], columns=["step", *names]).assign(
-                        method=options.label, network=records[path][0], harmful=name, seed=seed
-                    )
-                )
-            network, record = records[path]
-            base = Path(options.out) / f"{network}.{name}"
-            write_tensors(
-                f"{base}.safetensors",
-                tensors,
-                {
-                    "method": options.label,
-                    "network": network,
-                    "harmful": name,
-                    "seeds": options.seeds,
-                    "provenance": record,
-                },
+
+def write(work: Immunizer, network: str, harmful: str) -> None:
+    """Write the released networks of all seeds, and their trajectories."""
+    stage, seeds = work.stage, work.config["seeds"]
+    tensors: Tensors = {}
+    frames = []
+    for seed in seeds:
+        own, rows = work.result(network, harmful, seed)
+        tensors |= {f"seed{seed}.{name}": value for name, value in own.items()}
+        # A checkpoint sorts keys: columns should not tell whether a job was killed.
+        names = sorted({name for row in rows for name in row} - {"step"})
+        frames.append(
+            pd.DataFrame(rows or [{"step": 0}], columns=["step", *names]).assign(
+                method=stage.label, network=network, harmful=harmful, seed=seed
             )
-            table = pd.concat(frames, ignore_index=True)
-            table.attrs["provenance"] = record
-            write_table(f"{base}.parquet", table)
-    clear(options.progress)
-
-
-if __name__ == "__main__":
-    stage.run(main)
+        )
+    record = work.record(network)
+    place = stage.paths.settings.index((network, harmful))
+    about = {
+        "method": stage.label, "network": network, "harmful": harmful, "seeds": seeds,
+        "provenance": record,
+    }  # fmt: skip
+    write_tensors(stage.paths.immunized(stage.label)[place], tensors, about)
+    trajectory = stage.paths.trajectories(stage.label)[place]
+    write_tables([trajectory], [pd.concat(frames, ignore_index=True)], record)

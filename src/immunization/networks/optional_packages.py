@@ -13,7 +13,7 @@ from types import ModuleType
 
 import torch
 
-from immunization.errors import UserError
+from immunization.runtime.errors import UserError
 
 SCHEMAS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",

@@ -1,12 +1,7 @@
-"""Stage 2 of a study of networks: θ₀ of one network, trained on D_P or published weights.
-
-    python -m immunization.networks.pretrain --name resnet18 --use resnet --parameters '{…}' \\
-        --images images/cifar10.safetensors --seed 0 --progress FOLDER --out pretrained/…
-"""
+"""θ₀ of one network, trained on D_P or with published weights."""
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,29 +10,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from immunization import stage
-from immunization.errors import UserError
-from immunization.files import write_tensors
 from immunization.networks.activations import spread_rows
-from immunization.networks.augment import augmented, centred
+from immunization.networks.augmentation import augmented, centre_crop
 from immunization.networks.backbones._backbone import Backbone, Classifier
-from immunization.networks.store import ImageSet, Store, in_order
+from immunization.networks.image_store import ImageSet, Store, in_order
 from immunization.networks.training import (
-    Checkpoint,
     Recipe,
     Stepper,
     accuracy,
-    clear,
     epoch_order,
     prepare_device,
-    rounding,
+    rounding_record,
     step_generator,
     steps_per_epoch,
 )
-from immunization.provenance import essence, provenance
-from immunization.registry import load
-from immunization.seals import content_of, sha256
-from immunization.seeding import seed_of
+from immunization.runtime.errors import UserError
+from immunization.runtime.files.checksums import content_hash, sha256
+from immunization.runtime.files.io import write_tensors
+from immunization.runtime.jobs.checkpoint import Checkpoint, empty_folder
+from immunization.runtime.jobs.stage import Stage
+from immunization.runtime.log import LOG
+from immunization.runtime.record.provenance import essence
+from immunization.runtime.seeding import seed_of
+from immunization.study.components import import_component
 
 
 def held_out(
@@ -46,7 +41,7 @@ def held_out(
     """Normalised held-out images and labels."""
     numbers = in_order(len(store), store.labels.device)
     for rows, images in zip(numbers, store.batches(numbers), strict=True):
-        inputs = backbone.normalised(centred(images, size))
+        inputs = backbone.normalised(centre_crop(images, size))
         if channels_last:
             inputs = inputs.to(memory_format=torch.channels_last)
         yield inputs, store.labels[rows]
@@ -109,7 +104,7 @@ def train(
         losses = list(kept[0].pop("losses"))
         stepper.load(kept[0])
         step, curve = kept[1]["step"], kept[1]["curve"]
-        stage.LOG.info("goes on from step %d", step)
+        LOG.info("goes on from step %d", step)
     began = time.monotonic()
     for epoch in range(len(curve), epochs):
         order = epoch_order(len(store), batch, ("pretrain", seed), epoch)
@@ -138,88 +133,75 @@ def train(
                 f"`learning_rate` (now {parameters['learning_rate']:g}) of this network."
             )
         curve.append({"epoch": epoch + 1, "loss": loss, "accuracy": found})
-        stage.LOG.info(
+        LOG.info(
             "epoch %d of %d: loss %.3f, accuracy %.2f %%, %.1f s",
             epoch + 1, epochs, loss, 100 * found, time.monotonic() - began,
         )  # fmt: skip
     return curve
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of the stage."""
-    parser = argparse.ArgumentParser(description="Pre-train one network, or load its weights.")
-    parser.add_argument("--name", required=True, help="label in the config")
-    parser.add_argument("--use", required=True, help="file in networks/backbones")
-    parser.add_argument("--parameters", type=stage.parse_json, required=True, help="JSON object")
-    parser.add_argument("--images", required=True, help="output of prepare for D_P")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--progress", type=Path, required=True, help="own folder for checkpoints")
-    parser.add_argument("--checkpoint-seconds", type=float, default=120.0)
-    parser.add_argument("--deterministic", action="store_true")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", required=True, help="safetensors file to write")
-    options = parser.parse_args(arguments)
-    device = stage.choose_device(options.device)
-    prepare_device(device, options.threads, deterministic=options.deterministic, try_kernels=True)
-    images = ImageSet(options.images, device)
-    torch.manual_seed(seed_of("weights", options.seed))
-    backbone, head = load("networks/backbones", options.use).build(options.parameters, images.size)
-    classes = len(images.classes)
-    pretrain = head is None
-    if head is None:
-        head = nn.Linear(backbone.width, classes)
-    elif head.out_features != classes:
-        raise UserError(
-            f"network '{options.name}': its weights tell {head.out_features} classes apart, and "
-            f"D_P '{images.name}' has {classes}. Take `weights: pretrain`, or "
-            "weights for this data."
-        )
-    model = Classifier(Body(backbone), head).to(device)
-    record = provenance(
-        ["immunization.networks.pretrain", f"immunization.networks.backbones.{options.use}"],
-        {"use": options.use, "seed": options.seed, **options.parameters}
-        | rounding(device, options.threads),
-        device,
+def run(stage: Stage) -> None:
+    """The stage: one network."""
+    config, name = stage.config, stage.label
+    entry = config["networks"][name]
+    parameters, seed, exact = entry["parameters"], config["seeds"][0], config["deterministic"]
+    device = stage.device()
+    prepare_device(device, stage.threads, deterministic=exact, try_kernels=True)
+    source = stage.paths.images(config["primary"])
+    images = ImageSet(source, device)
+    torch.manual_seed(seed_of("weights", seed))
+    backbone, head = import_component("networks/backbones", entry["use"]).build(
+        parameters, images.size
     )
-    weights = options.parameters.get("weights", "")
+    pretrain = head is None
+    head = head_for(name, backbone, head, images)
+    model = Classifier(Body(backbone), head).to(device)
+    asked = {"use": entry["use"], "seed": seed, **parameters}
+    asked |= rounding_record(device, stage.threads)
+    record = stage.record(asked, "pretrain", f"backbones.{entry['use']}", device=device)
+    weights = parameters.get("weights", "")
     if Path(weights).is_file():
         record["files"] = {"own": {weights: sha256(weights)}}
     began = time.monotonic()
     curve: list[dict[str, float]] = []
     checkpoint = Checkpoint(
-        options.progress / f"{options.name}.safetensors",
-        [essence(record), device, options.deterministic, content_of(options.images)],
-        options.checkpoint_seconds,
+        stage.progress / f"{name}.safetensors",
+        [essence(record), device, exact, content_hash(source)],
+        stage.checkpoint_seconds,
     )
     if pretrain:
         backbone.mean, backbone.std = pixel_statistics(images.train)
-        curve = train(model, backbone, images, options.parameters, options.seed, checkpoint)
+        curve = train(model, backbone, images, parameters, seed, checkpoint)
     model.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     torch.backends.cudnn.benchmark = False
     found = accuracy(model, held_out(backbone, images.test, images.size, False), half=False)
-    tensors = {f"backbone.{name}": value for name, value in backbone.state_dict().items()}
-    tensors |= {f"head.{name}": value for name, value in head.state_dict().items()}
-    write_tensors(
-        options.out,
-        {name: value.cpu() for name, value in tensors.items()},
-        {
-            "network": options.name,
-            "use": options.use,
-            "parameters": options.parameters,
-            "size": images.size,
-            "classes": classes,
-            "accuracy": found,
-            "curve": curve,
-            "provenance": record,
-        },
-    )
-    clear(options.progress)
-    stage.LOG.info(
+    tensors = {f"backbone.{n}": value for n, value in backbone.state_dict().items()}
+    tensors |= {f"head.{n}": value for n, value in head.state_dict().items()}
+    about = {
+        "network": name, "use": entry["use"], "parameters": parameters, "size": images.size,
+        "classes": len(images.classes), "accuracy": found, "curve": curve, "provenance": record,
+    }  # fmt: skip
+    out = stage.paths.pretrained(name)
+    write_tensors(out, {n: value.cpu() for n, value in tensors.items()}, about)
+    empty_folder(stage.progress)
+    LOG.info(
         "%s: accuracy %.2f %% on held-out images of D_P, %.1f s",
-        options.name, 100 * found, time.monotonic() - began,
+        name, 100 * found, time.monotonic() - began,
     )  # fmt: skip
 
 
-if __name__ == "__main__":
-    stage.run(main)
+def head_for(name: str, backbone: Backbone, head: nn.Linear | None, images: ImageSet) -> nn.Linear:
+    """The head of published weights where it fits D_P, or a new one.
+
+    Raises:
+        UserError: when it has another number of classes.
+    """
+    classes = len(images.classes)
+    if head is None:
+        return nn.Linear(backbone.width, classes)
+    if head.out_features != classes:
+        raise UserError(
+            f"network '{name}': its weights tell {head.out_features} classes apart, and D_P "
+            f"'{images.name}' has {classes}. Take `weights: pretrain`, or weights for this data."
+        )
+    return head

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from immunization.seeding import seeded
+from immunization.runtime.seeding import seeded
 
 REPAIRS = ("none", "standardise", "whiten")
 RIDGE = 1e-4

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from immunization.measures import interval, rfd, verdict
+from immunization.reporting.slowdown import interval, verdict
 
 PLACE = ["network", "harmful", "task", "role"]
 KINDS = {"linear_probe": "linear probe", "scratch": "from scratch"}
@@ -22,12 +22,12 @@ SLOWDOWNS = [
 ]  # fmt: skip
 
 
-def kind(use: str) -> str:
+def attacker_kind(use: str) -> str:
     """Linear probes and fine-tuning are compared among themselves: their steps cost alike."""
     return KINDS.get(use, FINE)
 
 
-def whole(curves: pd.DataFrame) -> pd.DataFrame:
+def full_data_tuned(curves: pd.DataFrame) -> pd.DataFrame:
     """Tuned attackers who have all images."""
     return curves[(curves["fraction"] == 1) & curves["tuned"].astype(bool)]
 
@@ -54,7 +54,7 @@ def steps_to(steps: np.ndarray, accuracies: np.ndarray, goal: float) -> tuple[fl
     return float(np.exp(logs[0] + share * (logs[1] - logs[0]))), False
 
 
-def fullest(curves: pd.DataFrame) -> pd.DataFrame:
+def largest_share_tuned(curves: pd.DataFrame) -> pd.DataFrame:
     """Tuned attackers, each with the largest share of the images that it has anywhere."""
     most = curves.groupby("attack")["fraction"].transform("max")
     return curves[(curves["fraction"] == most) & curves["tuned"].astype(bool)]
@@ -67,15 +67,15 @@ def best_accuracy(curves: pd.DataFrame, keys: list[str]) -> pd.Series:
 
 
 def with_goal(curves: pd.DataFrame, uses: dict[str, str], target: float, by: str) -> pd.DataFrame:
-    """Adds ``kind`` and ``goal``.
+    """Adds ``attacker_kind`` and ``goal``.
 
     Args:
         curves: of tuned attackers with all images.
         uses: files that labels of attackers stand for.
         target: share of the reference's best accuracy.
-        by: column that attackers share a goal in, ``attack`` or ``kind``.
+        by: column that attackers share a goal in, ``attack`` or ``attacker_kind``.
     """
-    curves = curves.assign(kind=curves["attack"].map(uses).map(kind))
+    curves = curves.assign(kind=curves["attack"].map(uses).map(attacker_kind))
     reference = curves[curves["method"] == "identity"]
     keys = ["network", "task", by]
     goal = target * best_accuracy(reference, keys)
@@ -83,7 +83,7 @@ def with_goal(curves: pd.DataFrame, uses: dict[str, str], target: float, by: str
     return curves.assign(goal=wanted)
 
 
-def times(curves: pd.DataFrame, by: str) -> pd.DataFrame:
+def steps_to_goal(curves: pd.DataFrame, by: str) -> pd.DataFrame:
     """Steps of the fastest member to the goal, one row a (place, method, seed, `by`).
 
     A control runs once for all methods and stays with the reference.
@@ -119,7 +119,7 @@ def slowdowns(times_: pd.DataFrame, by: str) -> pd.DataFrame:
     """Slowdown of each method over the reference: geometric mean over seeds and its 95 % interval.
 
     Args:
-        times_: of `times`.
+        times_: of `steps_to_goal`.
         by: as there.
 
     Returns:
@@ -164,84 +164,18 @@ def slowdowns(times_: pd.DataFrame, by: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*PLACE, "method", by, *SLOWDOWNS])
 
 
-def attacks_table(curves: pd.DataFrame, uses: dict[str, str], target: float) -> pd.DataFrame:
-    """Every attacker against every method, each attacker with a goal of its own."""
-    own = with_goal(fullest(curves), uses, target, "attack")
-    table = slowdowns(times(own, "attack"), "attack")
-    table["kind"] = table["attack"].map(uses).map(kind)
-    return table.merge(deviations(own), how="left", on=[*PLACE, "method", "attack"])
-
-
-def deviations(curves: pd.DataFrame) -> pd.DataFrame:
-    """RFD of each attacker's best member, unsigned and signed."""
-    keys = [*PLACE, "method", "attack", "seed"]
-    area = curves.groupby([*keys, "member"], sort=False)["accuracy"].agg(["mean", "size"])
-    # Closed forms have a single record, and no curve.
-    area = area[area["size"] > 1]["mean"].reset_index()
-    best = area.loc[area.groupby(keys)["mean"].idxmax(), [*keys, "member"]]
-    chosen = curves.merge(best, on=[*keys, "member"])
-    reference = chosen[chosen["method"] == "identity"]
-    index = ["network", "task", "attack", "seed", "step"]
-    base = reference.drop_duplicates(index).set_index(index)["accuracy"]
-    rows = []
-    for group, part in chosen.groupby([*PLACE, "method", "attack"], sort=False):
-        before = base.reindex(pd.MultiIndex.from_frame(part[index])).to_numpy()
-        both = before > 0
-        found = rfd(before[both], part["accuracy"].to_numpy()[both])
-        rows.append(
-            dict(zip([*PLACE, "method", "attack"], group, strict=True))
-            | {"rfd": found[0], "rfd_signed": found[1]}
-        )
-    return pd.DataFrame(rows, columns=[*PLACE, "method", "attack", "rfd", "rfd_signed"])
-
-
 def best_against_best(curves: pd.DataFrame, uses: dict[str, str], target: float) -> pd.DataFrame:
     """Slowdowns of the fastest attacker of each kind, who share a goal."""
-    own = with_goal(whole(curves), uses, target, "kind")
+    own = with_goal(full_data_tuned(curves), uses, target, "kind")
     own = own[own["kind"] != KINDS["scratch"]]
-    return slowdowns(times(own, "kind"), "kind")
-
-
-def resistance_table(
-    curves: pd.DataFrame, uses: dict[str, str], target: float, lower: float | None = None
-) -> pd.DataFrame:
-    """Best attacker against best attacker, for linear probes and for fine-tuning; with selectivity.
-
-    Selectivity is log S on D_H minus the largest log S over third tasks.
-
-    Args:
-        curves: of the attack stage.
-        uses: files that labels of attackers stand for.
-        target: share of the reference's best accuracy.
-        lower: another share; S for it comes in columns ``lower_*``.
-    """
-    table = best_against_best(curves, uses, target)
-    keys = ["network", "harmful", "method", "kind"]
-    third = table[table["role"] == "T"].assign(log=lambda t: np.log(t["slowdown"]))
-    worst = third.groupby(keys)["log"].max().rename("worst_third")
-    harmful = table[table["role"] == "H"].merge(worst.reset_index(), how="left", on=keys)
-    harmful["selectivity"] = np.log(harmful["slowdown"]) - harmful["worst_third"]
-    few = curves[(curves["fraction"] < 1) & (curves["role"] == "H")]
-    if len(few):
-        least = few[few["fraction"] == few["fraction"].min()]
-        least = least.assign(kind=least["attack"].map(uses).map(kind))
-        accuracy = best_accuracy(least, keys).rename("accuracy_few")
-        harmful = harmful.merge(accuracy.reset_index(), how="left", on=keys)
-    else:
-        harmful["accuracy_few"] = np.nan
-    if lower is not None:
-        easier = best_against_best(curves, uses, lower)
-        names = {name: f"lower_{name}" for name in ("slowdown", "low", "high", "bound", "verdict")}
-        easier = easier.loc[easier["role"] == "H", [*keys, *names]].rename(columns=names)
-        harmful = harmful.merge(easier, how="left", on=keys).assign(lower_target=lower)
-    return harmful
+    return slowdowns(steps_to_goal(own, "kind"), "kind")
 
 
 def plain_sgd(curves: pd.DataFrame, uses: dict[str, str], target: float) -> pd.DataFrame:
     """Slowdown on D_H of SGD on unrepaired features, the attacker that the paper has in mind, with
     a goal of its own."""
-    own = whole(curves)
+    own = full_data_tuned(curves)
     probe = own["attack"].map(uses) == "linear_probe"
     naive = own["member"].str.startswith("sgd") & own["member"].str.endswith(", none")
     own = own[probe & naive & (own["role"] == "H")]
-    return slowdowns(times(with_goal(own, uses, target, "kind"), "kind"), "kind")
+    return slowdowns(steps_to_goal(with_goal(own, uses, target, "kind"), "kind"), "kind")

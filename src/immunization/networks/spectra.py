@@ -1,18 +1,11 @@
-"""Stage 4 of a study of networks: condition numbers of features, and Hessians, before and after.
+"""Condition numbers of features, and Hessians, before and after immunization.
 
-    python -m immunization.networks.spectrum --images images/*.safetensors --primary cifar10 \\
-        --harmful cars --pretrained … --immunized immunized/*/*.safetensors --parameters '{…}' \\
-        --progress FOLDER --spectra … --densities …
-
-Writes one row a (network, D_H, method, seed, role) with the spectrum of FᵀF, and one a (network,
-D_H, method, seed) with the density of the trainable part's Hessian.
-"""
+One row a (network, D_H, method, seed, role) with the spectrum of FᵀF, and one a (network, D_H,
+method, seed) with the density of the trainable part's Hessian."""
 
 from __future__ import annotations
 
-import argparse
 import copy
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -33,19 +26,19 @@ from hessian_spectrum import (
     softmax_probe_spectrum,
     spectral_density,
 )
-from immunization import stage
-from immunization.engines._job import Unit
-from immunization.files import write_table
 from immunization.networks.activations import Activations, spread_rows
 from immunization.networks.backbones._backbone import Classifier, Tail
-from immunization.networks.released import Immunized, Pretrained, read_pretrained
-from immunization.networks.store import ImageSet
-from immunization.networks.training import accuracy, prepare_device, rounding
-from immunization.progress import run_units
-from immunization.provenance import essence, provenance
-from immunization.seals import content_of
-from immunization.seeding import seeded
+from immunization.networks.files import Immunized, Pretrained, read_pretrained
+from immunization.networks.image_store import ImageSet
+from immunization.networks.training import accuracy, prepare_device, rounding_record
+from immunization.runtime.files.checksums import content_hash
+from immunization.runtime.jobs.resumable import WorkUnit, run_units
+from immunization.runtime.jobs.stage import Stage, write_tables
+from immunization.runtime.log import LOG
+from immunization.runtime.record.provenance import essence
+from immunization.runtime.seeding import seeded
 
+KINDS = ("spectra", "densities")
 WIDE_BATCH = 512
 """Images a batch in float64."""
 
@@ -163,7 +156,7 @@ def probe_hessian(
         )
         found["probe_kappa"] = whole.condition
     except (NotConvergedError, ValueError):
-        stage.LOG.info("the softmax probe's smallest eigenvalue is not resolved")
+        LOG.info("the softmax probe's smallest eigenvalue is not resolved")
     return found
 
 
@@ -273,7 +266,7 @@ class Subjects:
             )  # fmt: skip
         return self._known[name, split]
 
-    def unit(self, file: Immunized, seed: int) -> Unit:
+    def unit(self, file: Immunized, seed: int) -> WorkUnit:
         """The measurement of one released network."""
 
         def run() -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -289,36 +282,24 @@ class Subjects:
             }  # fmt: skip
             return measure(subject, tail, head, keys, self.parameters)
 
-        key = [file.network, file.harmful, file.method, seed, content_of(file.path)]
-        return Unit({"subject": key}, run)
+        key = [file.network, file.harmful, file.method, seed, content_hash(file.path)]
+        return WorkUnit({"subject": key}, run)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of the stage."""
-    parser = argparse.ArgumentParser(description="Spectra of all networks of a study.")
-    parser.add_argument("--images", nargs="+", required=True, help="outputs of prepare")
-    parser.add_argument("--primary", required=True, help="label of D_P")
-    parser.add_argument("--harmful", nargs="+", required=True, help="labels of D_H")
-    parser.add_argument("--third", nargs="*", default=[], help="labels of third tasks")
-    parser.add_argument("--pretrained", nargs="+", required=True, help="outputs of pretrain")
-    parser.add_argument("--immunized", nargs="+", required=True, help="outputs of immunize")
-    parser.add_argument("--parameters", type=stage.parse_json, required=True, help="JSON object")
-    parser.add_argument("--progress", type=Path, required=True, help="folder for finished pieces")
-    parser.add_argument("--deterministic", action="store_true")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--spectra", required=True, help="Parquet file to write")
-    parser.add_argument("--densities", required=True, help="Parquet file to write")
-    options = parser.parse_args(arguments)
-    device = stage.choose_device(options.device)
-    prepare_device(device, options.threads, deterministic=options.deterministic)
-    parameters = options.parameters
-    paths = {Path(path).stem: path for path in options.images}
-    asked = parameters | rounding(device, options.threads)
-    record = provenance(["immunization.networks.spectrum"], asked, device)
-    files = [Immunized.open(path) for path in options.immunized]
-    networks = {Path(path).stem: path for path in options.pretrained}
-    subjects = Subjects(networks, paths, options.primary, options.third, parameters, device)
+def run(stage: Stage) -> None:
+    """The stage: every method, network, D_H and seed."""
+    config, paths = stage.config, stage.paths
+    parameters, exact = config["spectrum"], config["deterministic"]
+    device = stage.device()
+    prepare_device(device, stage.threads, deterministic=exact)
+    record = stage.record(
+        parameters | rounding_record(device, stage.threads), "spectra", device=device
+    )
+    images = {name: paths.images(name) for name in paths.datasets}
+    networks = {name: paths.pretrained(name) for name in paths.networks}
+    primary, third = config["primary"], config["third"]
+    subjects = Subjects(networks, images, primary, third, parameters, device)
+    files = [Immunized.open(path) for path in paths.all_immunized()]
     units = [
         subjects.unit(file, seed)
         for network in networks
@@ -326,16 +307,8 @@ def main(arguments: list[str] | None = None) -> None:
         if file.network == network
         for seed in file.seeds
     ]
-    base = [
-        essence(record), device, options.deterministic, options.primary, options.third,
-        [content_of(p) for p in (*options.pretrained, *paths.values())],
-    ]  # fmt: skip
-    frames = run_units(units, options.progress, base, 1, ("spectra", "densities"))
-    for place, out in enumerate((options.spectra, options.densities)):
-        frame = pd.concat([found[place] for found in frames], ignore_index=True)
-        frame.attrs["provenance"] = record
-        write_table(out, frame)
-
-
-if __name__ == "__main__":
-    stage.run(main)
+    contents = [content_hash(path) for path in (*networks.values(), *images.values())]
+    base = [essence(record), device, exact, primary, third, contents]
+    found = run_units(units, stage.progress, base, 1, KINDS)
+    frames = [pd.concat([both[place] for both in found], ignore_index=True) for place in range(2)]
+    write_tables([paths.spectra, paths.densities], frames, record)

@@ -8,21 +8,15 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hessian_spectrum.replay import capture
-from immunization import interrupt
-from immunization.errors import UserError
-from immunization.files import read_tensors, write_tensors
-from immunization.seals import companion
-from immunization.seeding import seed_of, seeded
+from hessian_spectrum.kernels.cuda_graphs import capture
+from immunization.runtime.seeding import seed_of, seeded
 
 WARM = 3
 """Steps done one by one before a step is captured as a graph: they make handles and workspaces."""
@@ -165,55 +159,6 @@ class Stepper:
                 self.optimiser.state[like][key] = value.clone()
 
 
-class Checkpoint:
-    """A file that a long run writes every few minutes, and goes on from.
-
-    Args:
-        path: a .safetensors file; None for a run without checkpoints.
-        key: what the run depends on, as JSON; a file with another key is not used.
-        every: seconds between two writes.
-    """
-
-    def __init__(self, path: Path | None, key: Any, every: float = 120.0) -> None:
-        self.path, self.key, self.every = path, key, every
-        self._last = time.monotonic()
-
-    def read(self, device: torch.device | str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Tensors and metadata of an unfinished run like this one, if there is one."""
-        if self.path is None or not self.path.is_file():
-            return None
-        try:
-            tensors, metadata = read_tensors(self.path, str(device))
-        except UserError:  # damaged on disk: begin anew
-            return None
-        return (tensors, metadata["state"]) if metadata.get("key") == self.key else None
-
-    def due(self) -> bool:
-        """Whether it is time to write, or the process has been asked to end."""
-        if self.path is None:
-            return False
-        return interrupt.requested() or time.monotonic() - self._last >= self.every
-
-    def write(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Write now, atomically; ends the process if it has been asked to."""
-        if self.path is not None:
-            write_tensors(self.path, tensors, {"key": self.key, "state": state})
-            self._last = time.monotonic()
-            interrupt.leave_if_requested()
-
-    def remove(self) -> None:
-        """The run is done."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
-            companion(self.path).unlink(missing_ok=True)
-
-
-def clear(folder: Path) -> None:
-    """Empty a job's own folder of unfinished work: also of what a kill left amid a write."""
-    for path in folder.glob("*"):
-        path.unlink(missing_ok=True)
-
-
 def epoch_order(count: int, batch: int, seed: tuple[object, ...], epoch: int) -> list[Tensor]:
     """Numbers of the images of each step of an epoch; what does not fill a batch is left out.
 
@@ -249,7 +194,7 @@ def accuracy(
     return float(hits) / count if hits is not None else float("nan")
 
 
-def rounding(device: str, threads: int) -> dict[str, int]:
+def rounding_record(device: str, threads: int) -> dict[str, int]:
     """What the last digits of a stage's results depend on besides its parameters, for their record:
     threads, on a CPU."""
     return {"threads": threads} if device == "cpu" else {}

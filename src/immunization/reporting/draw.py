@@ -1,25 +1,18 @@
-"""Stage 6: draw one figure for every data set it applies to, as SVG and PNG, and say what it shows.
+"""Draw one figure for everything that it applies to, as SVG and PNG, and say what it shows.
 
-    python -m immunization.figure --figure limit --paths '{…}' --study study.json \\
-        --out figures/limit.digits.svg figures/limit.digits.png figures/limit.digits.txt
-
-A figure that has `says(results, dataset)` gives one sentence, computed from its numbers, for the
+A figure that has `says(results, subject)` gives one sentence, computed from its numbers, for the
 text file and the report.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 
-from immunization import stage
-from immunization.figures._results import Results
-from immunization.files import atomic, read_json, write_text
-from immunization.provenance import provenance
-from immunization.registry import load
+from immunization.runtime.files.atomic import atomic
+from immunization.runtime.files.io import write_text
 
 
 def draw_all(module: Any, results: Any, files: list[str], record: Any = None) -> None:
@@ -48,29 +41,3 @@ def draw_all(module: Any, results: Any, files: list[str], record: Any = None) ->
             with atomic(path, record) as temporary:
                 figure.savefig(temporary, metadata=metadata)
         plt.close(figure)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of the stage; outputs are named FIGURE.DATASET.svg, .png and .txt."""
-    parser = argparse.ArgumentParser(description="Draw one figure.")
-    parser.add_argument("--figure", required=True, help="file in immunization/figures")
-    parser.add_argument("--paths", type=stage.parse_json, required=True, help="JSON object")
-    parser.add_argument(
-        "--parameters", type=stage.parse_json, default={}, help="JSON object, of the figure"
-    )
-    parser.add_argument("--study", required=True, help="study.json")
-    parser.add_argument("--out", nargs="+", required=True)
-    options = parser.parse_args(arguments)
-    study = read_json(options.study)
-    results = Results(
-        options.paths, list(study["order"]["methods"]), study["order"], options.parameters
-    )
-    record = provenance(
-        ["immunization.figure", f"immunization.figures.{options.figure}"],
-        {"figure": options.figure, **options.parameters},
-    )
-    draw_all(load("figures", options.figure), results, options.out, record)
-
-
-if __name__ == "__main__":
-    stage.run(main)

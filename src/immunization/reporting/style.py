@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from immunization.formats import spoken
+from immunization.reporting.text import display_label
 
 # Okabe and Ito's palette, two more and four of Tol's, with grey for the reference.
 COLOURS = [
@@ -61,7 +61,7 @@ def plain(name: object) -> str:
 
 def title(label: str) -> str:
     """A label of the config, for people."""
-    return "no immunization (θ = I)" if label == "identity" else spoken(label)
+    return "no immunization (θ = I)" if label == "identity" else display_label(label)
 
 
 def nothing(message: str) -> Figure:

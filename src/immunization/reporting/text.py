@@ -16,13 +16,13 @@ FORMULA = re.compile(r"[=@\t\r]|[-+](?!\d+\.?\d*(e[-+]?\d+)?$|inf$|nan$)")
 """How text begins that a spreadsheet would compute."""
 
 
-def spoken(label: str) -> str:
+def display_label(label: str) -> str:
     """A label of the config, for people; numbers of a sweep get their dot and minus back."""
     label = re.sub(r"(?<=_)(\d+)p(\d)", r"\1.\2", label)
     return re.sub(r"(?<=_)([\d.]+e)m(\d)", r"\1-\2", label).replace("_", " ")
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Three significant digits, in the shortest form that people read easily."""
     if value != value:
         return "–"
@@ -45,10 +45,10 @@ def percent(share: float) -> str:
 def plus_minus(mean: float, deviation: float) -> str:
     """``mean ± deviation``; the mean alone where there is no deviation to state."""
     if deviation != deviation or mean != mean:
-        return number(mean)
+        return format_number(mean)
     if deviation <= ROUND_OFF * abs(mean):
         deviation = 0.0
-    return f"{number(mean)} ± {number(deviation)}"
+    return f"{format_number(mean)} ± {format_number(deviation)}"
 
 
 def csv_text(table: pd.DataFrame) -> str:

@@ -1,28 +1,34 @@
-"""Write study.json: the checked and completed config, as the stages that order and explain read it.
+"""Write study.json: the checked and completed config, and its order.
 
-python -m immunization.study --study '{…}' --out results/default/study.json
+python -m immunization.stages.study results/default/study.json
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 
-from immunization import stage
-from immunization.files import write_text
-from immunization.provenance import provenance
+from immunization.runtime.files.io import write_text
+from immunization.runtime.jobs.command import run_command
+from immunization.runtime.jobs.stage import Stage
+from immunization.runtime.record.provenance import provenance
+from immunization.stages._skeleton import Command
+from immunization.study.whole import recorded
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of the stage."""
-    parser = argparse.ArgumentParser(description="Write study.json.")
-    parser.add_argument("--study", type=stage.parse_json, required=True, help="JSON object")
-    parser.add_argument("--out", required=True, help="JSON file to write")
-    options = parser.parse_args(arguments)
+def run(stage: Stage) -> None:
+    """The stage."""
     # In the order of the config, which tables and figures follow.
-    text = json.dumps(options.study, indent=1, ensure_ascii=False)
-    write_text(options.out, f"{text}\n", provenance(["immunization.study"], {}))
+    study = stage.study | {"config": recorded(stage.config)}
+    text = json.dumps(study, indent=1, ensure_ascii=False)
+    write_text(stage.paths.study, f"{text}\n", provenance(["immunization.stages.study"], {}))
 
+
+main = Command(
+    "study",
+    "Write study.json: the checked and completed config, and its order.",
+    {"linear": (), "networks": ()},
+    work=run,
+).main
 
 if __name__ == "__main__":
-    stage.run(main)
+    run_command(main)

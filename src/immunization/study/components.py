@@ -1,4 +1,4 @@
-"""Finds methods, attacks, data sets and figures by their files, without importing them.
+"""Finds methods, attackers, data sets, figures and tables by their files, importing none.
 
 A component is one Python file in one of the folders below. It declares its parameters as a
 literal, `PARAMETERS = {name: JSON schema with a default}`, which is read from the syntax tree:
@@ -16,12 +16,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from immunization.errors import UserError
+from immunization.runtime.errors import UserError
 
-PACKAGE = Path(__file__).parent
-KINDS = (
-    "datasets", "methods", "attacks", "figures", "networks/images", "networks/backbones",
-    "networks/methods", "networks/attacks", "networks/figures",
+PACKAGE = Path(__file__).parents[1]
+FOLDERS = (
+    "linear/datasets", "linear/methods", "linear/attacks", "linear/figures", "linear/tables",
+    "networks/datasets", "networks/backbones", "networks/methods", "networks/attacks",
+    "networks/figures", "networks/tables",
 )  # fmt: skip
 
 
@@ -30,7 +31,7 @@ class Component:
     """One file of a kind.
 
     Attributes:
-        kind: folder it lies in, one of `KINDS`.
+        kind: folder it lies in, one of `FOLDERS`.
         name: its file name without ``.py``; what a config calls it.
         path: the file.
         summary: first line of its docstring.
@@ -49,8 +50,8 @@ class Component:
 @cache
 def components(kind: str) -> dict[str, Component]:
     """All components of a kind, by name, in alphabetical order."""
-    if kind not in KINDS:
-        raise ValueError(f"Components are {', '.join(KINDS)}. Got {kind!r}.")
+    if kind not in FOLDERS:
+        raise ValueError(f"Components are {', '.join(FOLDERS)}. Got {kind!r}.")
     found = {}
     for path in sorted((PACKAGE / kind).glob("*.py")):
         if not path.stem.startswith("_"):
@@ -83,8 +84,10 @@ def _read(kind: str, path: Path) -> Component:
     return Component(kind, path.stem, path, summary, parameters, literals)
 
 
-def load(kind: str, name: str) -> ModuleType:
+def import_component(kind: str, name: str) -> ModuleType:
     """Import a component's module."""
     if name not in components(kind):
-        raise KeyError(f"No {kind[:-1]} named {name!r}; there are {', '.join(components(kind))}.")
+        raise KeyError(
+            f"Nothing in {kind} is named {name!r}; there are {', '.join(components(kind))}."
+        )
     return importlib.import_module(f"immunization.{kind.replace('/', '.')}.{name}")

@@ -1,4 +1,4 @@
-"""The two shapes of study: which kinds of component a config has, and where their files lie."""
+"""The two kinds of study: which kinds of component a config has, and where their files lie."""
 
 from __future__ import annotations
 
@@ -8,52 +8,52 @@ from typing import Any
 
 import yaml
 
-SCHEMAS = Path(__file__).parents[2] / "workflow" / "schemas"
+SCHEMAS = Path(__file__).parent / "schemas"
 
 
 @dataclass(frozen=True)
-class Kind:
+class ComponentKind:
     """One kind of component in a config.
 
     Attributes:
         folder: where its files lie.
         singular: for messages.
-        choice: key that names the file.
+        name_key: key that names the file.
         shared: rules of parameters that all files of the kind have.
         swept: whether entries may have a `sweep`.
     """
 
     folder: str
     singular: str
-    choice: str = "use"
+    name_key: str = "use"
     shared: dict[str, dict[str, Any]] = field(default_factory=dict)
     swept: bool = True
 
 
 @dataclass(frozen=True)
-class Shape:
-    """One shape of study.
+class StudyKind:
+    """One kind of study.
 
     Attributes:
-        schema: file of the top level.
-        kinds: by key of the config.
-        over: the kind that a method's parameters may differ by (`overrides`).
+        schema: file of the top level, in schemas/.
+        components: by key of the config.
+        override_by: the kind that a method's parameters may differ by (`overrides`).
     """
 
     schema: str
-    kinds: dict[str, Kind]
-    over: str
+    components: dict[str, ComponentKind]
+    override_by: str
 
 
 OVERRIDES: dict[str, dict[str, Any]] = {"overrides": {"type": "object", "default": {}}}
-LINEAR = Shape(
-    "config.schema.yaml",
+LINEAR = StudyKind(
+    "linear.yaml",
     {
-        "datasets": Kind("datasets", "data set", "source"),
-        "methods": Kind("methods", "method", shared=OVERRIDES),
-        "attacks": Kind("attacks", "attacker"),
-        "figures": Kind(
-            "figures",
+        "datasets": ComponentKind("linear/datasets", "data set", "source"),
+        "methods": ComponentKind("linear/methods", "method", shared=OVERRIDES),
+        "attacks": ComponentKind("linear/attacks", "attacker"),
+        "figures": ComponentKind(
+            "linear/figures",
             "figure",
             shared={
                 "datasets": {
@@ -69,25 +69,25 @@ LINEAR = Shape(
     },
     "datasets",
 )
-NETWORKS = Shape(
-    "networks.schema.yaml",
+NETWORKS = StudyKind(
+    "networks.yaml",
     {
-        "images": Kind("networks/images", "image data set", "source"),
-        "networks": Kind("networks/backbones", "family of networks", swept=False),
-        "methods": Kind("networks/methods", "method", shared=OVERRIDES),
-        "attacks": Kind("networks/attacks", "attacker"),
-        "figures": Kind("networks/figures", "figure", swept=False),
+        "images": ComponentKind("networks/datasets", "image data set", "source"),
+        "networks": ComponentKind("networks/backbones", "family of networks", swept=False),
+        "methods": ComponentKind("networks/methods", "method", shared=OVERRIDES),
+        "attacks": ComponentKind("networks/attacks", "attacker"),
+        "figures": ComponentKind("networks/figures", "figure", swept=False),
     },
     "networks",
 )
 
 
-def shape_of(raw: dict[str, Any]) -> Shape:
-    """Which shape of study a config asks for."""
+def kind_of(raw: dict[str, Any]) -> StudyKind:
+    """Which kind of study a config asks for."""
     return NETWORKS if "networks" in raw else LINEAR
 
 
-def schema(shape: Shape = LINEAR) -> dict[str, Any]:
+def schema(kind: StudyKind = LINEAR) -> dict[str, Any]:
     """The top-level schema."""
-    loaded: dict[str, Any] = yaml.safe_load((SCHEMAS / shape.schema).read_text(encoding="utf-8"))
+    loaded: dict[str, Any] = yaml.safe_load((SCHEMAS / kind.schema).read_text(encoding="utf-8"))
     return loaded

@@ -1,7 +1,7 @@
 """A finished study in one file: code, config, data and results, to be regenerated elsewhere.
 
-    python -m immunization.archive results/default --out default.tar.gz
-    python -m immunization.archive --extract default.tar.gz --into FOLDER
+    python -m immunization archive results/default --out default.tar.gz
+    python -m immunization archive --extract default.tar.gz --into FOLDER
 
 The archive holds the checkout without its history, the config as ``config/archived.yaml``, the data
 files that the study was made from, with their checksums, and under ``archived/`` the results
@@ -23,16 +23,15 @@ from typing import Any
 
 import yaml
 
-from immunization import stage
-from immunization.config import FILES
-from immunization.download import content
-from immunization.errors import UserError
-from immunization.files import atomic, read_json
-from immunization.fingerprint import SOURCE, closure, fingerprint, tracked_files
-from immunization.manifest import PROVENANCE, SUMS
-from immunization.seals import sha256
-from immunization.unpack import MOST_BYTES, extract
-from immunization.verify import read_sums, verify
+from immunization.data.download import content
+from immunization.runtime.errors import UserError
+from immunization.runtime.files.atomic import atomic
+from immunization.runtime.files.checksums import sha256
+from immunization.runtime.files.io import read_json
+from immunization.runtime.record.fingerprint import SOURCE, closure, fingerprint, tracked_files
+from immunization.runtime.record.sums import PROVENANCE, SUMS, read_sums, verify
+from immunization.study.resolve import FILES
+from immunization.tools.unpack import MOST_BYTES, extract
 
 CHECKOUT = (
     "Snakefile", "Makefile", "pyproject.toml", "constraints.txt", "README.md", "CHANGELOG.md",
@@ -186,13 +185,13 @@ def contents(
     if not (root / "Snakefile").is_file():
         raise UserError(
             f"{root}: is no checkout, and an archive holds the code. Run this from the folder of "
-            "one: PYTHONPATH=src python -m immunization.archive ..."
+            "one: PYTHONPATH=src python -m immunization archive ..."
         )
     problems = verify(folder)
     if problems:
         name, told = next(iter(problems.items()))
         raise UserError(
-            f"{folder / name}: {told}. Repair the study first (python -m immunization.verify)."
+            f"{folder / name}: {told}. Repair the study first (python -m immunization verify)."
         )
     study = read_json(folder / "study.json")
     label = study["config"]["study"]
@@ -250,7 +249,10 @@ def write(out: Path, files: dict[str, Path], texts: dict[str, str]) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Archive a finished study, or unpack an archive.")
+    parser = argparse.ArgumentParser(
+        prog="python -m immunization archive",
+        description="Archive a finished study, or unpack an archive.",
+    )
     parser.add_argument("folder", nargs="?", type=Path, help="results/NAME")
     parser.add_argument("--out", type=Path, help="archive to write; default NAME.tar.gz")
     parser.add_argument("--extractors", action="store_true", help="take tasks and θ along")
@@ -269,7 +271,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{options.into}: {count} files; see {options.into}/REGENERATE.md")
         return
     if options.folder is None:
-        raise UserError("Name the study: python -m immunization.archive results/NAME.")
+        raise UserError("Name the study: python -m immunization archive results/NAME.")
     out = options.out or Path(f"{options.folder.resolve().name}.tar.gz")
     data = options.data or [Path(".cache/data")]
     files, texts, left = contents(
@@ -283,7 +285,3 @@ def main(arguments: list[str] | None = None) -> None:
     for path in left:
         print(f"not taken: {path} (git does not track it, or it is a link)")
     print(f"{out}: {len(files) + len(texts)} files, {out.stat().st_size / 1e6:.1f} MB")
-
-
-if __name__ == "__main__":
-    stage.run(main)

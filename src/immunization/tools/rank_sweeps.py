@@ -1,6 +1,6 @@
 """The best member of every sweep of a study, by one stated rule.
 
-    python -m immunization.tune --ratios results/tuning/spectrum/ratios.parquet \\
+    python -m immunization rank-sweeps --ratios results/tuning/spectrum/ratios.parquet \\
         --study results/tuning/study.json
 
 The rule: the largest share of pairs with (i) > 1 and (ii) ≤ 1; among equals, the largest median
@@ -14,12 +14,11 @@ import argparse
 import numpy as np
 import pandas as pd
 
-from immunization import stage
-from immunization.files import read_json, read_table
-from immunization.formats import markdown, number
+from immunization.reporting.text import format_number, markdown
+from immunization.runtime.files.io import read_json, read_table
 
 UNCHANGED = 1e-6
-"""Slack for "not larger than", as in `immunization.evaluate`."""
+"""Slack for "not larger than", as in `immunization.linear.evaluation`."""
 
 
 def scores(ratios: pd.DataFrame) -> pd.DataFrame:
@@ -62,7 +61,7 @@ def trials(ratios: pd.DataFrame, sweeps: dict[str, dict[str, object]]) -> pd.Dat
                     "rank": place + 1,
                     "parameters": chosen,
                     "(i) > 1 and (ii) ≤ 1": f"{row['share']:.0%}",
-                    "median RIR": number(float(np.exp(row["log_rir"]))),
+                    "median RIR": format_number(float(np.exp(row["log_rir"]))),
                 }
             )
     return pd.DataFrame(rows)
@@ -70,7 +69,10 @@ def trials(ratios: pd.DataFrame, sweeps: dict[str, dict[str, object]]) -> pd.Dat
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; prints a Markdown table."""
-    parser = argparse.ArgumentParser(description="Rank the members of a study's sweeps.")
+    parser = argparse.ArgumentParser(
+        prog="python -m immunization rank-sweeps",
+        description="Rank the members of a study's sweeps.",
+    )
     parser.add_argument("--ratios", required=True, help="from the spectrum stage")
     parser.add_argument("--study", required=True, help="study.json")
     parser.add_argument("--all", action="store_true", help="every trial, not the best alone")
@@ -79,7 +81,3 @@ def main(arguments: list[str] | None = None) -> None:
     if not options.all and not table.empty:
         table = table[table["rank"] == 1]
     print(markdown(table), end="")
-
-
-if __name__ == "__main__":
-    stage.run(main)

@@ -10,7 +10,7 @@ import tempfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from immunization.errors import UserError
+from immunization.runtime.errors import UserError
 
 MOST_BYTES = 200 * 2**30
 """What an archive may unpack to, unless more is allowed: a small file can hold endless zeros."""

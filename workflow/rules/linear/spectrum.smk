@@ -1,29 +1,23 @@
-making(SPECTRUM.values(), ["immunization.spectrum"], STUDY["spectrum"])
+making([LIE.spectra, LIE.ratios], ["immunization.linear.spectra"], STUDY["spectrum"])
 
 
 rule spectrum:
     input:
-        tasks=TASKS,
-        thetas=THETAS,
+        map(LIE.tasks, LIE.datasets),
+        [path for method in LIE.methods for path in LIE.thetas(method)],
     output:
-        spectra=f"{RESULTS}/spectrum/spectra.parquet",
-        ratios=f"{RESULTS}/spectrum/ratios.parquet",
+        LIE.spectra,
+        LIE.ratios,
     log:
         f"{LOGS}/spectrum.log",
     benchmark:
         f"{LOGS}/benchmark/spectrum.jsonl"
     conda:
-        "../../envs/torch.yaml"
+        "../../../envs/torch.yaml"
     threads: STUDY["threads"]
     resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=growing(240),
-        gpu=GPU,
+        **needs(8000, 240, gpu=GPU),
     params:
-        parameters=compact(STUDY["spectrum"]),
         made_by=made_by,
     shell:
-        "stage {params.made_by:q} immunization.spectrum --tasks {input.tasks:q} --thetas {input.thetas:q}"
-        " --parameters {params.parameters:q} --spectra {output.spectra:q}"
-        " --ratios {output.ratios:q} --threads {threads}"
-        ' --device "$DEVICE" 2> {log:q}'
+        "stage {params.made_by:q} spectrum --threads {threads} 2> {log:q}"

@@ -1,7 +1,7 @@
 for label, entry in STUDY["images"].items():
     making(
-        [f"{RESULTS}/images/{label}.safetensors"],
-        ["immunization.networks.prepare", f"immunization.networks.images.{entry['source']}"],
+        [LIE.images(label)],
+        ["immunization.networks.prepare", f"immunization.networks.datasets.{entry['source']}"],
         [entry, STUDY["size"]],
         [entry["parameters"].get("path")],
     )
@@ -11,23 +11,17 @@ rule prepare:
     input:
         what_lies_there,
     output:
-        f"{RESULTS}/images/{{images}}.safetensors",
+        LIE.images("{dataset}"),
     log:
-        f"{LOGS}/prepare/{{images}}.log",
+        f"{LOGS}/prepare/{{dataset}}.log",
     benchmark:
-        f"{LOGS}/benchmark/prepare/{{images}}.jsonl"
+        f"{LOGS}/benchmark/prepare/{{dataset}}.jsonl"
     conda:
         "../../../envs/networks.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 12000 * attempt,
-        runtime=growing(240),
+        **needs(12000, 240),
     params:
-        source=lambda wildcards: STUDY["images"][wildcards.images]["source"],
-        parameters=lambda wildcards: compact(STUDY["images"][wildcards.images]["parameters"]),
-        size=STUDY["size"],
         made_by=made_by,
     shell:
-        "stage {params.made_by:q} immunization.networks.prepare --name {wildcards.images}"
-        " --source {params.source} --parameters {params.parameters:q} --size {params.size}"
-        ' --mirror "$MIRROR" --cache "$CACHE" --out {output:q} 2> {log:q}'
+        "stage {params.made_by:q} prepare {wildcards.dataset} 2> {log:q}"

@@ -1,6 +1,6 @@
 for label, entry in STUDY["networks"].items():
     making(
-        [f"{RESULTS}/pretrained/{label}.safetensors"],
+        [LIE.pretrained(label)],
         ["immunization.networks.pretrain", f"immunization.networks.backbones.{entry['use']}"],
         [entry, STUDY["seeds"][0], EXACT],
         [entry["parameters"].get("weights")],
@@ -9,9 +9,9 @@ for label, entry in STUDY["networks"].items():
 
 rule pretrain:
     input:
-        images=f"{RESULTS}/images/{STUDY['primary']}.safetensors",
+        LIE.images(STUDY["primary"]),
     output:
-        f"{RESULTS}/pretrained/{{network}}.safetensors",
+        LIE.pretrained("{network}"),
     log:
         f"{LOGS}/pretrain/{{network}}.log",
     benchmark:
@@ -20,19 +20,8 @@ rule pretrain:
         "../../../envs/networks.yaml"
     threads: STUDY["threads"]
     resources:
-        mem_mb=lambda wildcards, attempt: 12000 * attempt,
-        runtime=growing(240),
-        gpu=GPU,
+        **needs(12000, 240, gpu=GPU),
     params:
-        use=lambda wildcards: STUDY["networks"][wildcards.network]["use"],
-        parameters=lambda wildcards: compact(STUDY["networks"][wildcards.network]["parameters"]),
-        seed=STUDY["seeds"][0],
-        exact=EXACT,
-        # Checkpoints, which a killed job goes on from: no output, so that they stay.
-        progress=lambda wildcards: f"{RESULTS}/progress/pretrain/{wildcards.network}",
         made_by=made_by,
     shell:
-        "stage {params.made_by:q} immunization.networks.pretrain --name {wildcards.network} --use {params.use}"
-        " --parameters {params.parameters:q} --images {input.images:q} --seed {params.seed}"
-        " --progress {params.progress:q} --out {output:q} $THREADS{params.exact}"
-        ' $CHECKPOINT --device "$DEVICE" 2> {log:q}'
+        "stage {params.made_by:q} pretrain {wildcards.network} 2> {log:q}"

@@ -1,6 +1,6 @@
 """Attackers on the probe, one file a family.
 
-A file declares `PARAMETERS` (with `EXTENDS = "_probe"` for those that all probes share), the
+A file declares `PARAMETERS` (with `EXTENDS = "_probe_parameters"` for those that all probes share), the
 literals `EIGENBASIS` and `GRID`, `flops(rows, dimension, parameters)`, and
 `attack(objective, parameters, plan)`, which runs a grid of G attackers on M problems at once.
 Files that start with an underscore are helpers, not families.

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, one_hot
 
 from hessian_spectrum import contrasts
-from immunization.attacks._objective import Objective, ratio_or_zero
+from immunization.linear.attacks._objective import Objective, ratio_or_zero
 
 SEARCH = 12
 """Safeguarded Newton steps of a line search, which end at round-off on a convex function."""

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hessian_spectrum.replay import capture
-from immunization.attacks._objective import Attack, Objective, Plan
+from hessian_spectrum.kernels.cuda_graphs import capture
+from immunization.linear.attacks._objective import Attack, Objective, Plan
 
 State = dict[str, Tensor]
 """What an attacker remembers; every tensor has M in front, and ``weights`` is among them."""
@@ -48,7 +48,7 @@ def iterate(
     distances = torch.full_like(gaps, torch.nan)
     kept = weights.new_zeros(*gaps.shape, width) if plan.keep else None
     last = plan.record[-1]
-    now = Moment(objective, state, advance, plan.threshold)
+    now = RunState(objective, state, advance, plan.threshold)
     sweep = 1 if costly else SWEEP
     replayed = weights.is_cuda and objective.replays and not costly
     replay: Replay | None = None
@@ -101,7 +101,7 @@ def iterate(
     return Attack(steps, gaps, distances, kept)
 
 
-class Moment:
+class RunState:
     """Where the problems that go on are.
 
     Attributes:
@@ -145,7 +145,7 @@ class Moment:
 class Replay:
     """`SWEEP` steps as one CUDA graph, which reads and writes tensors of its own."""
 
-    def __init__(self, now: Moment, step: int) -> None:
+    def __init__(self, now: RunState, step: int) -> None:
         self._state = {name: value.clone() for name, value in now.state.items()}
         self._gap, self._gradient = now.gap.clone(), now.gradient.clone()
         self._give(now)
@@ -158,13 +158,13 @@ class Replay:
         self._graph, _ = capture(steps, self._gap.device)
         self._give(now)
 
-    def run(self, now: Moment) -> None:
+    def run(self, now: RunState) -> None:
         """The next steps."""
         self._take(now)  # single steps may have come between
         self._graph.replay()
         self._give(now)
 
-    def _take(self, now: Moment) -> None:
+    def _take(self, now: RunState) -> None:
         for name, value in now.state.items():
             if value is not self._state[name]:
                 self._state[name].copy_(value)
@@ -172,5 +172,5 @@ class Replay:
             self._gap.copy_(now.gap)
             self._gradient.copy_(now.gradient)
 
-    def _give(self, now: Moment) -> None:
+    def _give(self, now: RunState) -> None:
         now.state, now.gap, now.gradient = dict(self._state), self._gap, self._gradient

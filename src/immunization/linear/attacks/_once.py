@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from immunization.attacks._objective import Attack, Objective, Plan
+from immunization.linear.attacks._objective import Attack, Objective, Plan
 
 
 def after_one_step(objective: Objective, weights: Tensor, plan: Plan) -> Attack:

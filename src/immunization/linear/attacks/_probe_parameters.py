@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-EXTENDS = "_data"
+EXTENDS = "_rows_and_repair_parameters"
 PARAMETERS = {
     "loss": {
         "enum": ["squared", "logistic", "softmax"],

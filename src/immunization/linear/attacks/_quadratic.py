@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from immunization.attacks._objective import Objective, ratio_or_zero
+from immunization.linear.attacks._objective import Objective, ratio_or_zero
 
 
 @dataclass(frozen=True)

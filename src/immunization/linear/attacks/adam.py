@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from immunization.attacks._flops import passes
-from immunization.attacks._iterate import State, iterate
-from immunization.attacks._objective import Attack, Objective, Plan
+from immunization.linear.attacks._flops import passes
+from immunization.linear.attacks._iterate import State, iterate
+from immunization.linear.attacks._objective import Attack, Objective, Plan
 
-EXTENDS = "_probe"
+EXTENDS = "_probe_parameters"
 EIGENBASIS = False
 GRID = ("learning_rate", "weight_decay", "warm_up")
 PARAMETERS = {

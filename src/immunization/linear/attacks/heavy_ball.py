@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
-from immunization.attacks._flops import passes
-from immunization.attacks._iterate import State, iterate
-from immunization.attacks._objective import Attack, Objective, Plan
-from immunization.errors import UserError
+from immunization.linear.attacks._flops import passes
+from immunization.linear.attacks._iterate import State, iterate
+from immunization.linear.attacks._objective import Attack, Objective, Plan
+from immunization.runtime.errors import UserError
 
-EXTENDS = "_probe"
+EXTENDS = "_probe_parameters"
 EIGENBASIS = True
 GRID = ("momentum",)
 PARAMETERS = {

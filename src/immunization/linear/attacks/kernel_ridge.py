@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-EXTENDS = "_data"
+EXTENDS = "_rows_and_repair_parameters"
 PREDICTS = True
 PARAMETERS = {
     "bandwidth": {

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from immunization.attacks._flops import solve
-from immunization.attacks._objective import Attack, Objective, Plan
-from immunization.attacks._quadratic import Quadratic
+from immunization.linear.attacks._flops import solve
+from immunization.linear.attacks._objective import Attack, Objective, Plan
+from immunization.linear.attacks._quadratic import Quadratic
 
-EXTENDS = "_probe"
+EXTENDS = "_probe_parameters"
 EIGENBASIS = True
 GRID = ("ridge",)
 PARAMETERS = {

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from immunization.attacks._data_objective import GramObjective
-from immunization.attacks._flops import solve
-from immunization.attacks._objective import Attack, Objective, Plan
-from immunization.attacks._once import after_one_step
+from immunization.linear.attacks._dense_objectives import GramObjective
+from immunization.linear.attacks._flops import solve
+from immunization.linear.attacks._objective import Attack, Objective, Plan
+from immunization.linear.attacks._once import after_one_step
 
-EXTENDS = "_data"
+EXTENDS = "_rows_and_repair_parameters"
 EIGENBASIS = False
 ROWS = True
 GRID: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-EXTENDS = "_data"
+EXTENDS = "_rows_and_repair_parameters"
 PREDICTS = True
 PARAMETERS = {
     "width": {"type": "integer", "minimum": 1, "default": 64, "description": "hidden units."},

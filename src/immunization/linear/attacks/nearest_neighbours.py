@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from immunization.attacks.kernel_ridge import squared_distances
+from immunization.linear.attacks.kernel_ridge import squared_distances
 
-EXTENDS = "_data"
+EXTENDS = "_rows_and_repair_parameters"
 PREDICTS = True
 PARAMETERS = {
     "neighbours": {

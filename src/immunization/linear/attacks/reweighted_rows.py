@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from immunization.attacks._weighted import weighted_probe, with_ones
+from immunization.linear.attacks._weighted import weighted_probe, with_ones
 
-EXTENDS = "_data"
+EXTENDS = "_rows_and_repair_parameters"
 PREDICTS = True
 PARAMETERS = {
     "loss": {

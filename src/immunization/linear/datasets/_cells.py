@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from immunization.errors import UserError
+from immunization.runtime.errors import UserError
 
 MISSING = {"", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "#N/A", "<NA>"}
 """What stands for a missing number unless the config names more."""

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pandas as pd
 
-from immunization.datasets._cells import MISSING, NUMBER
+from immunization.linear.datasets._cells import MISSING, NUMBER
 
 NAMES = {"id", "index", "unnamed: 0", "row", "rownames"}
 """What row numbers are called, by programs above all."""

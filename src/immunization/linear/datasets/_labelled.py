@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from immunization.errors import UserError
-from immunization.tasks import Task, TaskSet, build_task_set
+from immunization.linear.tasks import Task, TaskSet, build_task_set
+from immunization.runtime.errors import UserError
 
 PARAMETERS = {
     "task": {

@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from immunization.datasets._scaling import Scaling, fitted, settled
-from immunization.errors import UserError
-from immunization.tasks import Task, TaskSet, build_task_set
+from immunization.linear.datasets._scaling import Scaling, fitted, settled
+from immunization.linear.tasks import Task, TaskSet, build_task_set
+from immunization.runtime.errors import UserError
 
 PARAMETERS = {
     "rows": {

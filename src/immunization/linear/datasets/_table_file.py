@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from immunization.errors import UserError
+from immunization.runtime.errors import UserError
 
 BYTES = 4 * 2**30
 """Most bytes that a compressed table may hold."""

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from immunization.datasets._cells import NUMBER, numbers, one_hot
-from immunization.datasets._identifiers import row_number
-from immunization.datasets._paired import (
+from immunization.data.download import Place
+from immunization.linear.datasets._cells import NUMBER, numbers, one_hot
+from immunization.linear.datasets._identifiers import row_number
+from immunization.linear.datasets._paired import (
     Paired,
     Part,
     checked,
@@ -20,9 +21,8 @@ from immunization.datasets._paired import (
     require_columns,
     within,
 )
-from immunization.datasets._table_file import read_cells
-from immunization.download import Place
-from immunization.errors import UserError
+from immunization.linear.datasets._table_file import read_cells
+from immunization.runtime.errors import UserError
 
 EXTENDS = "_paired"
 PARAMETERS: dict[str, dict[str, Any]] = {

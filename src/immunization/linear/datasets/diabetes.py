@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from immunization.datasets._paired import Paired, standardised_part
-from immunization.download import Place
+from immunization.data.download import Place
+from immunization.linear.datasets._paired import Paired, standardised_part
 
 EXTENDS = "_paired"
 PARAMETERS: dict[str, Any] = {}

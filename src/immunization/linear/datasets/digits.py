@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from immunization.datasets._labelled import Labelled
-from immunization.download import Place
+from immunization.data.download import Place
+from immunization.linear.datasets._labelled import Labelled
 
 EXTENDS = "_labelled"
 PARAMETERS: dict[str, Any] = {}

@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from immunization.datasets._paired import Paired, require_columns, standardised_part
-from immunization.download import File, Place
+from immunization.data.download import File, Place
+from immunization.linear.datasets._paired import Paired, require_columns, standardised_part
 
 EXTENDS = "_paired"
 PARAMETERS: dict[str, Any] = {}

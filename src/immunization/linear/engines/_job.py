@@ -13,17 +13,21 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from immunization import stage
-from immunization.attacks._objective import Attack, Plan
-from immunization.batches import release
-from immunization.errors import UserError
-from immunization.extractors import Extractors
-from immunization.seeding import seeded
-from immunization.statistics import TaskBatch, collect, stack_statistics, task_statistics
-from immunization.tasks import Task, TaskSet
-from immunization.views import View, choose_rows
-
-Frames = tuple[pd.DataFrame, pd.DataFrame]
+from immunization.linear.attacker_view import AttackerView, choose_rows
+from immunization.linear.attacks._objective import Attack, Plan
+from immunization.linear.files import Extractors
+from immunization.linear.sufficient_statistics import (
+    TaskBatch,
+    select_tasks,
+    stack_statistics,
+    task_statistics,
+)
+from immunization.linear.tasks import Task, TaskSet
+from immunization.runtime.errors import UserError
+from immunization.runtime.gpus.memory import free_gpu_memory
+from immunization.runtime.jobs.resumable import Frames
+from immunization.runtime.log import LOG
+from immunization.runtime.seeding import seeded
 
 
 class Attacker(NamedTuple):
@@ -42,9 +46,9 @@ class Attacker(NamedTuple):
     parameters: dict[str, Any]
 
     @property
-    def view(self) -> View:
+    def view(self) -> AttackerView:
         """Rows and repair."""
-        return View.of(self.parameters)
+        return AttackerView.of(self.parameters)
 
     @property
     def loss(self) -> str:
@@ -57,19 +61,7 @@ class Attacker(NamedTuple):
         return int(self.parameters.get("restarts", 0))
 
 
-class Unit(NamedTuple):
-    """A piece of work.
-
-    Attributes:
-        key: what it depends on besides files and code, as JSON.
-        run: gives the rows of both tables.
-    """
-
-    key: dict[str, Any]
-    run: Callable[[], Frames]
-
-
-class Target(NamedTuple):
+class AttackTarget(NamedTuple):
     """Problems of one θ file under one seed and in one role; the lists have one entry a problem.
 
     Attributes:
@@ -131,7 +123,7 @@ class Job:
         wanted = min(count, self.settings["sample"] or count)
         return sorted({round(i) for i in np.linspace(0, count - 1, wanted)})
 
-    def targets(self, role: str, pairs: list[int]) -> list[Target]:
+    def targets(self, role: str, pairs: list[int]) -> list[AttackTarget]:
         """One target a θ that differs, in the order of the files."""
         found = []
         source = self.task_set
@@ -149,7 +141,7 @@ class Job:
                 names = [source.tasks[t].name if role == "T" else "" for _, t in chosen]
                 if chosen:
                     numbers = [pair for pair, _ in chosen], [task for _, task in chosen]
-                    found.append(Target(file, owner, seeds, role, *numbers, names))
+                    found.append(AttackTarget(file, owner, seeds, role, *numbers, names))
         return found
 
     def third_tasks(self, row: int, pair: int) -> list[int]:
@@ -167,14 +159,14 @@ class Job:
         turned = names[pair % max(1, len(names)) :] + names[: pair % max(1, len(names))]
         return [first[name] for name in turned[: self.settings["third_tasks"]]]
 
-    def rows_of(self, view: View, numbers: list[int], seed: int) -> list[Task]:
+    def rows_of(self, view: AttackerView, numbers: list[int], seed: int) -> list[Task]:
         """Tasks with the rows that an attacker has."""
         return [choose_rows(self.task_set.tasks[n], view, seed) for n in numbers]
 
-    def statistics(self, view: View, numbers: list[int], seed: int) -> TaskBatch:
+    def statistics(self, view: AttackerView, numbers: list[int], seed: int) -> TaskBatch:
         """The same as statistics."""
         if view.rows == (1.0, False):
-            return collect(self.factors, torch.tensor(numbers), self.device)
+            return select_tasks(self.factors, torch.tensor(numbers), self.device)
         distinct = sorted(set(numbers))
         known = self.task_set.shared
         for number in distinct:
@@ -192,9 +184,9 @@ class Job:
                 known[view.rows, seed, number] = {name: v.cpu() for name, v in part.items()}
         stacked = stack_statistics([known[view.rows, seed, number] for number in distinct])
         chosen = torch.tensor([distinct.index(number) for number in numbers])
-        return collect(stacked, chosen, self.device)
+        return select_tasks(stacked, chosen, self.device)
 
-    def has_rows(self, view: View) -> bool:
+    def has_rows(self, view: AttackerView) -> bool:
         """Whether the data set has the rows that a view takes."""
         enough = min(len(task.test_rows) for task in self.task_set.tasks)
         return not view.fresh or enough >= 8
@@ -207,8 +199,8 @@ def record_steps(last: int, count: int = 25) -> list[int]:
 
 
 def within_memory(
-    run: Callable[[list[Target], list[Attacker]], Frames],
-    targets: list[Target],
+    run: Callable[[list[AttackTarget], list[Attacker]], Frames],
+    targets: list[AttackTarget],
     attackers: list[Attacker],
 ) -> Frames:
     """Run attackers on some targets, in halves where the GPU runs out of memory.
@@ -226,14 +218,14 @@ def within_memory(
     except torch.cuda.OutOfMemoryError as error:
         short = str(error).split("\n")[0]
     # Outside of the handler: the traceback would hold the failed attempt in memory.
-    release()
+    free_gpu_memory()
     halves = halved(targets)
     if halves is None:
         raise UserError(
             f"the GPU has not enough memory for a single problem ({short}). Free it from other "
             "programs, or set `device: cpu`."
         )
-    stage.LOG.info("out of GPU memory; going on with half of the problems at a time")
+    LOG.info("out of GPU memory; going on with half of the problems at a time")
     parts = [within_memory(run, half, attackers) for half in halves]
     steps, curves = (
         pd.concat([part[place] for part in parts], ignore_index=True) for place in range(2)
@@ -241,7 +233,7 @@ def within_memory(
     return steps, curves
 
 
-def halved(targets: list[Target]) -> tuple[list[Target], list[Target]] | None:
+def halved(targets: list[AttackTarget]) -> tuple[list[AttackTarget], list[AttackTarget]] | None:
     """Targets in two halves, a single one by its problems; None for a single problem."""
     if len(targets) > 1:
         half = len(targets) // 2
@@ -257,9 +249,9 @@ def halved(targets: list[Target]) -> tuple[list[Target], list[Target]] | None:
     return [first], [second]
 
 
-def pieces(targets: list[Target], most: float) -> list[list[Target]]:
+def group_targets(targets: list[AttackTarget], most: float) -> list[list[AttackTarget]]:
     """Targets in groups, each closed when it has more than so many problems."""
-    found: list[list[Target]] = []
+    found: list[list[AttackTarget]] = []
     problems = 0
     for target in targets:
         if not found or problems > most:
@@ -270,12 +262,14 @@ def pieces(targets: list[Target], most: float) -> list[list[Target]]:
     return found
 
 
-def labels_of(group: list[Target]) -> list[Any]:
+def target_key(group: list[AttackTarget]) -> list[Any]:
     """What tells targets apart in the key of a unit."""
     return [[t.file.label, t.owner, t.seeds] for t in group]
 
 
-def random_starts(job: Job, targets: list[Target], group: list[Attacker], like: Tensor) -> Tensor:
+def random_starts(
+    job: Job, targets: list[AttackTarget], group: list[Attacker], like: Tensor
+) -> Tensor:
     """Weights that each attacker's restarts begin at, shape (M, G·K, k), entries N(0, 1/(3D)).
 
     A problem's are the same for every method and attacker.
@@ -299,7 +293,7 @@ def random_starts(job: Job, targets: list[Target], group: list[Attacker], like: 
     return torch.stack(drawn).to(like).repeat(1, len(group), 1) * scale
 
 
-def grids(attackers: list[Attacker]) -> list[list[Attacker]]:
+def batchable_groups(attackers: list[Attacker]) -> list[list[Attacker]]:
     """Attackers that differ in numbers of their family's grid only, and so run together."""
     groups: dict[str, list[Attacker]] = {}
     for attacker in attackers:
@@ -324,7 +318,7 @@ def grid_parameters(group: list[Attacker], like: Tensor) -> dict[str, Any]:
     return found
 
 
-def plan_of(
+def attack_plan(
     job: Job, group: list[Attacker], budget: int, *, keep: bool, settled: float = 1e-10
 ) -> Plan:
     """What a group runs."""

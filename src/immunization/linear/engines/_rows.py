@@ -9,10 +9,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from immunization.attacks import _flops
-from immunization.attacks._objective import Attack
-from immunization.attacks._quadratic import convergence_ratio
-from immunization.engines._job import Attacker, Job, Target
+from immunization.linear.attacks import _flops
+from immunization.linear.attacks._objective import Attack
+from immunization.linear.attacks._quadratic import convergence_ratio
+from immunization.linear.engines._job import Attacker, AttackTarget, Job
 
 Row = dict[str, Any]
 LARGEST = 1e150
@@ -27,7 +27,7 @@ all of it; momentum rises like a square on its way, by four."""
 
 
 def frames(
-    job: Job, target: Target, group: list[Attacker], outcome: Attack, hits: Tensor | None,
+    job: Job, target: AttackTarget, group: list[Attacker], outcome: Attack, hits: Tensor | None,
     budget: int, rows: Tensor,
 ) -> tuple[list[Row], list[Row]]:  # fmt: skip
     """Rows of both tables for one target, for `table`.
@@ -112,7 +112,7 @@ def table(rows: list[Row]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _places(job: Job, target: Target) -> Row:
+def _places(job: Job, target: AttackTarget) -> Row:
     names = [job.task_set.pair_names[pair] for pair in target.pairs]
     return {
         "pair": np.array(target.pairs),
@@ -122,7 +122,7 @@ def _places(job: Job, target: Target) -> Row:
     }
 
 
-def _keys(job: Job, target: Target, attacker: Attacker) -> dict[str, Any]:
+def _keys(job: Job, target: AttackTarget, attacker: Attacker) -> dict[str, Any]:
     view = attacker.view
     return {
         "dataset": job.task_set.name,
@@ -136,7 +136,7 @@ def _keys(job: Job, target: Target, attacker: Attacker) -> dict[str, Any]:
     }
 
 
-def nonlinear_frames(job: Job, target: Target, attacker: Attacker, hits: Tensor) -> Row:
+def nonlinear_frames(job: Job, target: AttackTarget, attacker: Attacker, hits: Tensor) -> Row:
     """Rows of an attacker that takes no steps, of one seed: accuracies alone."""
     found = _keys(job, target, attacker) | _places(job, target)
     return found | {"accuracy_end": hits.cpu().numpy()}

@@ -10,31 +10,24 @@ from functools import partial
 
 import pandas as pd
 
-from immunization.engines._job import (
-    Attacker,
-    Frames,
-    Job,
-    Target,
-    Unit,
-    labels_of,
-    within_memory,
-)
-from immunization.engines._rows import Row, nonlinear_frames, table
-from immunization.evaluate import correct
-from immunization.seeding import seeded
-from immunization.views import Features, View, features
+from immunization.linear.attacker_view import AttackerView, Features, repaired_features
+from immunization.linear.engines._job import Attacker, AttackTarget, Job, target_key, within_memory
+from immunization.linear.engines._rows import Row, nonlinear_frames, table
+from immunization.linear.evaluation import correct
+from immunization.runtime.jobs.resumable import Frames, WorkUnit
+from immunization.runtime.seeding import seeded
 
 
-def units(job: Job) -> list[Unit]:
+def units(job: Job) -> list[WorkUnit]:
     """One a target, on the stated sample of pairs; none where labels do not vary."""
     attackers = [a for a in job.attackers if job.has_rows(a.view)]
     if not (job.task_set.accuracy and attackers):
         return []
     return [
-        Unit(
+        WorkUnit(
             {
                 "engine": "nonlinear",
-                "targets": labels_of([target]),
+                "targets": target_key([target]),
                 "pairs": job.sample(),
                 "rows": job.settings["nonlinear_rows"],
                 "attackers": [[a.label, a.use, a.parameters] for a in attackers],
@@ -45,13 +38,13 @@ def units(job: Job) -> list[Unit]:
     ]
 
 
-def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
+def run(job: Job, targets: list[AttackTarget], attackers: list[Attacker]) -> Frames:
     """All of them on a single target; non-linear ones on a part of more than ``nonlinear_rows``."""
     (target,) = targets
     most = job.settings["nonlinear_rows"]
     theta = target.file.theta(target.owner, job.device, target.pairs)
     found: list[Row] = []
-    known: dict[View, Features] = {}
+    known: dict[AttackerView, Features] = {}
     for attacker in attackers:
         view = attacker.view
         rows = max(len(task.train_rows) for task in job.rows_of(view, target.tasks, target.owner))
@@ -59,7 +52,7 @@ def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
             view = view._replace(fraction=view.fraction * most / rows)
         if view not in known:
             tasks = job.rows_of(view, target.tasks, target.owner)
-            known[view] = features(job.task_set, tasks, theta, view)
+            known[view] = repaired_features(job.task_set, tasks, theta, view)
         seen = known[view]
         generators = [
             seeded("network", target.owner, *job.task_set.pair_names[pair]) for pair in target.pairs

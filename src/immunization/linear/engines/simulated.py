@@ -9,32 +9,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from immunization.attacks._quadratic import Quadratic
-from immunization.engines._job import (
-    Attacker,
-    Frames,
-    Job,
-    Target,
-    Unit,
-    fastest_start,
-    grid_parameters,
-    grids,
-    labels_of,
-    pieces,
-    plan_of,
-    random_starts,
-    within_memory,
-)
-from immunization.engines._rows import Row, frames, table
-from immunization.evaluate import correct
-from immunization.tasks import held_out
-from immunization.views import (
+from immunization.linear.attacker_view import (
+    AttackerView,
     Decomposition,
-    View,
     centred_spectrum,
     decompose,
     repair,
 )
+from immunization.linear.attacks._quadratic import Quadratic
+from immunization.linear.engines._job import (
+    Attacker,
+    AttackTarget,
+    Job,
+    attack_plan,
+    batchable_groups,
+    fastest_start,
+    grid_parameters,
+    group_targets,
+    random_starts,
+    target_key,
+    within_memory,
+)
+from immunization.linear.engines._rows import Row, frames, table
+from immunization.linear.evaluation import correct
+from immunization.linear.tasks import held_out
+from immunization.runtime.jobs.resumable import Frames, WorkUnit
 
 ENTRIES = {"cpu": 2**15, "cuda": 2**20}
 """Numbers in the errors of all problems of a unit, about: what stays in a processor's cache, or
@@ -43,7 +42,7 @@ BYTES = {"cpu": 2**28, "cuda": 5 * 2**30}
 """What the eigenvectors of a unit may take."""
 
 
-def units(job: Job) -> list[Unit]:
+def units(job: Job) -> list[WorkUnit]:
     """One a (role, rows, basis, few targets)."""
     found = []
     everyone = list(range(len(job.task_set.pair_names)))
@@ -63,29 +62,29 @@ def units(job: Job) -> list[Unit]:
     return found
 
 
-def _units(job: Job, role: str, pairs: list[int], attackers: list[Attacker]) -> list[Unit]:
+def _units(job: Job, role: str, pairs: list[int], attackers: list[Attacker]) -> list[WorkUnit]:
     dimension = job.task_set.inputs.shape[1]
     rank = int(job.task_set.statistics["ranks"].max())
     view = attackers[0].view
     each = 8 * dimension * (rank + dimension)
     most = min(ENTRIES[job.device] / rank, BYTES[job.device] / each)
     return [
-        Unit(
+        WorkUnit(
             {
                 "role": role,
                 "rows": view.rows,
                 "basis": view.basis,
-                "targets": labels_of(group),
+                "targets": target_key(group),
                 "pairs": pairs,
                 "attackers": [[a.label, a.use, a.parameters] for a in attackers],
             },
             partial(within_memory, partial(run, job), group, attackers),
         )
-        for group in pieces(job.targets(role, pairs), most)
+        for group in group_targets(job.targets(role, pairs), most)
     ]
 
 
-def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
+def run(job: Job, targets: list[AttackTarget], attackers: list[Attacker]) -> Frames:
     """Decompose every target once, then run all attackers on all of them together."""
     view = attackers[0].view
     tasks = [job.statistics(view, t.tasks, t.owner) for t in targets]
@@ -100,7 +99,7 @@ def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
     ]
     steps_rows: list[Row] = []
     curve_rows: list[Row] = []
-    by_view: dict[View, list[Attacker]] = {}
+    by_view: dict[AttackerView, list[Attacker]] = {}
     for attacker in attackers:
         by_view.setdefault(attacker.view, []).append(attacker)
     for own, members in by_view.items():
@@ -111,9 +110,9 @@ def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
             for task, theta, target, basis in zip(tasks, thetas, targets, bases, strict=True)
         ]
         problem = _stack(parts, explained)
-        for group in grids(members):
+        for group in batchable_groups(members):
             budget = job.settings["budget"]
-            plan = plan_of(job, group, budget, keep=job.task_set.accuracy)
+            plan = attack_plan(job, group, budget, keep=job.task_set.accuracy)
             objective = problem
             if group[0].restarts:  # normal in any rotated axes
                 drawn = random_starts(job, targets, group, problem.eigenvalues)
@@ -150,7 +149,9 @@ def _stack(parts: list[Decomposition], explained: Tensor) -> Quadratic:
     )
 
 
-def _test_rows(job: Job, target: Target, theta: Tensor, view: View) -> tuple[Tensor, Tensor] | None:
+def _test_rows(
+    job: Job, target: AttackTarget, theta: Tensor, view: AttackerView
+) -> tuple[Tensor, Tensor] | None:
     """Inputs (M, n, D) and labels (M, n) that accuracies are taken on."""
     if not job.task_set.accuracy:
         return None

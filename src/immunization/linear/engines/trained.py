@@ -8,32 +8,31 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from immunization.attacks._data_objective import (
+from immunization.linear.attacker_view import AttackerView, Features, repaired_features
+from immunization.linear.attacks._dense_objectives import (
     GramObjective,
     LikelihoodObjective,
     likelihood,
     reference_loss,
 )
-from immunization.engines._job import (
+from immunization.linear.engines._job import (
     Attacker,
-    Frames,
+    AttackTarget,
     Job,
-    Target,
-    Unit,
+    attack_plan,
+    batchable_groups,
     fastest_start,
     grid_parameters,
-    grids,
-    labels_of,
-    pieces,
-    plan_of,
+    group_targets,
     random_starts,
+    target_key,
     within_memory,
 )
-from immunization.engines._rows import Row, frames, table
-from immunization.evaluate import correct
-from immunization.statistics import centred
-from immunization.tasks import Task
-from immunization.views import Features, View, features
+from immunization.linear.engines._rows import Row, frames, table
+from immunization.linear.evaluation import correct
+from immunization.linear.sufficient_statistics import centred_statistics
+from immunization.linear.tasks import Task
+from immunization.runtime.jobs.resumable import Frames, WorkUnit
 
 BYTES = {"cpu": 2**22, "cuda": 2**32}
 """Features of a unit: as many as stay in a processor's cache, or a GPU holds easily."""
@@ -41,9 +40,9 @@ Tests = tuple[Tensor, Tensor]
 """Held-out features (M, n, D) and labels (M, n), NaN for padding."""
 
 
-def units(job: Job) -> list[Unit]:
+def units(job: Job) -> list[WorkUnit]:
     """One a (view, loss, few targets), on the stated sample of pairs."""
-    by_view: dict[tuple[View, str], list[Attacker]] = {}
+    by_view: dict[tuple[AttackerView, str], list[Attacker]] = {}
     for attacker in job.attackers:
         needs_labels = attacker.loss != "squared"
         if job.has_rows(attacker.view) and (job.task_set.accuracy or not needs_labels):
@@ -54,34 +53,34 @@ def units(job: Job) -> list[Unit]:
         # A squared loss keeps the Gram matrix only.
         each = job.task_set.inputs.shape[1] if loss == "squared" else rows
         most = BYTES[job.device] / (8 * each * job.task_set.inputs.shape[1])
-        for group in pieces(job.targets("H", job.sample()), most):
+        for group in group_targets(job.targets("H", job.sample()), most):
             key = {
                 "engine": "trained",
                 "view": view,
                 "loss": loss,
-                "targets": labels_of(group),
+                "targets": target_key(group),
                 "pairs": job.sample(),
                 "attackers": [[a.label, a.use, a.parameters] for a in attackers],
             }
-            found.append(Unit(key, partial(within_memory, partial(run, job), group, attackers)))
+            found.append(WorkUnit(key, partial(within_memory, partial(run, job), group, attackers)))
     return found
 
 
-def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
+def run(job: Job, targets: list[AttackTarget], attackers: list[Attacker]) -> Frames:
     """Every attacker of one view and loss on some targets."""
     view, loss = attackers[0].view, attackers[0].loss
     budget = job.settings["budget" if loss == "squared" else "budget_likelihood"]
     problem: GramObjective | LikelihoodObjective
     if loss == "squared":  # of whose rows the Gram matrix is mostly all that is kept
         kept = any(getattr(attacker.family, "ROWS", False) for attacker in attackers)
-        problem, tests, rows = joined([squared(job, t, view, kept) for t in targets])
+        problem, tests, rows = concatenate([squared_problem(job, t, view, kept) for t in targets])
     else:
-        problem, tests, rows = probable(job, targets, view, loss)
+        problem, tests, rows = likelihood_problem(job, targets, view, loss)
     labelled = job.task_set.accuracy
     steps_rows: list[Row] = []
     curve_rows: list[Row] = []
-    for group in grids(attackers):
-        plan = plan_of(job, group, budget, keep=labelled, settled=torch.inf)
+    for group in batchable_groups(attackers):
+        plan = attack_plan(job, group, budget, keep=labelled, settled=torch.inf)
         objective = problem
         if group[0].restarts:
             drawn = random_starts(job, targets, group, problem.start(1))
@@ -106,14 +105,14 @@ def run(job: Job, targets: list[Target], attackers: list[Attacker]) -> Frames:
     return table(steps_rows), table(curve_rows)
 
 
-def squared(
-    job: Job, target: Target, view: View, kept: bool = False
+def squared_problem(
+    job: Job, target: AttackTarget, view: AttackerView, kept: bool = False
 ) -> tuple[GramObjective, Tests, Tensor]:
     """Squared loss on one target, with its rows if they are to be kept; its held-out rows; N of
     each problem."""
     tasks = job.rows_of(view, target.tasks, target.owner)
     theta = target.file.theta(target.owner, job.device, target.pairs)
-    seen = features(job.task_set, tasks, theta, view, roots(job, [target], theta, view))
+    seen = repaired_features(job.task_set, tasks, theta, view, roots(job, [target], theta, view))
     explained = job.statistics(view, target.tasks, target.owner).targets.square().sum(-1)
     seen = with_intercept(seen) if view.repair != "none" else seen
     found = gram_objective(seen, explained)
@@ -122,7 +121,7 @@ def squared(
     return found, (seen.test, seen.test_labels), seen.mask.sum(1).double()
 
 
-def joined(
+def concatenate(
     parts: list[tuple[GramObjective, Tests, Tensor]],
 ) -> tuple[GramObjective, Tests, Tensor]:
     """The same of several targets as one; held-out rows are padded to the longest."""
@@ -156,20 +155,22 @@ def padded_rows(parts: list[tuple[Tensor, Tensor] | None]) -> tuple[Tensor, Tens
     )
 
 
-def probable(
-    job: Job, targets: list[Target], view: View, loss: str
+def likelihood_problem(
+    job: Job, targets: list[AttackTarget], view: AttackerView, loss: str
 ) -> tuple[LikelihoodObjective, Tests, Tensor]:
     """The same for logistic and softmax losses."""
     tasks = [task for t in targets for task in job.rows_of(view, t.tasks, t.owner)]
     theta = torch.cat([t.file.theta(t.owner, job.device, t.pairs) for t in targets])
-    found = features(job.task_set, tasks, theta, view, roots(job, targets, theta, view))
+    found = repaired_features(job.task_set, tasks, theta, view, roots(job, targets, theta, view))
     seen = with_intercept(found)
     lowest = _lowest(job, tasks, theta, loss)
     problem = likelihood(seen.train, seen.labels, seen.mask, loss=loss, lowest=lowest)
     return problem, (seen.test, seen.test_labels), seen.mask.sum(1).double()
 
 
-def roots(job: Job, targets: list[Target], theta: Tensor, view: View) -> Tensor | None:
+def roots(
+    job: Job, targets: list[AttackTarget], theta: Tensor, view: AttackerView
+) -> Tensor | None:
     """R with RᵀR the Gram matrix of the centred features, shape (M, k, D), where they are whitened.
 
     From the factors of the tasks, which all methods share: R by a QR decomposition of the rows
@@ -177,7 +178,7 @@ def roots(job: Job, targets: list[Target], theta: Tensor, view: View) -> Tensor 
     """
     if not view.whitens:
         return None
-    tasks = [centred(job.statistics(view, t.tasks, t.owner)).factor.mT for t in targets]
+    tasks = [centred_statistics(job.statistics(view, t.tasks, t.owner)).factor.mT for t in targets]
     most = max(task.shape[1] for task in tasks)
     padded = [torch.nn.functional.pad(task, (0, 0, 0, most - task.shape[1])) for task in tasks]
     return torch.cat(padded) @ theta
@@ -193,7 +194,7 @@ def _lowest(job: Job, tasks: list[Task], theta: Tensor, loss: str) -> Tensor:
     eye = torch.eye(theta.shape[-1], dtype=theta.dtype, device=theta.device)[None]
     for name, task in zip(names, tasks, strict=True):
         if name not in known:  # one at a time, so that what is kept from before changes nothing
-            plain = with_intercept(features(job.task_set, [task], eye, View()))
+            plain = with_intercept(repaired_features(job.task_set, [task], eye, AttackerView()))
             reference = likelihood(plain.train, plain.labels, plain.mask, loss=loss)
             known[name] = reference_loss(reference, ridge)[0]
     return torch.stack([known[name] for name in names])

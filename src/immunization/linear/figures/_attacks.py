@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from immunization.figures._results import Results
-from immunization.figures._style import title
-from immunization.formats import spoken
+from immunization.linear.results import Results
+from immunization.reporting.style import title
+from immunization.reporting.text import display_label
 
 
 def in_order(results: Results, names: pd.Series) -> list[str]:
@@ -18,7 +18,7 @@ def in_order(results: Results, names: pd.Series) -> list[str]:
 
 def attacker(label: str) -> str:
     """Label of an attacker, for people."""
-    return "no immunization" if label == "identity" else spoken(label)
+    return "no immunization" if label == "identity" else display_label(label)
 
 
 def listed(labels: list[str]) -> str:

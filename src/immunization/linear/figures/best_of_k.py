@@ -6,9 +6,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from immunization.figures._results import Results
-from immunization.figures._style import look, nothing, shared_legend, title
-from immunization.measures import BEST, best_of_k, linear
+from immunization.linear.results import Results
+from immunization.linear.slowdowns import BEST, full_data_linear_attackers
+from immunization.reporting.slowdown import best_of_k
+from immunization.reporting.style import look, nothing, shared_legend, title
 
 CAPTION = (
     "Expected steps to threshold of the fastest of k attackers drawn at random from those of the "
@@ -20,7 +21,7 @@ CAPTION = (
 
 def curves(results: Results, dataset: str) -> dict[str, np.ndarray]:
     """Steps for k = 1 … n, by method."""
-    rows = linear(results.slowed(dataset))
+    rows = full_data_linear_attackers(results.slowed(dataset))
     rows = rows[(rows["role"] == "H") & (rows["loss"] == "squared")]
     rows = rows[~rows["attack"].str.startswith(BEST)]
     found = {}

@@ -12,9 +12,9 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from immunization.figures._attacks import attacker, in_order
-from immunization.figures._results import Results
-from immunization.figures._style import few_ticks, look, nothing, shared_legend, title
+from immunization.linear.figures._attacks import attacker, in_order
+from immunization.linear.results import Results
+from immunization.reporting.style import few_ticks, look, nothing, shared_legend, title
 
 CAPTION = (
     "How fast a probe is trained on the benign task D_P and on the harmful task D_H, for each "

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from immunization.figures._attacks import attacker, in_order, listed
-from immunization.figures._results import Results
-from immunization.figures._style import look, nothing, panels, shared_legend, title
-from immunization.formats import percent
+from immunization.linear.figures._attacks import attacker, in_order, listed
+from immunization.linear.results import Results
+from immunization.reporting.style import look, nothing, panels, shared_legend, title
+from immunization.reporting.text import percent
 
 PARAMETERS = {
     "attacks": {

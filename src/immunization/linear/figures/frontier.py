@@ -6,10 +6,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from immunization.figures._results import Results
-from immunization.figures._style import look, nothing, shared_legend, title
-from immunization.formats import percent
-from immunization.resistance import best_accuracies
+from immunization.linear.results import Results
+from immunization.linear.tables.resistance import best_accuracies
+from immunization.reporting.style import look, nothing, shared_legend, title
+from immunization.reporting.text import percent
 
 CAPTION = (
     "Held-out accuracy on the harmful task that the best attacker reaches (up, wanted low), "

@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from immunization.figures._results import Results
-from immunization.figures._style import nothing, plain, title
+from immunization.linear.results import Results
+from immunization.reporting.style import nothing, plain, title
 
 LIMIT = 6.0
 """Colours end at ±6 (a factor of 400); the closed-form optimum lies beyond."""

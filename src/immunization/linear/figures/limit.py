@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from immunization.figures._results import Results
-from immunization.figures._style import look, shared_legend, title
+from immunization.linear.results import Results
+from immunization.reporting.style import look, shared_legend, title
 
 CAPTION = (
     "RIR of every pair and seed against the largest that any invertible linear extractor can "

@@ -6,11 +6,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from immunization.figures._attacks import attacker, in_order
-from immunization.figures._results import Results
-from immunization.figures._style import few_ticks, look, nothing, shared_legend, title
-from immunization.measures import BEST, PREDICTORS, predicted, rank_correlations
-from immunization.resistance import two_digits
+from immunization.linear.figures._attacks import attacker, in_order
+from immunization.linear.prediction import PREDICTORS, join_predictors, rank_correlations
+from immunization.linear.results import Results
+from immunization.linear.slowdowns import BEST
+from immunization.linear.tables.prediction import two_digits
+from immunization.reporting.style import few_ticks, look, nothing, shared_legend, title
 
 PARAMETERS = {
     "attacks": {
@@ -44,7 +45,7 @@ def draw(results: Results, dataset: str) -> Figure:
     if wanted is None:
         wanted = list(rows.loc[rows["role"] == "P", "attack"].unique())
     ratios = results.ratios[results.ratios["dataset"] == dataset]
-    both = predicted(ratios, rows[rows["attack"].isin(wanted)], results.order["methods"])
+    both = join_predictors(ratios, rows[rows["attack"].isin(wanted)], results.order["methods"])
     both = both[~both["attack"].str.startswith(BEST) & both["method"].isin(results.unswept())]
     varied = both.groupby("attack")["slowdown"].nunique()
     attacks = in_order(results, varied.index[varied > 1].to_series())
@@ -90,7 +91,7 @@ def says(results: Results, dataset: str) -> str:
     """The predictor with the highest mean rank correlation over attackers, beside the raw κ."""
     rows = results.slowed(dataset)
     ratios = results.ratios[results.ratios["dataset"] == dataset]
-    found = rank_correlations(predicted(ratios, rows, results.order["methods"]))
+    found = rank_correlations(join_predictors(ratios, rows, results.order["methods"]))
     if found.empty:
         return "No attacker's slowdown varies, so there is nothing to predict."
     found = found[~found["attack"].str.startswith(BEST)]

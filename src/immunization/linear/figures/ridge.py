@@ -10,8 +10,8 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from immunization.figures._results import Results
-from immunization.figures._style import look, shared_legend, title
+from immunization.linear.results import Results
+from immunization.reporting.style import look, shared_legend, title
 
 CAPTION = (
     "RIR by the ridge condition number (σ_1 + ρσ_1)/(σ_k + ρσ_1), against ρ: what is left of a "

@@ -6,11 +6,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from immunization.figures._attacks import attacker, in_order
-from immunization.figures._results import Results
-from immunization.figures._style import look, nothing, shared_legend, title
-from immunization.formats import number
-from immunization.measures import BEST, selectivity
+from immunization.linear.figures._attacks import attacker, in_order
+from immunization.linear.results import Results
+from immunization.linear.slowdowns import BEST, selectivity
+from immunization.reporting.style import look, nothing, shared_legend, title
+from immunization.reporting.text import format_number
 
 CAPTION = (
     "Slowdown of the harmful task (up) against the worst slowdown of benign third tasks (right), "
@@ -62,6 +62,6 @@ def says(results: Results, dataset: str) -> str:
     negative = int((middle < -1e-9).sum())
     return (
         f"{title(str(best))} is the most selective: in the median it slows D_H "
-        f"{number(float(np.exp(middle[best])))} times as much as the worst third task; "
+        f"{format_number(float(np.exp(middle[best])))} times as much as the worst third task; "
         f"{negative} of {len(middle)} methods slow some third task more than D_H."
     )

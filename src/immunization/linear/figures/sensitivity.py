@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from immunization.figures._results import Results
-from immunization.figures._style import look, nothing, shared_legend, title
+from immunization.linear.results import Results
+from immunization.reporting.style import look, nothing, shared_legend, title
 
 PARAMETERS = {
     "parameter": {

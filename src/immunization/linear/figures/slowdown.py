@@ -6,12 +6,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from immunization.figures._attacks import attacker, in_order, listed
-from immunization.figures._results import Results
-from immunization.figures._style import nothing, title
-from immunization.formats import number
-from immunization.measures import BEST, SAME, linear
-from immunization.resistance import attacks_table
+from immunization.linear.figures._attacks import attacker, in_order, listed
+from immunization.linear.results import Results
+from immunization.linear.slowdowns import BEST, full_data_linear_attackers
+from immunization.linear.tables.attacks import attacks_table
+from immunization.reporting.slowdown import MAX_BROKEN_SLOWDOWN
+from immunization.reporting.style import nothing, title
+from immunization.reporting.text import format_number
 
 CAPTION = (
     "How many times as many steps each attacker (row) needs to solve the harmful task after each "
@@ -37,7 +38,9 @@ def draw(results: Results, dataset: str) -> Figure:
     for row in table[table["method"].isin(methods)].itertuples():
         value, place = row.slowdown_median_H, (attacks.index(row.attack), methods.index(row.method))
         grid[place] = np.log10(value)
-        text = "–" if value != value else ("≥" if row.slowdown_bound_H else "") + number(value)
+        text = (
+            "–" if value != value else ("≥" if row.slowdown_bound_H else "") + format_number(value)
+        )
         if 2 * row.diverged_H > row.problems_H:
             text = "div"
         dark = value == value and abs(np.log10(value)) > 0.6 * LIMIT
@@ -59,11 +62,11 @@ def draw(results: Results, dataset: str) -> Figure:
 
 def says(results: Results, dataset: str) -> str:
     """How many attackers break each method, and which method the fewest do."""
-    table = attacks_table(linear(results.slowed(dataset)))
+    table = attacks_table(full_data_linear_attackers(results.slowed(dataset)))
     methods = [m for m in results.unswept() if m != "identity"]
     told = table[table["method"].isin(methods) & table["slowdown_median_H"].notna()]
     told = told[~told["attack"].str.startswith(BEST)]
-    fast = (told["slowdown_median_H"] <= SAME) & ~told["slowdown_bound_H"]
+    fast = (told["slowdown_median_H"] <= MAX_BROKEN_SLOWDOWN) & ~told["slowdown_bound_H"]
     known = told.groupby("method").size().reindex(methods, fill_value=0)
     broken = fast.groupby(told["method"]).sum().reindex(methods, fill_value=0)
     if not known.any():

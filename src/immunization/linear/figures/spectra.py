@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from immunization.figures._results import Results
-from immunization.figures._style import look, plain, shared_legend, title
+from immunization.linear.results import Results
+from immunization.reporting.style import look, plain, shared_legend, title
 
 CAPTION = (
     "Non-zero eigenvalues of the probe Hessian, each spectrum over its largest, on D_P (left) and "

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from immunization.figures._attacks import attacker, in_order
-from immunization.figures._results import Results
-from immunization.figures._style import look, nothing, panels, shared_legend, title
-from immunization.formats import number
-from immunization.measures import BEST
+from immunization.linear.figures._attacks import attacker, in_order
+from immunization.linear.results import Results
+from immunization.linear.slowdowns import BEST
+from immunization.reporting.style import look, nothing, panels, shared_legend, title
+from immunization.reporting.text import format_number
 
 PARAMETERS = {
     "attacks": {
@@ -78,7 +78,7 @@ def says(results: Results, dataset: str) -> str:
             "Under the best attacker most harmful tasks are solved within the budget, whatever the "
             "method."
         )
-    names = ", ".join(f"{title(m)} ({number(100 * v)} %)" for m, v in standing.items())
+    names = ", ".join(f"{title(m)} ({format_number(100 * v)} %)" for m, v in standing.items())
     return (
         f"Under the best attacker these leave most harmful tasks unsolved at the budget: {names}."
     )

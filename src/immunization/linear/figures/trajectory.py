@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from immunization.figures._results import Results
-from immunization.figures._style import look, nothing, shared_legend, title
+from immunization.linear.results import Results
+from immunization.reporting.style import look, nothing, shared_legend, title
 
 PARAMETERS = {
     "paper_steps": {

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from hessian_spectrum import NotFiniteError, largest_eigenpairs, smallest_eigenpairs
 from hessian_spectrum.condition import RELEASED_FLOOR
-from hessian_spectrum.replay import Replay
+from hessian_spectrum.kernels.cuda_graphs import Replay
 from hessian_spectrum.tracking import TOLERANCE
-from immunization.methods._adam import Adam, FusedAdam
-from immunization.tasks import Problem
+from immunization.linear.methods._adam import Adam, FusedAdam
+from immunization.linear.tasks import Problem
 
 BATCH = 64
 PRIMARY_RIDGE = 1.0

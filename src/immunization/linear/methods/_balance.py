@@ -11,7 +11,7 @@ def frobenius(matrices: Tensor) -> Tensor:
     return torch.linalg.matrix_norm(matrices)[:, None, None]
 
 
-def balanced(given: float | None, gradient: Tensor, theta: Tensor) -> Tensor:
+def balanced_weight(given: float | None, gradient: Tensor, theta: Tensor) -> Tensor:
     """λ so that λ·gradient is as long as θ, or the λ that was given.
 
     The paper (Sec. 5) balances its terms by gradient norms and prints no numbers. Here every

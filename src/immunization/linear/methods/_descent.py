@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum import ExtremeTracker, NotFiniteError
-from immunization.statistics import TaskBatch
-from immunization.tasks import Problem
+from immunization.linear.sufficient_statistics import TaskBatch
+from immunization.linear.tasks import Problem
 
 PARAMETERS = {
     "steps": {
@@ -63,7 +63,7 @@ def record_steps(last: int) -> list[int]:
     return [*found, last]
 
 
-class Ends(NamedTuple):
+class ExtremeEigenvalues(NamedTuple):
     """Both ends of one role's Hessian, and its size; each of shape (b,).
 
     Attributes:
@@ -83,13 +83,13 @@ class Ends(NamedTuple):
         return torch.where(seen, ratio.log(), torch.inf)
 
 
-class Watch:
+class ConditionTracker:
     """Both ends of both Hessians along a trajectory of θ, warm-started."""
 
     def __init__(self, problem: Problem) -> None:
         self._roles = [_Role(problem.primary), _Role(problem.harmful)]
 
-    def __call__(self, theta: Tensor) -> tuple[Ends, Ends]:
+    def __call__(self, theta: Tensor) -> tuple[ExtremeEigenvalues, ExtremeEigenvalues]:
         """Of D_P and D_H."""
         primary, harmful = (role(theta) for role in self._roles)
         return primary, harmful
@@ -103,12 +103,12 @@ class _Role:
         self._top = ExtremeTracker("largest", scale=self._seen)
         self._low = ExtremeTracker("smallest", scale=self._seen)
 
-    def __call__(self, theta: Tensor) -> Ends:
+    def __call__(self, theta: Tensor) -> ExtremeEigenvalues:
         image = self._factor.mT @ theta
         compressed = image @ image.mT
         square = compressed.square().sum((-2, -1))
         norms = square.sqrt()
-        return Ends(
+        return ExtremeEigenvalues(
             self._top(compressed, norms=norms).values,
             self._low(compressed, norms=norms).values,
             square,
@@ -133,7 +133,7 @@ class Iteration(ABC):
         """θ, shape (b, D, D)."""
 
     @abstractmethod
-    def ends(self) -> tuple[Ends, Ends]:
+    def ends(self) -> tuple[ExtremeEigenvalues, ExtremeEigenvalues]:
         """Both ends of H_P and H_H at θ."""
 
     def task_loss(self) -> Tensor | None:
@@ -153,12 +153,12 @@ class ThetaIteration(Iteration):
     def __init__(self, problem: Problem, start: str) -> None:
         self.pairs = torch.arange(problem.size)
         self.theta = start_of(problem, start)
-        self._watch = Watch(problem)
+        self._watch = ConditionTracker(problem)
 
     def extractor(self) -> Tensor:
         return self.theta
 
-    def ends(self) -> tuple[Ends, Ends]:
+    def ends(self) -> tuple[ExtremeEigenvalues, ExtremeEigenvalues]:
         return self._watch(self.theta)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum import ExtremeTracker
-from immunization.statistics import TaskBatch
+from immunization.linear.sufficient_statistics import TaskBatch
 
 
 class LargestTracker:

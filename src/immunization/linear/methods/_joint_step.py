@@ -1,6 +1,6 @@
 """Algorithm 1 as printed, in coordinates where K_P and K_H are both diagonal.
 
-A step takes two matrix products of the joint range's size (see `hessian_spectrum.joint`). The state
+A step takes two matrix products of the joint range's size (see `hessian_spectrum.joint_range`). The state
 is one square matrix S = [φ; ωᵀ]: SSᵀ holds φφᵀ, from which both Hessians are read off, and φω, from
 which the task loss has its gradients; the whole update is S ← MS. It is the same θ as by
 Algorithm 1 line by line: to round-off with exact eigenpairs, within 1e-5 over 20 steps with those
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum import ExtremeTracker, JointRange, joint_range
-from hessian_spectrum.replay import Replay
-from immunization.methods._balance import balanced
-from immunization.methods._descent import Ends, Iteration, start_of
-from immunization.methods._task_loss import initial_probe, task_curvature
-from immunization.tasks import Problem
+from hessian_spectrum.kernels.cuda_graphs import Replay
+from immunization.linear.methods._balance import balanced_weight
+from immunization.linear.methods._descent import ExtremeEigenvalues, Iteration, start_of
+from immunization.linear.methods._task_loss import initial_probe, task_curvature
+from immunization.linear.tasks import Problem
 
 ALIGNED = 8
 """Numbers of rows and columns that matrix units take without a remainder."""
@@ -122,7 +122,7 @@ class JointAlgorithm(Iteration):
         theta = self._joint.extractor(self.phi, self._right)
         return theta if self._rest is None else theta + self._rest
 
-    def ends(self) -> tuple[Ends, Ends]:
+    def ends(self) -> tuple[ExtremeEigenvalues, ExtremeEigenvalues]:
         """Both ends of √p·φφᵀ·√p and √h·φφᵀ·√h; two of them are what the next step starts with."""
         if not self._watch:
             self._watch = [
@@ -134,7 +134,9 @@ class JointAlgorithm(Iteration):
             track(product, norms=square[:, role].sqrt()).values
             for role, track in enumerate(self._watch)
         )
-        return Ends(largest, low, square[:, 0]), Ends(top, smallest, square[:, 1])
+        return ExtremeEigenvalues(largest, low, square[:, 0]), ExtremeEigenvalues(
+            top, smallest, square[:, 1]
+        )
 
     def task_loss(self) -> Tensor:
         """L_P of θ and the probe, shape (b,)."""
@@ -202,7 +204,7 @@ class JointAlgorithm(Iteration):
             both = torch.cat(on, dim=1)
             move, _ = self._moves(product.clone(), self._state, vectors, square, both)
             gradient = self._joint.transform @ (move[:, :size, :size] @ self.phi) / -self._eta
-            weights.append(balanced(given, gradient, start))
+            weights.append(balanced_weight(given, gradient, start))
         if lambda_h is None:
             weights[1] *= balance
         self._weights = torch.cat(weights, dim=1)

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from immunization.statistics import TaskBatch
-from immunization.tasks import Problem
+from immunization.linear.sufficient_statistics import TaskBatch
+from immunization.linear.tasks import Problem
 
 PROBE_DRAW = 1
 """Purpose that seeds the initial probe, the same for every method."""

@@ -8,12 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from hessian_spectrum import r_ill_gradient, r_well_gradient
-from immunization.methods._alg1_released import released
-from immunization.methods._balance import frobenius
-from immunization.methods._descent import Immunized, ThetaIteration, descend
-from immunization.methods._extremes import LargestTracker, SmallestTracker
-from immunization.methods._joint_step import JointAlgorithm, joint_of
-from immunization.tasks import Problem
+from immunization.linear.methods._alg1_released import released
+from immunization.linear.methods._balance import frobenius
+from immunization.linear.methods._descent import Immunized, ThetaIteration, descend
+from immunization.linear.methods._extremes import LargestTracker, SmallestTracker
+from immunization.linear.methods._joint_step import JointAlgorithm, joint_of
+from immunization.linear.tasks import Problem
 
 EXTENDS = "_descent"
 PARAMETERS = {

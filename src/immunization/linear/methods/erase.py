@@ -16,12 +16,17 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum import range_factor
-from hessian_spectrum.streams import map_streams
-from immunization.methods import alg1, optimum
-from immunization.methods._descent import Immunized
-from immunization.registry import components
-from immunization.statistics import TaskBatch, centred, collect, stack_statistics
-from immunization.tasks import Problem
+from hessian_spectrum.kernels.cuda_streams import map_streams
+from immunization.linear.methods import alg1, optimum
+from immunization.linear.methods._descent import Immunized
+from immunization.linear.sufficient_statistics import (
+    TaskBatch,
+    centred_statistics,
+    select_tasks,
+    stack_statistics,
+)
+from immunization.linear.tasks import Problem
+from immunization.study.components import components
 
 PARAMETERS = {
     "then": {
@@ -75,7 +80,7 @@ def immunize(problem: Problem, parameters: dict[str, Any]) -> Immunized:
         found = traceless(problem.harmful, erasure, eye.expand_as(theta))
         return Immunized(found, singular=True)
     method = {"optimum": optimum, "alg1": alg1}[parameters["then"]]
-    rules = components("methods")[parameters["then"]].parameters
+    rules = components("linear/methods")[parameters["then"]].parameters
     after = replace(
         problem,
         primary=transformed(problem.primary, theta),
@@ -147,7 +152,7 @@ def erasers(task: TaskBatch, tolerance: float) -> Erasure:
         task: D_H.
         tolerance: share of the labels' energy about their mean under which nothing is erased.
     """
-    middle = centred(task)
+    middle = centred_statistics(task)
     left, values, right = torch.linalg.svd(middle.factor, full_matrices=False)
     index = torch.arange(values.shape[-1], device=values.device)
     seen = index < middle.ranks[:, None]
@@ -204,5 +209,5 @@ def transformed(task: TaskBatch, theta: Tensor) -> TaskBatch:
     numbers = list(range(len(theta)))
     parts = map_streams(one, numbers, theta.device)
     stacked = stack_statistics(parts)
-    batch = collect(stacked, torch.tensor(numbers, device=theta.device), theta.device.type)
+    batch = select_tasks(stacked, torch.tensor(numbers, device=theta.device), theta.device.type)
     return replace(batch, tasks=task.tasks)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from immunization.tasks import Problem
+from immunization.linear.tasks import Problem
 
 PARAMETERS: dict[str, Any] = {}
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from immunization.methods._balance import balanced
-from immunization.methods._descent import Immunized, ThetaIteration, descend
-from immunization.methods._task_loss import TaskLoss, initial_probe
-from immunization.tasks import Problem
+from immunization.linear.methods._balance import balanced_weight
+from immunization.linear.methods._descent import Immunized, ThetaIteration, descend
+from immunization.linear.methods._task_loss import TaskLoss, initial_probe
+from immunization.linear.tasks import Problem
 
 EXTENDS = "_descent"
 PARAMETERS = {
@@ -136,7 +136,7 @@ class Bilevel(ThetaIteration):
         up = self._against_harm()
         down, by_probe = self._primary.gradients(self.theta, self._probe)
         share = given["balance"] if given["lambda_h"] is None else 1.0
-        weight = share * balanced(given["lambda_h"], up, self.theta)
+        weight = share * balanced_weight(given["lambda_h"], up, self.theta)
         self.theta = self.theta - given["eta"] * (down - weight * up)
         self._probe = self._probe - given["eta"] * by_probe
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum import ExtremeTracker
-from immunization.methods._balance import balanced, clipped
-from immunization.methods._descent import Immunized, ThetaIteration, descend
-from immunization.methods._extremes import SmallestTracker
-from immunization.statistics import TaskBatch
-from immunization.tasks import Problem
+from immunization.linear.methods._balance import balanced_weight, clipped
+from immunization.linear.methods._descent import Immunized, ThetaIteration, descend
+from immunization.linear.methods._extremes import SmallestTracker
+from immunization.linear.sufficient_statistics import TaskBatch
+from immunization.linear.tasks import Problem
 
 EXTENDS = "_descent"
 PARAMETERS = {
@@ -100,8 +100,8 @@ class Descent(ThetaIteration):
         if self._weights is None:
             share = given["balance"] if given["lambda_h"] is None else 1.0
             self._weights = (
-                balanced(given["lambda_p"], down, theta),
-                share * balanced(given["lambda_h"], up, theta),
+                balanced_weight(given["lambda_p"], down, theta),
+                share * balanced_weight(given["lambda_h"], up, theta),
             )
         terms = [self._weights[0] * down, self._weights[1] * up]
         if given["clip"]:

@@ -1,7 +1,7 @@
 """The closed-form optimum: the largest κ(H_H) that a budget for κ(H_P) allows.
 
 Not in the paper. For the limit and its proof see the documentation of
-`hessian_spectrum.generalized`.
+`hessian_spectrum.immunizability`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hessian_spectrum import (
-    RangeFactor,
-    factor_condition,
-    generalized_spectrum,
-    optimal_extractor,
-)
-from hessian_spectrum.streams import map_streams
-from immunization.tasks import Problem
+from hessian_spectrum import RangeFactor, factor_condition, generalized_spectrum, optimal_extractor
+from hessian_spectrum.kernels.cuda_streams import map_streams
+from immunization.linear.tasks import Problem
 
-EXTENDS = "_budget"
+EXTENDS = "_kappa_budget"
 PARAMETERS: dict[str, Any] = {}
 
 

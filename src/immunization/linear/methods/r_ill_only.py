@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from hessian_spectrum import r_ill_gradient
-from immunization.methods._balance import balanced
-from immunization.methods._descent import Immunized, ThetaIteration, descend
-from immunization.methods._extremes import SmallestTracker
-from immunization.tasks import Problem
+from immunization.linear.methods._balance import balanced_weight
+from immunization.linear.methods._descent import Immunized, ThetaIteration, descend
+from immunization.linear.methods._extremes import SmallestTracker
+from immunization.linear.tasks import Problem
 
 EXTENDS = "_descent"
 PARAMETERS = {
@@ -57,5 +57,5 @@ class Descent(ThetaIteration):
         by_hessian = r_ill_gradient(image.mT @ image, smallest, vector, track.ranks)
         gradient = 2 * track.factor @ (image @ by_hessian)
         if self._weight is None:
-            self._weight = balanced(self._given, gradient, self.theta)
+            self._weight = balanced_weight(self._given, gradient, self.theta)
         self.theta = self.theta - self._eta * self._weight * gradient

@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from immunization.formats import number, plus_minus
+from immunization.linear.results import Results
+from immunization.reporting.text import format_number, plus_minus
+
+CAPTION = (
+    "Every figure that the paper prints on these data beside ours. Released: as the released "
+    "program trains where a method has such a profile, by its own floored κ. Paper: the method as "
+    "printed, and corrected: at its best, both by the κ over the non-zero spectrum. Means over "
+    "pairs, ± standard deviation over seeds; the limit is that of RIR, median. Reproduced means "
+    "within a quarter, or five pairs. The paper does not say what it counts as a success, so each "
+    "reading has a row."
+)
 
 PROFILES = ("released", "paper", "corrected")
 CLOSE = 1.25
@@ -197,9 +207,9 @@ def _verdict(row: dict[str, Any], because: str) -> str:
     if factor <= CLOSE:
         return f"reproduced within {factor - 1:.0%} ({best})"
     near = (
-        f"same order, ×{number(factor)} off at best ({best})"
+        f"same order, ×{format_number(factor)} off at best ({best})"
         if factor <= SAME_ORDER
-        else f"differs, ×{number(factor)} off at best ({best})"
+        else f"differs, ×{format_number(factor)} off at best ({best})"
     )
     return f"{near}: {because}" if because else near
 
@@ -215,23 +225,29 @@ def _count_verdict(row: dict[str, Any], because: str) -> str:
         return "not run"
     best = _nearest(missed)
     if missed[best] <= 5:
-        off = "exactly" if missed[best] == 0 else f"within {number(missed[best])} pairs"
+        off = "exactly" if missed[best] == 0 else f"within {format_number(missed[best])} pairs"
         return f"reproduced {off} ({best})"
-    near = f"nearest is {best}, {number(missed[best])} pairs off"
+    near = f"nearest is {best}, {format_number(missed[best])} pairs off"
     return f"{near}: {because}" if because else near
 
 
-def show_replication(table: pd.DataFrame) -> pd.DataFrame:
+def show(table: pd.DataFrame) -> pd.DataFrame:
     """`replication_table` for people."""
     shown = table[["where", "dataset", "method", "quantity"]].copy()
     names = {"ratio_i": "(i)", "ratio_ii": "(ii)", "rir": "RIR"}
     shown["quantity"] = shown["quantity"].replace(names)
-    shown["published"] = [number(value) for value in table["published"]]
+    shown["published"] = [format_number(value) for value in table["published"]]
     for profile in PROFILES:
         means, deviations = table[f"{profile}_mean"], table[f"{profile}_std"]
         shown[f"ours, {profile}"] = [
             plus_minus(m, d) for m, d in zip(means, deviations, strict=True)
         ]
-    shown["limit"] = [number(value) for value in table["limit"]]
+    shown["limit"] = [format_number(value) for value in table["limit"]]
     shown["verdict"] = table["verdict"].fillna("")
     return shown
+
+
+def table(results: Results) -> pd.DataFrame:
+    """See `replication_table`."""
+    # In the order of the paper.
+    return replication_table(results.ratios, results.published, results.grids, results.order)

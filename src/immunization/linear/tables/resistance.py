@@ -2,99 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
-from immunization.formats import number
-from immunization.measures import (
+from immunization.linear.results import Results
+from immunization.linear.slowdowns import (
     BEST,
-    PREDICTORS,
     best_label,
-    best_of_all,
-    interval,
-    linear,
+    full_data_linear_attackers,
     median,
     median_slowdown,
-    predicted,
-    rank_correlations,
-    rfd,
-    selectivity,
-    verdict,
-    with_slowdown,
 )
+from immunization.reporting.slowdown import interval, verdict
+from immunization.reporting.text import format_number
 
-
-def resisted(steps: pd.DataFrame, uses: dict[str, str]) -> pd.DataFrame:
-    """Rows of all attackers that take steps, and of the best of them, with slowdowns.
-
-    Steps and slowdown are NaN where an attacker diverged.
-    """
-    walked = steps["steps"].notna()
-    if "diverged" in steps:
-        walked |= steps["diverged"].fillna(value=False).astype(bool)
-    iterative = steps[walked]
-    both = pd.concat([iterative, best_of_all(iterative)], ignore_index=True)
-    return with_slowdown(both, uses)
-
-
-def attacks_table(slowed: pd.DataFrame) -> pd.DataFrame:
-    """Steps to threshold and slowdown against no immunization, for each attacker and the best.
-
-    Where T(θ) was censored a slowdown is a lower bound, with T(θ) at the budget; where T(I) was
-    censored it is unknown and left out, and no median is stated where that is so on half of the
-    pairs or more. The same goes for pairs on which the attacker diverged, which are counted.
-
-    Args:
-        slowed: of `resisted`.
-    """
-    keys = ["dataset", "attack", "method", "role"]
-    rows = slowed[slowed["role"] != "T"]
-    by = [rows[key] for key in keys]
-    censored = rows["censored"].astype(bool)
-    known = rows["slowdown"].notna()
-    enough = known.groupby(by).transform("mean") > 0.5
-    diverged = rows["steps"].isna()
-    parts = {
-        "censored_share": censored.groupby(by).mean(),
-        "diverged": diverged.groupby(by).sum(),
-        "problems": diverged.groupby(by).size(),
-    }
-    for name, values in (("steps", rows["steps"]), ("slowdown", rows["slowdown"].where(enough))):
-        middle = values.groupby(by).median()
-        parts[f"{name}_median"] = middle
-        # A bound where larger censored values would move it, as in `measures.median`.
-        raised = values.mask(censored & values.notna(), np.inf).groupby(by).median()
-        parts[f"{name}_bound"] = raised > middle
-    wide = pd.DataFrame(parts).unstack("role")
-    wide.columns = [f"{name}_{role}" for name, role in wide.columns]
-    for name in ("steps_bound_P", "slowdown_bound_P"):  # most attackers leave D_P alone
-        if name in wide:
-            wide[name] = wide[name].fillna(value=False).astype(bool)
-    return wide.reset_index()
-
-
-def show_attacks(table: pd.DataFrame) -> pd.DataFrame:
-    """`attacks_table` for people: the slowdown on D_H, one column a method."""
-    shown = table.assign(
-        cell=table["slowdown_bound_H"].map({True: "≥ ", False: ""})
-        + table["slowdown_median_H"].map(number)
-        + [
-            f" (diverged on {k:.0f} of {n:.0f})" if k else ""
-            for k, n in zip(table["diverged_H"], table["problems_H"], strict=True)
-        ]
-    )
-    order = list(dict.fromkeys(zip(table["dataset"], table["attack"], strict=True)))
-    methods = list(dict.fromkeys(table["method"]))
-    wide = shown.pivot(index=["dataset", "attack"], columns="method", values="cell").reindex(order)
-    reference = shown[shown["method"] == "identity"].set_index(["dataset", "attack"])
-    signs = reference["steps_bound_H"].map({True: "≥ ", False: ""})
-    counts = reference["steps_median_H"].map(lambda v: "–" if v != v else f"{v:.0f}")
-    steps = (signs + counts).reindex(order)
-    wide = wide[[m for m in methods if m != "identity"]].fillna("")
-    wide.insert(0, "steps without", steps)
-    return wide.reset_index()
+CAPTION = (
+    "The best attacker against the immunized model over the best attacker against the model as it "
+    "was, by steps to threshold on D_H: geometric mean over seeds of the median over pairs, with "
+    "its 95 % interval over seeds, for each training loss. ≥ marks lower bounds: the budget ran "
+    "out on pairs that the number rests on. 'broken': S is at most 1.05. 'slowed': S is more, and "
+    "its interval lies above 1. 'not shown': the interval holds 1. 'withstood': with every seed "
+    "no attacker solved at least 95 % of the pairs within the budget. 'destroyed': more than a "
+    "tenth of what the best benign probe explained is gone (Definition 3.1 (c) fails). 'no "
+    "verdict': one seed. Beside it the same in floating point operations (cheapest against "
+    "cheapest), and held-out accuracies: of the best linear attacker on all rows of D_H, of the "
+    "best non-linear probe, of a linear attacker with few of the rows or with rows that the "
+    "publisher never saw, and of the best probe on D_P."
+)
+REPORT = 3
+"""Place in the report."""
 
 
 def resistance_table(
@@ -103,7 +39,7 @@ def resistance_table(
     """The best attacker against the protected model over the best against the unprotected one.
 
     Args:
-        slowed: of `resisted`.
+        slowed: of `with_best_and_slowdown`.
         steps: of all attackers, the non-linear ones among them.
         ratios: of the spectrum stage, for benign accuracies.
         uses: what labels stand for.
@@ -111,7 +47,7 @@ def resistance_table(
     rows = []
     lost, accuracies = benign_lost(ratios), best_accuracies(steps)
     back = regained(accuracies.get("accuracy_linear"), uses)
-    losses = linear(slowed)["loss"].unique()
+    losses = full_data_linear_attackers(slowed)["loss"].unique()
     for loss in losses:
         best = slowed[(slowed["attack"] == best_label(loss)) & (slowed["role"] == "H")]
         cost = _cheapest(slowed[slowed["loss"] == loss], uses)
@@ -224,7 +160,7 @@ def _cheapest(
 
     NaN where the cost without immunization is known on half of the pairs or fewer.
     """
-    alone = linear(steps).dropna(subset=["steps"])
+    alone = full_data_linear_attackers(steps).dropna(subset=["steps"])
     alone = alone[(alone["role"] == "H") & ~alone["attack"].str.startswith(BEST)]
     alone = alone.assign(censored=alone["censored"].astype(bool))
     keys = ["dataset", "method", "seed", "pair"]
@@ -244,19 +180,19 @@ def _cheapest(
     return found
 
 
-def show_resistance(table: pd.DataFrame) -> pd.DataFrame:
+def show(table: pd.DataFrame) -> pd.DataFrame:
     """`resistance_table` for people."""
     shown = table[["dataset", "method", "loss"]].copy()
     cells = []
     for row in table.itertuples(index=False):
         sign = "≥ " if row.slowdown_bound else ""
-        text = sign + number(row.slowdown)
+        text = sign + format_number(row.slowdown)
         if row.slowdown_low == row.slowdown_low:
-            text += f" [{number(row.slowdown_low)}, {number(row.slowdown_high)}]"
+            text += f" [{format_number(row.slowdown_low)}, {format_number(row.slowdown_high)}]"
         cells.append(text)
     shown["slowdown S, best against best"] = cells
     signs = table["slowdown_flops_bound"].map({True: "≥ ", False: ""})
-    shown["the same in operations"] = signs + table["slowdown_flops"].map(number)
+    shown["the same in operations"] = signs + table["slowdown_flops"].map(format_number)
     shown["never reached"] = table["withstood_share"].map("{:.0%}".format)
     for name, title in (
         ("accuracy_linear", "D_H, best linear %"),
@@ -273,150 +209,8 @@ def show_resistance(table: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def measures_table(
-    slowed: pd.DataFrame, curves: pd.DataFrame, uses: dict[str, str], rate: float
-) -> pd.DataFrame:
-    """Every measure of each attacker against each method on D_H.
-
-    Args:
-        slowed: of `resisted`.
-        curves: of the attack stage.
-        uses: what labels stand for.
-        rate: floating point operations a second, at which they become seconds.
-    """
-    keys = ["dataset", "attack", "method"]
-    harmful = slowed[slowed["role"] == "H"]
-    groups = harmful.groupby(keys, sort=False)
-    raised = harmful["flops"].mask(harmful["censored"].astype(bool), np.inf)
-    middle = groups["flops"].median()
-    table = pd.DataFrame(
-        {
-            "flops_median": middle,
-            "flops_bound": raised.groupby([harmful[k] for k in keys], sort=False).median() > middle,
-            "seconds_median": middle / rate,
-        }
-    )
-    for share in (0.01, 0.1, 1.0):
-        within = harmful["steps"] <= np.ceil(share * harmful["budget"])
-        reached = within & ~harmful["censored"].astype(bool)
-        table[f"reached_{share:g}"] = reached.groupby([harmful[k] for k in keys]).mean()
-    if "accuracy_area" in harmful:
-        table["accuracy_area"] = groups["accuracy_area"].mean()
-        table["accuracy_end"] = groups["accuracy_end"].mean()
-    chosen = selectivity(slowed)
-    if len(chosen):
-        table["selectivity"] = chosen.groupby(keys)["selectivity"].median()
-        table["selectivity_bound"] = _shared_bound(chosen, keys)
-    table = table.reset_index()
-    deviations = _deviations(curves, uses)
-    if len(deviations):
-        table = table.merge(deviations, on=keys, how="left")
-    return table
-
-
-def _shared_bound(chosen: pd.DataFrame, keys: list[str]) -> pd.Series:
-    """What kind of bound a median of selectivities is: raise those from below, lower those from
-    above, and see whether it moves."""
-    up, down = chosen["bound"].isin(["≥", "?"]), chosen["bound"].isin(["≤", "?"])
-    by = [chosen[key] for key in keys]
-    middle = chosen["selectivity"].groupby(by).median()
-    higher = chosen["selectivity"].mask(up, np.inf).groupby(by).median() > middle
-    lower = chosen["selectivity"].mask(down, -np.inf).groupby(by).median() < middle
-    signs = np.select([higher & lower, higher, lower], ["?", "≥", "≤"], default="")
-    return pd.Series(signs, middle.index)
-
-
-def _deviations(curves: pd.DataFrame, uses: dict[str, str]) -> pd.DataFrame:
-    """RFD of every attacker and method, from mean accuracies; mean over seeds."""
-    if "accuracy" not in curves:
-        return pd.DataFrame()
-    known = curves.dropna(subset=["accuracy"])
-    known = known[(known["role"] == "H") & (known["step"] > 0)]
-    rows = []
-    for (dataset, attack), group in known.groupby(["dataset", "attack"], sort=False):
-        wide = group.pivot_table(index=["seed", "step"], columns="method", values="accuracy")
-        names = [m for m in wide.columns if uses[m] == "identity"]
-        if not names:
-            continue
-        for method in wide.columns:
-            both = [
-                rfd(part[names[0]].to_numpy(), part[method].to_numpy())
-                for _, part in wide.groupby("seed")
-            ]
-            unsigned, signed = np.mean(both, axis=0)
-            rows.append(
-                {"dataset": dataset, "attack": attack, "method": method}
-                | {"rfd": unsigned, "rfd_signed": signed}
-            )
-    return pd.DataFrame(rows)
-
-
-def show_measures(table: pd.DataFrame) -> pd.DataFrame:
-    """`measures_table` for people."""
-    shown = table[["dataset", "attack", "method"]].copy()
-    signs = table["flops_bound"].map({True: "≥ ", False: ""})
-    shown["operations"] = signs + table["flops_median"].map(number)
-    shown["seconds"] = signs + table["seconds_median"].map(number)
-    for share, title in ((0.01, "budget / 100"), (0.1, "budget / 10"), (1, "budget")):
-        shown[f"reached, {title}"] = table[f"reached_{share:g}"].map("{:.0%}".format)
-    for name, title in (
-        ("accuracy_area", "area under accuracy"),
-        ("rfd", "RFD"),
-        ("rfd_signed", "RFD, signed"),
-        ("selectivity", "selectivity"),
-    ):
-        if name in table and table[name].notna().any():
-            shown[title] = table[name].map(number)
-            if name == "selectivity":
-                kinds = {"≥": "≥ ", "≤": "≤ ", "?": "? "}
-                signs = table["selectivity_bound"].map(kinds).fillna("")
-                shown[title] = signs + shown[title]
-    return shown
-
-
-def prediction_table(
-    ratios: pd.DataFrame, slowed: pd.DataFrame, uses: dict[str, str]
-) -> pd.DataFrame:
-    """Rank correlation of every predictor with the slowdown, for each attacker."""
-    found = rank_correlations(predicted(ratios, slowed, uses))
-    return found if len(found) else pd.DataFrame({"dataset": [], "attack": []})
-
-
-def show_prediction(table: pd.DataFrame) -> pd.DataFrame:
-    """`prediction_table` for people: one column a predictor, all points and within a method."""
-    if table.empty or "predictor" not in table:
-        return table
-    order = list(dict.fromkeys(zip(table["dataset"], table["attack"], strict=True)))
-    cells = table.assign(
-        cell=table["spearman"].map(two_digits)
-        + " ("
-        + table["spearman_within"].map(two_digits)
-        + ")"
-    )
-    wide = cells.pivot(index=["dataset", "attack"], columns="predictor", values="cell")
-    wide = wide.reindex(order)[[p for p in PREDICTORS if p in wide]].rename(columns=PREDICTORS)
-    first = table.groupby(["dataset", "attack"])["censored_share"].first().reindex(order)
-    wide["bounds"] = first.map("{:.0%}".format)
-    return wide.reset_index()
-
-
-def two_digits(value: float) -> str:
-    """A correlation, with its sign."""
-    return "–" if value != value else f"{value:+.2f}"
-
-
-def tables(
-    ratios: pd.DataFrame, steps: pd.DataFrame, curves: pd.DataFrame, order: dict[str, Any]
-) -> dict[str, tuple[pd.DataFrame, Any]]:
-    """All tables of this module by name, each with its form for people."""
-    uses = order["methods"]
-    slowed = resisted(steps, uses)
-    return {
-        "resistance": (resistance_table(slowed, steps, ratios, uses), show_resistance),
-        "attacks": (attacks_table(slowed), show_attacks),
-        "measures": (
-            measures_table(slowed, curves, uses, order["flops_per_second"]),
-            show_measures,
-        ),
-        "prediction": (prediction_table(ratios, slowed, uses), show_prediction),
-    }
+def table(results: Results) -> pd.DataFrame:
+    """See `resistance_table`."""
+    uses = results.order["methods"]
+    found = resistance_table(results.all_slowed, results.steps, results.ratios, uses)
+    return results.arrange(found)

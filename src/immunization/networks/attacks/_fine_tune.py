@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from immunization import stage
-from immunization.networks.attacks._victim import Frames, Victim, recorded_steps
+from immunization.networks.attacks._victim import AttackedModel, Frames, recorded_steps
 from immunization.networks.training import Recipe, Stepper, accuracy, epoch_order
-from immunization.seeding import seed_of, seeded
+from immunization.runtime.log import LOG
+from immunization.runtime.seeding import seed_of, seeded
 
 PARAMETERS = {
     "learning_rates": {
@@ -115,8 +115,8 @@ class Attacked(nn.Module):
         return found
 
 
-def tuned(
-    victim: Victim,
+def fine_tune_with_search(
+    victim: AttackedModel,
     parameters: dict[str, Any],
     body: Callable[[int], nn.Module],
     feed: Feed,
@@ -184,7 +184,7 @@ def tuned(
         if chosen is None:
             inner = sorted(area)[1:-1]  # of several that are alike, one that is no end
             chosen = max(area, key=lambda rate: (area[rate], rate in inner))
-    stage.LOG.info(
+    LOG.info(
         "%s: rate %g, accuracy %.1f %%", victim.name, chosen or 0.0, 100 * runs[-1]["accuracy"]
     )
     first, second = (
@@ -212,7 +212,7 @@ def further(area: dict[float, float]) -> list[float]:
     return [float(f"{best[0] * ends[best[0]]:.3g}")]
 
 
-def _head(victim: Victim, seed: int) -> nn.Linear:
+def _head(victim: AttackedModel, seed: int) -> nn.Linear:
     return victim.new_head(victim.pretrained.backbone.width, seed)
 
 
@@ -228,7 +228,7 @@ def _order(places: Tensor, batch: int, steps: int, key: tuple[object, ...]) -> l
     return list(torch.stack(found[:steps]).to(places.device))
 
 
-def tail_feed(victim: Victim) -> Feed:
+def tail_feed(victim: AttackedModel) -> Feed:
     """Activations, mirrored half the time where images may be."""
 
     def feed(rows: Sequence[Tensor], seed: int) -> Iterator[Tensor]:

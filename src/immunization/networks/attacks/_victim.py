@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from immunization.networks.activations import Activations
 from immunization.networks.backbones._backbone import Tail
-from immunization.networks.released import Pretrained
-from immunization.networks.store import ImageSet
-from immunization.seeding import seeded
+from immunization.networks.files import Pretrained
+from immunization.networks.image_store import ImageSet
+from immunization.runtime.seeding import seeded
 
 Frames = tuple[pd.DataFrame, pd.DataFrame]
 
 
 @dataclass
-class Victim:
+class AttackedModel:
     """One method's networks of one kind, one a seed, and the task they are trained for.
 
     Attributes:

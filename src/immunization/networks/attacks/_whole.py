@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from immunization.networks.attacks._fine_tune import tuned
-from immunization.networks.attacks._victim import Frames, Victim
-from immunization.networks.augment import augmented, centred
+from immunization.networks.attacks._fine_tune import fine_tune_with_search
+from immunization.networks.attacks._victim import AttackedModel, Frames
+from immunization.networks.augmentation import augmented, centre_crop
 from immunization.networks.backbones._backbone import Backbone
-from immunization.networks.store import in_order
+from immunization.networks.image_store import in_order
 from immunization.networks.training import step_generator
 
 
@@ -29,7 +29,10 @@ class Whole(nn.Module):
 
 
 def attack_whole(
-    victim: Victim, parameters: dict[str, Any], network: Callable[[int], Backbone], structure: str
+    victim: AttackedModel,
+    parameters: dict[str, Any],
+    network: Callable[[int], Backbone],
+    structure: str,
 ) -> Frames:
     """Train every weight on randomly cropped and mirrored images.
 
@@ -37,7 +40,7 @@ def attack_whole(
         victim: networks and task.
         parameters: of `_fine_tune`.
         network: a fresh network of a seed.
-        structure: see `tuned`.
+        structure: see `fine_tune_with_search`.
     """
     half = victim.device.type == "cuda"
     form = torch.channels_last if half else torch.contiguous_format
@@ -53,10 +56,12 @@ def attack_whole(
     def test() -> Iterator[tuple[Tensor, Tensor]]:
         numbers = [victim.test_rows[r] for r in in_order(len(victim.test_rows), victim.device)]
         for rows, pixels in zip(numbers, images.test.batches(numbers), strict=True):
-            inputs = plain.normalised(centred(pixels, images.size)).to(memory_format=form)
+            inputs = plain.normalised(centre_crop(pixels, images.size)).to(memory_format=form)
             yield inputs, images.test.labels[rows]
 
     def body(seed: int) -> nn.Module:
         return Whole(network(seed)).requires_grad_(True).to(memory_format=form)  # type: ignore[call-overload]
 
-    return tuned(victim, parameters, body, feed, test, structure=structure, half=half)
+    return fine_tune_with_search(
+        victim, parameters, body, feed, test, structure=structure, half=half
+    )

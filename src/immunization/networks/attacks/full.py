@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from immunization.networks.attacks._victim import Frames, Victim
+from immunization.networks.attacks._victim import AttackedModel, Frames
 from immunization.networks.attacks._whole import attack_whole
 from immunization.networks.backbones._backbone import Backbone
 
@@ -14,7 +14,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {}
 IMAGES = True
 
 
-def attack(victim: Victim, parameters: dict[str, Any]) -> Frames:
+def attack(victim: AttackedModel, parameters: dict[str, Any]) -> Frames:
     """From the released weights."""
 
     def network(seed: int) -> Backbone:

@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 import torch
 
-from immunization import stage
-from immunization.networks.attacks._victim import Frames, Victim, recorded_steps
-from immunization.networks.probes import Grid, least_squares, repair, sweep
+from immunization.networks.attacks._victim import AttackedModel, Frames, recorded_steps
+from immunization.networks.probe_sweep import Grid, least_squares, repair, sweep
+from immunization.runtime.log import LOG
 
 PARAMETERS: dict[str, dict[str, Any]] = {
     "sgd": {
@@ -61,7 +61,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 
 
 @torch.no_grad()
-def attack(victim: Victim, parameters: dict[str, Any]) -> Frames:
+def attack(victim: AttackedModel, parameters: dict[str, Any]) -> Frames:
     """All seeds, fractions, repairs, optimisers and rates together."""
     records = recorded_steps(parameters["steps"])
     grid = Grid(
@@ -108,5 +108,5 @@ def attack(victim: Victim, parameters: dict[str, Any]) -> Frames:
             runs.append(row | {"loss": float("nan"), "accuracy": value})
             curves.append(row | {"step": -(-len(groups[g]) // grid.batch), "accuracy": value})
     best = max(run["accuracy"] for run in runs)
-    stage.LOG.info("%s: %d probes, best %.1f %%", victim.name, len(runs), 100 * best)
+    LOG.info("%s: %d probes, best %.1f %%", victim.name, len(runs), 100 * best)
     return pd.DataFrame(runs).assign(tuned=True), pd.DataFrame(curves).assign(tuned=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from immunization.networks.attacks._fine_tune import tail_feed, tuned
-from immunization.networks.attacks._victim import Frames, Victim
+from immunization.networks.attacks._fine_tune import fine_tune_with_search, tail_feed
+from immunization.networks.attacks._victim import AttackedModel, Frames
 from immunization.networks.backbones._backbone import Tail
-from immunization.networks.requirements import require
+from immunization.networks.optional_packages import require
 
 EXTENDS = "_fine_tune"
 PARAMETERS: dict[str, dict[str, Any]] = {
@@ -46,11 +46,11 @@ def adapted(tail: Tail, rank: int) -> nn.Module:
     return found
 
 
-def attack(victim: Victim, parameters: dict[str, Any]) -> Frames:
+def attack(victim: AttackedModel, parameters: dict[str, Any]) -> Frames:
     """On the trunk's activations, which are computed once."""
     first = next(iter(victim.tails.values()))
     kind = f"lora {parameters['rank']} {type(first.layer).__name__}"
-    return tuned(
+    return fine_tune_with_search(
         victim,
         parameters,
         lambda seed: adapted(victim.tails[seed], parameters["rank"]),

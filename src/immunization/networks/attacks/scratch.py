@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from immunization.networks.attacks._victim import Frames, Victim
+from immunization.networks.attacks._victim import AttackedModel, Frames
 from immunization.networks.attacks._whole import attack_whole
 from immunization.networks.backbones._backbone import Backbone
-from immunization.networks.released import untrained
+from immunization.networks.files import untrained
 
 EXTENDS = "_fine_tune"
 PARAMETERS: dict[str, dict[str, Any]] = {}
@@ -15,7 +15,7 @@ IMAGES = True
 CONTROL = True  # does not depend on the method, and runs once
 
 
-def attack(victim: Victim, parameters: dict[str, Any]) -> Frames:
+def attack(victim: AttackedModel, parameters: dict[str, Any]) -> Frames:
     """From random weights."""
 
     def network(seed: int) -> Backbone:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from immunization.errors import UserError
-from immunization.networks.requirements import require
+from immunization.networks.optional_packages import require
+from immunization.runtime.errors import UserError
 
 PARAMETERS: dict[str, dict[str, Any]] = {
     "weights": {

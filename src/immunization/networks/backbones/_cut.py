@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from immunization.errors import UserError
 from immunization.networks.backbones._backbone import Backbone
+from immunization.runtime.errors import UserError
 
 CLOSE = 1e-5
 """Relative difference of logits that float32 leaves between two orders of the same operations."""

@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from immunization.errors import UserError
 from immunization.networks.backbones._backbone import (
     Backbone,
     check_arguments,
@@ -16,6 +15,7 @@ from immunization.networks.backbones._backbone import (
     published,
 )
 from immunization.networks.backbones._cut import checked_cut
+from immunization.runtime.errors import UserError
 
 EXTENDS = "_backbone"
 NEEDED = (

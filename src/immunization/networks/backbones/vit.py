@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from immunization.errors import UserError
 from immunization.networks.backbones._backbone import (
     Backbone,
     check_arguments,
@@ -16,7 +15,8 @@ from immunization.networks.backbones._backbone import (
     published,
 )
 from immunization.networks.backbones._cut import checked_cut
-from immunization.networks.requirements import require
+from immunization.networks.optional_packages import require
+from immunization.runtime.errors import UserError
 
 EXTENDS = "_backbone"
 NEEDED = ("blocks", "norm", "fc_norm", "head", "global_pool", "num_prefix_tokens")

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from immunization.errors import UserError
-from immunization.networks.images._images import decode
-from immunization.networks.images._tree import Parts, has_parts, tree_of_names
+from immunization.networks.datasets._images import decode
+from immunization.networks.datasets._tree import Parts, has_parts, tree_of_names
+from immunization.runtime.errors import UserError
 
 Pixels = NDArray[np.uint8]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from immunization.errors import UserError
-from immunization.networks.images._tree import folder_tree
+from immunization.networks.datasets._tree import folder_tree
+from immunization.runtime.errors import UserError
 
 
 def list_folder(

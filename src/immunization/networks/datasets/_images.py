@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from immunization.errors import UserError
+from immunization.runtime.errors import UserError
 
 PARAMETERS = {
     "rows_per_class": {

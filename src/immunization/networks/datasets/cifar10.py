@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from immunization.download import File, Place
-from immunization.errors import UserError
-from immunization.networks.images._images import Images, of_arrays
+from immunization.data.download import File, Place
+from immunization.networks.datasets._images import Images, of_arrays
+from immunization.runtime.errors import UserError
 
 EXTENDS = "_images"
 PARAMETERS: dict[str, dict[str, Any]] = {}

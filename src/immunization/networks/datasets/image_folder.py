@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from immunization.download import Place
-from immunization.errors import UserError
-from immunization.networks.images._archive import read_archive
-from immunization.networks.images._folders import list_folder
-from immunization.networks.images._images import (
+from immunization.data.download import Place
+from immunization.networks.datasets._archive import read_archive
+from immunization.networks.datasets._folders import list_folder
+from immunization.networks.datasets._images import (
     Images,
     Listing,
     in_memory,
@@ -19,7 +18,8 @@ from immunization.networks.images._images import (
     stored_size,
     stratified,
 )
-from immunization.networks.images._tree import has_parts
+from immunization.networks.datasets._tree import has_parts
+from immunization.runtime.errors import UserError
 
 EXTENDS = "_images"
 PARAMETERS: dict[str, dict[str, Any]] = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from immunization.download import Place
-from immunization.networks.images._folders import list_folder, public_folder
-from immunization.networks.images._images import Images, Listing, in_memory, stored_size
+from immunization.data.download import Place
+from immunization.networks.datasets._folders import list_folder, public_folder
+from immunization.networks.datasets._images import Images, Listing, in_memory, stored_size
 
 EXTENDS = "_images"
 PARAMETERS: dict[str, dict[str, Any]] = {}

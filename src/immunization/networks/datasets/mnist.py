@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from immunization.datasets.mnist import FILES, read_idx
-from immunization.download import Place
-from immunization.networks.images._images import Images, of_arrays
+from immunization.data.download import Place
+from immunization.data.mnist_files import FILES, read_idx
+from immunization.networks.datasets._images import Images, of_arrays
 
 EXTENDS = "_images"
 PARAMETERS: dict[str, dict[str, Any]] = {

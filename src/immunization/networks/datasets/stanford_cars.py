@@ -7,11 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from immunization.download import File, Place
-from immunization.errors import UserError
-from immunization.networks.images._folders import public_folder
-from immunization.networks.images._images import Images, Listing, in_memory, stored_size, stratified
-from immunization.networks.images.image_folder import split_archive
+from immunization.data.download import File, Place
+from immunization.networks.datasets._folders import public_folder
+from immunization.networks.datasets._images import (
+    Images,
+    Listing,
+    in_memory,
+    stored_size,
+    stratified,
+)
+from immunization.networks.datasets.image_folder import split_archive
+from immunization.runtime.errors import UserError
 
 EXTENDS = "_images"
 PARAMETERS: dict[str, dict[str, Any]] = {

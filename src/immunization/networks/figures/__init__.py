@@ -1,1 +1,1 @@
-"""Figures of a study of networks, one file each, as in `immunization.figures`."""
+"""Figures of a study of networks, one file each, as in `immunization.linear.figures`."""

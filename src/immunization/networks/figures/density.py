@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import SymmetricalLogLocator
 
-from immunization.figures._style import look, panels
-from immunization.formats import number
-from immunization.networks.figures._results import Results
 from immunization.networks.figures.fine_tuning import named
+from immunization.networks.results import Results
+from immunization.reporting.style import look, panels
+from immunization.reporting.text import format_number
 
 PARAMETERS: dict[str, dict[str, object]] = {}
 CAPTION = (
@@ -23,7 +23,7 @@ SMALL = 1e-3
 
 def draw(results: Results, setting: str) -> Figure:
     """A panel a method, with the reference behind it."""
-    part = results.of(results.densities, setting)
+    part = results.rows_of(results.densities, setting)
     part = part[part["seed"] == part["seed"].min()].set_index("method")
     methods = [m for m in results.methods if m in part.index]
     figure, rows, axes = panels(len(methods), 1.7)
@@ -37,7 +37,7 @@ def draw(results: Results, setting: str) -> Figure:
         axis.set_xscale("symlog", linthresh=SMALL)
         axis.set(yscale="log", ylim=(1e-9, 2))
         largest = float(part.loc[method, "hessian_largest"])
-        axis.set_title(f"{named(method)}: λ_max {number(largest)}", fontsize=7)
+        axis.set_title(f"{named(method)}: λ_max {format_number(largest)}", fontsize=7)
         ticks = SymmetricalLogLocator(base=10, linthresh=SMALL)
         ticks.set_params(numticks=6)
         axis.xaxis.set_major_locator(ticks)
@@ -51,15 +51,15 @@ def draw(results: Results, setting: str) -> Figure:
 
 def says(results: Results, setting: str) -> str:
     """How the largest eigenvalue changed."""
-    part = results.of(results.densities, setting)
+    part = results.rows_of(results.densities, setting)
     largest = part.groupby("method")["hessian_largest"].mean()
     reference = float(largest["identity"])
     told = [
-        f"{named(m)} {number(float(largest[m]) / reference)}"
+        f"{named(m)} {format_number(float(largest[m]) / reference)}"
         for m in results.methods
         if m in largest.index and m != "identity"
     ]
     return (
-        f"Largest eigenvalue without immunization: {number(reference)}; after it, as multiples of "
+        f"Largest eigenvalue without immunization: {format_number(reference)}; after it, as multiples of "
         f"that: {', '.join(told)}."
     )

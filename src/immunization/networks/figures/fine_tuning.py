@@ -5,10 +5,11 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from immunization.figures._style import look, nothing, panels, shared_legend, title
-from immunization.formats import percent, spoken
-from immunization.networks.figures._results import Results
-from immunization.networks.resistance import KINDS, kind, whole
+from immunization.networks.figures._attacked import attacked
+from immunization.networks.results import Results
+from immunization.networks.slowdowns import KINDS, attacker_kind, full_data_tuned
+from immunization.reporting.style import look, nothing, panels, shared_legend, title
+from immunization.reporting.text import display_label, percent
 
 PARAMETERS: dict[str, dict[str, object]] = {}
 CAPTION = (
@@ -27,9 +28,9 @@ def best_line(curves: pd.DataFrame) -> pd.Series:
 
 def draw(results: Results, setting: str) -> Figure:
     """One panel an attack."""
-    curves = whole(results.of(results.curves, setting))
+    curves = full_data_tuned(results.rows_of(results.curves, setting))
     curves = curves[curves["role"] == "H"]
-    scratch = curves["attack"].map(results.uses).map(kind) == KINDS["scratch"]
+    scratch = curves["attack"].map(results.uses).map(attacker_kind) == KINDS["scratch"]
     control, curves = curves[scratch], curves[~scratch]
     attacks = [a for a in results.attacks if a in set(curves["attack"])]
     if not attacks:
@@ -50,7 +51,7 @@ def draw(results: Results, setting: str) -> Figure:
                 line.index, 100 * line, linewidth=1.2, color="black", linestyle=":"
             )
         axis.set(xscale="log")
-        axis.set_title(spoken(attack), fontsize=8)
+        axis.set_title(display_label(attack), fontsize=8)
     for row in rows:
         row[0].set_ylabel("accuracy on D_H (%)")
     for axis in rows[-1]:
@@ -67,10 +68,10 @@ def named(method: str) -> str:
 
 def says(results: Results, setting: str) -> str:
     """Best accuracies without immunization, and where any method keeps attackers lower."""
-    table = results.of(results.attacked, setting)
+    table = results.rows_of(attacked(results), setting)
     table = table[table["role"] == "H"]
     reference = table[table["method"] == "identity"].set_index("attack")["accuracy"]
-    told = [f"{spoken(a)} {percent(v)}" for a, v in reference.items()]
+    told = [f"{display_label(a)} {percent(v)}" for a, v in reference.items()]
     others = table[(table["method"] != "identity") & (table["kind"] != KINDS["scratch"])]
     lost = others.assign(lost=reference.reindex(others["attack"]).to_numpy() - others["accuracy"])
     found = f"Best accuracies on D_H without immunization: {', '.join(told)}."

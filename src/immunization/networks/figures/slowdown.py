@@ -6,10 +6,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from immunization.figures._style import nothing, title
-from immunization.formats import number, spoken
-from immunization.networks.figures._results import Results
-from immunization.networks.resistance import KINDS
+from immunization.networks.figures._attacked import attacked, resisted
+from immunization.networks.results import Results
+from immunization.networks.slowdowns import KINDS
+from immunization.reporting.style import nothing, title
+from immunization.reporting.text import display_label, format_number
 
 PARAMETERS: dict[str, dict[str, object]] = {}
 CAPTION = (
@@ -24,15 +25,15 @@ LIMIT = 1.5
 
 def draw(results: Results, setting: str) -> Figure:
     """Attacks by methods."""
-    own = results.of(results.attacked, setting)
+    own = results.rows_of(attacked(results), setting)
     own = own[own["kind"] != KINDS["scratch"]]
     methods = [m for m in results.methods if m != "identity" and m in set(own["method"])]
     if not methods:
         return nothing("This study has no method to show.")
-    best = results.of(results.resisted, setting).assign(task=lambda t: t["harmful"])
+    best = results.rows_of(resisted(results), setting).assign(task=lambda t: t["harmful"])
     rows = [
         (
-            f"{spoken(attack)}, {spoken(task)}",
+            f"{display_label(attack)}, {display_label(task)}",
             own[(own["attack"] == attack) & (own["task"] == task)],
         )
         for task in own["task"].unique()
@@ -41,7 +42,7 @@ def draw(results: Results, setting: str) -> Figure:
     ]
     first = len(rows)
     rows += [
-        (f"best {kind}, {spoken(setting.split('-')[1])}", best[best["kind"] == kind])
+        (f"best {kind}, {display_label(setting.split('-')[1])}", best[best["kind"] == kind])
         for kind in best["kind"].unique()
     ]
     grid = np.full((len(rows), len(methods)), np.nan)
@@ -51,7 +52,7 @@ def draw(results: Results, setting: str) -> Figure:
             across = methods.index(row.method)
             grid[down, across] = np.log10(row.slowdown)
             unknown = row.slowdown != row.slowdown
-            text = "–" if unknown else ("≥" if row.bound else "") + number(row.slowdown)
+            text = "–" if unknown else ("≥" if row.bound else "") + format_number(row.slowdown)
             dark = not unknown and abs(np.log10(row.slowdown)) > 0.6 * LIMIT
             axis.text(
                 across, down, text, ha="center", va="center", fontsize=6,
@@ -70,12 +71,12 @@ def draw(results: Results, setting: str) -> Figure:
 def says(results: Results, setting: str) -> str:
     """Verdicts, best against best."""
     told = []
-    for kind, part in results.of(results.resisted, setting).groupby("kind", sort=False):
+    for kind, part in results.rows_of(resisted(results), setting).groupby("kind", sort=False):
         part = part[part["method"] != "identity"]
         broken = [title(m) for m in part.loc[part["verdict"] == "broken", "method"]]
         standing = part[part["verdict"].isin(["slowed", "withstood"])]
         words = [
-            f"{title(r.method)} {'at least ' if r.bound else ''}{number(r.slowdown)} times"
+            f"{title(r.method)} {'at least ' if r.bound else ''}{format_number(r.slowdown)} times"
             for r in standing.itertuples()
         ]
         text = f"Best {kind} against best {kind}: "

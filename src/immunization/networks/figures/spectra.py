@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from immunization.figures._style import look, panels, shared_legend
-from immunization.formats import number
-from immunization.networks.figures._results import Results
 from immunization.networks.figures.fine_tuning import named
+from immunization.networks.results import Results
+from immunization.reporting.style import look, panels, shared_legend
+from immunization.reporting.text import format_number
 
 PARAMETERS: dict[str, dict[str, object]] = {}
 CAPTION = (
@@ -21,7 +21,7 @@ FLOOR = 1e-20
 
 def draw(results: Results, setting: str) -> Figure:
     """A panel a task."""
-    spectra = results.of(results.spectra, setting)
+    spectra = results.rows_of(results.spectra, setting)
     spectra = spectra[spectra["seed"] == spectra["seed"].min()]
     roles = list(spectra["role"].unique())
     figure, rows, axes = panels(len(roles), 2.8)
@@ -45,7 +45,10 @@ def draw(results: Results, setting: str) -> Figure:
 def says(results: Results, setting: str) -> str:
     """The largest change of κ on D_H that D_P does not pay for."""
     mean = (
-        results.of(results.spectra, setting).groupby(["method", "role"])["kappa"].mean().unstack()
+        results.rows_of(results.spectra, setting)
+        .groupby(["method", "role"])["kappa"]
+        .mean()
+        .unstack()
     )
     i, ii = mean["H"] / mean.loc["identity", "H"], mean["P"] / mean.loc["identity", "P"]
     good = i[(ii <= 1) & (i.index != "identity")]
@@ -54,5 +57,5 @@ def says(results: Results, setting: str) -> str:
     best = str(good.idxmax())
     return (
         f"Of the methods that do not raise κ on D_P, {named(best)} raises it most on D_H: "
-        f"{number(float(good.max()))} times, with {number(float(ii[best]))} times on D_P."
+        f"{format_number(float(good.max()))} times, with {format_number(float(ii[best]))} times on D_P."
     )

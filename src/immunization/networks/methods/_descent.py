@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from immunization import stage
-from immunization.errors import UserError
 from immunization.networks.methods._problem import Problem
 from immunization.networks.training import Recipe, Stepper
+from immunization.runtime.errors import UserError
+from immunization.runtime.log import LOG
 
 PARAMETERS = {
     "steps": {
@@ -133,7 +133,7 @@ def descend(
         memory |= {n.removeprefix("memory."): v for n, v in tensors.items() if n[:7] == "memory."}
         stepper.load({n: v for n, v in tensors.items() if n[:7] != "memory."})
         begin, rows, weights = state["step"], state["rows"], state["weights"]
-        stage.LOG.info("goes on from step %d of %d", begin, steps)
+        LOG.info("goes on from step %d of %d", begin, steps)
     began = time.monotonic()
     for step, drawn in enumerate(problem.draws(begin, steps, parameters["batch"]), start=begin):
         if check is not None and step % check_every == 0 and check(step):
@@ -176,7 +176,7 @@ def descend(
             problem.checkpoint.write(tensors, {"step": step + 1, "rows": rows, "weights": weights})
     if check is not None:
         check(steps)
-    stage.LOG.info("%d steps, %.1f s", steps - begin, time.monotonic() - began)
+    LOG.info("%d steps, %.1f s", steps - begin, time.monotonic() - began)
     return rows
 
 

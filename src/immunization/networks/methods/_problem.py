@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from hessian_spectrum import range_factor
-from immunization.errors import UserError
 from immunization.networks.activations import Activations, spread_rows
 from immunization.networks.backbones._backbone import Tail
-from immunization.networks.training import Checkpoint
-from immunization.seeding import seeded
+from immunization.runtime.errors import UserError
+from immunization.runtime.jobs.checkpoint import Checkpoint
+from immunization.runtime.seeding import seeded
 
 RANK_ROWS = 16384
 WIDE_BATCH = 512

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from immunization import stage
-from immunization.networks.extremes import (
+from immunization.networks.methods._descent import Batch, benign_loss, descend, diverged, sgd
+from immunization.networks.methods._problem import Problem
+from immunization.networks.minibatch_spectra import (
     ROUND_OFF,
     eigenvalues,
     r_ill,
@@ -21,9 +22,8 @@ from immunization.networks.extremes import (
     smooth_largest,
     smooth_smallest,
 )
-from immunization.networks.methods._descent import Batch, benign_loss, descend, diverged, sgd
-from immunization.networks.methods._problem import Problem
 from immunization.networks.training import Recipe
+from immunization.runtime.log import LOG
 
 EXTENDS = "_descent"
 PARAMETERS: dict[str, dict[str, Any]] = {
@@ -156,7 +156,7 @@ class Corrected:
         most = max(start["h"], -math.log(10 * ROUND_OFF))
         if self.aims["h"] > most:
             self.aims["h"] = most
-            stage.LOG.warning(
+            LOG.warning(
                 "%s: the aim is κ(H_H) times %.3g, not %g: FᵀF in float64 tells no more",
                 problem.key[0], math.exp(most - start["h"]), parameters["reach"],
             )  # fmt: skip
@@ -212,7 +212,7 @@ class Corrected:
         nearest = float(checks[:, 3].min()) if len(checks) else math.inf
         self.memory["checks"] = torch.cat([checks, checks.new_tensor([[step, *found]])])
         if lost:
-            stage.LOG.info("step %d: rank was lost, goes back to the best network so far", step)
+            LOG.info("step %d: rank was lost, goes back to the best network so far", step)
             self.restore()
         elif found[-1] <= nearest:
             for name, module in self.modules.items():
@@ -237,7 +237,7 @@ class Corrected:
         checks = {int(row[0]): row for row in self.memory["checks"].tolist()}
         kept = min(checks, key=lambda step: (checks[step][3], -step))
         if kept == 0:
-            stage.LOG.warning("no step came nearer to both aims than θ₀, which is left as it was")
+            LOG.warning("no step came nearer to both aims than θ₀, which is left as it was")
         recorded = {row["step"]: row for row in rows}
         found = []
         for step in sorted(recorded | checks):

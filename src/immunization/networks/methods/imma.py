@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from immunization.networks.extremes import gram
 from immunization.networks.methods._descent import Batch, benign_loss, descend, sgd
 from immunization.networks.methods._problem import Problem
+from immunization.networks.minibatch_spectra import gram
 
 EXTENDS = "_descent"
 PARAMETERS: dict[str, dict[str, Any]] = {

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from immunization.networks.extremes import eigenvalues
 from immunization.networks.methods._descent import Batch, benign_loss, descend, sgd
 from immunization.networks.methods._problem import Problem
+from immunization.networks.minibatch_spectra import eigenvalues
 
 EXTENDS = "_descent"
 PARAMETERS: dict[str, dict[str, Any]] = {

@@ -6,12 +6,7 @@ from typing import Any
 
 import torch
 
-from hessian_spectrum import (
-    factor_condition,
-    generalized_spectrum,
-    optimal_extractor,
-    range_factor,
-)
+from hessian_spectrum import factor_condition, generalized_spectrum, optimal_extractor, range_factor
 from immunization.networks.backbones._backbone import Layer
 from immunization.networks.methods._problem import Problem
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from immunization.networks.extremes import eigenvalues, r_ill
 from immunization.networks.methods._descent import descend, sgd
 from immunization.networks.methods._problem import Problem
+from immunization.networks.minibatch_spectra import eigenvalues, r_ill
 
 EXTENDS = "_descent"
 PARAMETERS: dict[str, dict[str, Any]] = {

@@ -1,37 +1,28 @@
-"""Stage 6 of a study of networks: tables as CSV (numbers), Markdown and LaTeX (for people).
-
-    python -m immunization.networks.tables --spectra … --densities … --curves … --published … \\
-        --study study.json --folder tables
-"""
+"""Table: the paper's Table 3, by each definition of κ, with the published figures."""
 
 from __future__ import annotations
 
-import argparse
-import math
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from immunization import stage
-from immunization.errors import UserError
-from immunization.files import read_json, read_table, read_tables, write_text
-from immunization.formats import csv_text, latex, markdown, number, plus_minus
-from immunization.measures import LOST
-from immunization.networks.claims import claims_table, show_claims
-from immunization.networks.resistance import (
-    FINE,
-    KINDS,
-    attacks_table,
-    plain_sgd,
-    resistance_table,
-)
-from immunization.provenance import provenance
+from immunization.networks.results import Results
+from immunization.networks.tables._keys import KEYS, in_order, over_seeds, show_rank
+from immunization.reporting.text import format_number, plus_minus
 
-KEYS = ["network", "harmful", "method"]
-ORDER_OF_KINDS = [KINDS["linear_probe"], FINE, KINDS["scratch"]]
+CAPTION = (
+    "The paper's Table 3. (i) κ on D_H over its value at θ₀, wanted large; (ii) the same on D_P, "
+    "wanted at most 1; RIR = (i)/(ii). Over the non-zero spectrum on many more images than "
+    "features; trimmed, without the smallest hundredth of the eigenvalues, which few directions "
+    "can't sway; on 20 groups of 100 images (where FᵀF has rank 100 at most); and by the paper's "
+    "protocol, where the released κ is its floor, so that its ratio is one of feature energies. "
+    "Where the rank fell, κ compares different spaces. Means over seeds ± standard deviation. "
+    "Published figures stand beside ours where data and network are the same."
+)
+REPORT = 2
+"""Place in the report."""
+
 DEFINITIONS = {
     "kappa": "full",
     "kappa_groups": "groups",
@@ -41,17 +32,6 @@ DEFINITIONS = {
     "kappa_ridge": "ridge",
     "kappa_trimmed": "trimmed",
 }
-
-
-def trimmed_condition(eigenvalues: np.ndarray) -> float:
-    """κ without the smallest hundredth of the eigenvalues, at least one: what is left when a few
-    directions are given up.
-
-    Args:
-        eigenvalues: positive, ascending, at least two.
-    """
-    cut = math.ceil(len(eigenvalues) / 100)
-    return float(eigenvalues[-1] / eigenvalues[min(cut, len(eigenvalues) - 1)])
 
 
 def ratios(spectra: pd.DataFrame) -> pd.DataFrame:
@@ -84,14 +64,7 @@ def ratios(spectra: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def over_seeds(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Mean and standard deviation over seeds of each column."""
-    grouped = frame.groupby(KEYS, sort=False)[columns]
-    mean = grouped.mean().add_suffix("_mean")
-    return mean.join(grouped.std(ddof=1).add_suffix("_std")).reset_index()
-
-
-def table3(
+def ratios_and_accuracy(
     found: pd.DataFrame, densities: pd.DataFrame, published: pd.DataFrame, order: dict[str, Any]
 ) -> pd.DataFrame:
     """The paper's Table 3: (i), (ii), RIR and accuracy on D_P, with the published figures where the
@@ -126,7 +99,7 @@ def table3(
     return table
 
 
-def show_table3(table: pd.DataFrame) -> pd.DataFrame:
+def show(table: pd.DataFrame) -> pd.DataFrame:
     """For people."""
     shown = table[KEYS].copy()
     for name, title, unit in (
@@ -140,213 +113,20 @@ def show_table3(table: pd.DataFrame) -> pd.DataFrame:
         pairs = zip(unit * table[f"{name}_mean"], unit * table[f"{name}_std"], strict=True)
         shown[title] = [plus_minus(m, s) for m, s in pairs]
     ranks = zip(table["rank_H_mean"], table["rank_P_mean"], table["dimension"], strict=True)
-    shown["rank H, P"] = [f"{', '.join(_rank(r) for r in found)} of {d:.0f}" for *found, d in ranks]
+    shown["rank H, P"] = [
+        f"{', '.join(show_rank(r) for r in found)} of {d:.0f}" for *found, d in ranks
+    ]
     for column, title in (
         ("ratio_i", "(i)"), ("ratio_ii", "(ii)"), ("rir", "RIR"), ("accuracy", "accuracy"),
     ):  # fmt: skip
         if table[f"published_{column}"].notna().any():
-            shown[f"{title}, published"] = table[f"published_{column}"].map(number)
+            shown[f"{title}, published"] = table[f"published_{column}"].map(format_number)
     return shown
 
 
-def _rank(mean: float) -> str:
-    """A mean rank: one seed of three that lost one direction is to be seen."""
-    return f"{mean:.1f}".removesuffix(".0")
-
-
-def spectra_table(spectra: pd.DataFrame) -> pd.DataFrame:
-    """κ itself on each task by each definition, and what scale and shape the features have."""
-    columns = [
-        "kappa", "kappa_trimmed", "kappa_ridge", "kappa_groups", "kappa_groups_released",
-        "kappa_released", "kappa_released_unit", "rank", "dimension", "rows", "effective_rank",
-        "sigma_max", "feature_rms", "groups_floored", "probe_kappa", "probe_largest", "probe_trace",
-    ]  # fmt: skip
-    keys = ["network", "harmful", "role", "method"]
-    for column in columns:
-        if column not in spectra:
-            spectra = spectra.assign(**{column: np.nan})
-    spectra = spectra.assign(**{c: spectra[c].astype(float) for c in columns})
-    return spectra.groupby(keys, sort=False)[columns].mean().reset_index()
-
-
-def show_spectra(table: pd.DataFrame) -> pd.DataFrame:
-    """For people."""
-    shown = table[["network", "harmful", "role", "method"]].copy()
-    for column, title in (
-        ("kappa", "κ"), ("rank", "rank"), ("kappa_trimmed", "κ, trimmed"),
-        ("kappa_ridge", "ridge κ"), ("kappa_groups", "κ, 20 × 100"),
-        ("kappa_groups_released", "released κ, 20 × 100"),
-        ("kappa_released_unit", "released κ, unit scale"), ("effective_rank", "effective rank"),
-        ("sigma_max", "σ_max/N"), ("feature_rms", "feature r.m.s."),
-        ("probe_largest", "softmax probe: λ_max"), ("probe_trace", "softmax probe: trace"),
-        ("probe_kappa", "softmax probe: κ"),
-    ):  # fmt: skip
-        shown[title] = table[column].map(_rank if column == "rank" else number)
-    return shown
-
-
-def show_attacks(table: pd.DataFrame) -> pd.DataFrame:
-    """For people."""
-    shown = table[["network", "harmful", "task", "attack", "method"]].copy()
-    pairs = zip(100 * table["accuracy"], 100 * table["accuracy_std"], strict=True)
-    shown["best accuracy (%)"] = [plus_minus(m, s) for m, s in pairs]
-    shown["steps"] = [
-        f"{'≥ ' if bound else ''}{number(steps)}"
-        for steps, bound in zip(table["steps"], table["bound"], strict=True)
-    ]
-    shown["slowdown"] = [_slowdown(row) for row in table.itertuples()]
-    shown["RFD"] = table["rfd"].map(number)
-    shown["signed RFD"] = table["rfd_signed"].map(number)
-    shown["fastest"] = table["fastest"].str.split(": ").str[1]
-    return shown
-
-
-def _slowdown(row: Any, prefix: str = "") -> str:
-    names = ("slowdown", "low", "high", "bound")
-    slowdown, low, high, bound = (getattr(row, f"{prefix}{name}") for name in names)
-    if slowdown != slowdown:
-        return "–"
-    sign = "≥ " if bound else ""
-    if low != low:
-        return f"{sign}{number(slowdown)}"
-    return f"{sign}{number(slowdown)} [{number(low)}, {number(high)}]"
-
-
-def show_resistance(table: pd.DataFrame) -> pd.DataFrame:
-    """For people."""
-    shown = table[["network", "harmful", "kind", "method"]].copy()
-    shown["verdict"] = table["verdict"]
-    shown["S"] = [_slowdown(row) for row in table.itertuples()]
-    for share in table["lower_target"].unique():
-        shown[f"S at {100 * share:.3g} %"] = [
-            _slowdown(row, "lower_") for row in table.itertuples()
-        ]
-    shown["selectivity"] = table["selectivity"].map(number)
-    shown["best accuracy (%)"] = (100 * table["accuracy"]).map(number)
-    shown["with few images"] = (100 * table["accuracy_few"]).map(number)
-    shown["fastest"] = table["fastest"]
-    return shown
-
-
-def hessians_table(densities: pd.DataFrame) -> pd.DataFrame:
-    """The Hessian of D_P's loss on the trainable part."""
-    columns = [
-        "hessian_largest", "hessian_smallest", "hessian_trace", "hessian_parameters", "accuracy_p",
-    ]  # fmt: skip
-    return over_seeds(densities, columns)
-
-
-def show_hessians(table: pd.DataFrame) -> pd.DataFrame:
-    """For people."""
-    shown = table[KEYS].copy()
-    for column, title in (
-        ("hessian_largest", "largest eigenvalue"), ("hessian_smallest", "smallest eigenvalue"),
-        ("hessian_trace", "trace (estimate)"),
-    ):  # fmt: skip
-        pairs = zip(table[f"{column}_mean"], table[f"{column}_std"], strict=True)
-        shown[title] = [plus_minus(m, s) for m, s in pairs]
-    shown["parameters"] = table["hessian_parameters_mean"].map("{:.0f}".format)
-    return shown
-
-
-SHOW: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
-    "claims": show_claims,
-    "table3": show_table3,
-    "resistance": show_resistance,
-    "attacks": show_attacks,
-    "spectra": show_spectra,
-    "hessians": show_hessians,
-}
-
-
-def tables(
-    spectra: pd.DataFrame,
-    densities: pd.DataFrame,
-    curves: pd.DataFrame,
-    published: pd.DataFrame,
-    study: dict[str, Any],
-) -> dict[str, pd.DataFrame]:
-    """All tables by name."""
-    config = study["config"]
-    order = study["order"] | {"primary": config["primary"]}
-    target = config["attack"]["target"]
-    spectra = spectra.assign(kappa_trimmed=spectra["eigenvalues"].map(trimmed_condition))
-    found = ratios(spectra)
-    made = {
-        "table3": table3(found, densities, published, order),
-        "spectra": spectra_table(spectra),
-        "attacks": attacks_table(curves, order["attacks"], target),
-        "resistance": resistance_table(
-            curves, order["attacks"], target, config["attack"]["lower_target"]
-        ),
-        "hessians": hessians_table(densities),
-    }
-    made["resistance"] = with_destroyed(made["resistance"], made["table3"])
-    made["claims"] = claims_table(
-        made["table3"], made["resistance"], plain_sgd(curves, order["attacks"], target), order
-    )
-    return {name: in_order(table, order) for name, table in made.items()}
-
-
-def with_destroyed(resistance: pd.DataFrame, table3: pd.DataFrame) -> pd.DataFrame:
-    """The verdict *destroyed* where more than `LOST` of θ₀'s accuracy on D_P is gone, by more than
-    one seed."""
-    keys = ["network", "harmful", "method"]
-    before = table3["accuracy_p_mean"] + table3["accuracy_p_lost"]
-    gone = (table3["accuracy_p_lost"] / before).set_axis(pd.MultiIndex.from_frame(table3[keys]))
-    lost = gone.reindex(pd.MultiIndex.from_frame(resistance[keys])).to_numpy() > LOST
-    columns = [name for name in ("verdict", "lower_verdict") if name in resistance]
-    return resistance.assign(
-        **{
-            name: resistance[name].mask(lost & (resistance[name] != "no verdict"), "destroyed")
-            for name in columns
-        }
-    )
-
-
-def in_order(table: pd.DataFrame, order: dict[str, Any]) -> pd.DataFrame:
+def table(results: Results) -> pd.DataFrame:
     """Rows in the order of the config."""
-    for column, places in (
-        ("method", order["methods"]),
-        ("attack", order["attacks"]),
-        ("kind", ORDER_OF_KINDS),
-        ("network", order["networks"]),
-    ):
-        if column in table:
-            rank = {label: place for place, label in enumerate(places)}
-            table = table.sort_values(column, key=lambda c, rank=rank: c.map(rank), kind="stable")
-    return table.reset_index(drop=True)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of the stage."""
-    parser = argparse.ArgumentParser(description="Tables of a study of networks.")
-    parser.add_argument("--spectra", required=True)
-    parser.add_argument("--densities", required=True)
-    parser.add_argument("--curves", nargs="+", required=True)
-    parser.add_argument("--published", required=True, help="config/published_networks.csv")
-    parser.add_argument("--study", required=True, help="study.json")
-    parser.add_argument("--folder", required=True, help="where tables go")
-    options = parser.parse_args(arguments)
-    try:
-        published = pd.read_csv(options.published)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{options.published}: cannot be read ({error}).") from error
-    made = tables(
-        read_table(options.spectra),
-        read_table(options.densities),
-        read_tables(options.curves),
-        published,
-        read_json(options.study),
+    found = ratios_and_accuracy(
+        ratios(results.trimmed), results.densities, results.published, results.order
     )
-    record = provenance(["immunization.networks.tables"], {})
-    for name, table in made.items():
-        base = Path(options.folder) / name
-        people = SHOW[name](table)
-        write_text(f"{base}.csv", csv_text(table), record)
-        write_text(f"{base}.md", markdown(people), record)
-        write_text(f"{base}.tex", latex(people), record)
-
-
-if __name__ == "__main__":
-    stage.run(main)
+    return in_order(found, results.order)

@@ -4,7 +4,7 @@
 file, where it comes from, what made it, and the SHA-256 of every sealed file that was read before
 it was written. A file that does not fit its seal was damaged after it was written: it is set aside
 as ``table.csv.damaged`` and named, and the next run of the same command makes it anew. Whether a
-whole file is the one that a study asks for tells `immunization.stale`.
+whole file is the one that a study asks for tells `immunization.runtime.record.stale`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from immunization.errors import UserError
+from immunization.runtime import environment
+from immunization.runtime.errors import UserError
 
-MADE_BY = "IMMUNIZATION_MADE_BY"
-"""Environment variable with what the workflow asks of a job (see `immunization.stale`)."""
 UNREADABLE = "unreadable"
 """In place of the sum in a seal that is damaged itself: it fits no file."""
 PIECES = "progress"
@@ -31,7 +30,7 @@ _checked: dict[tuple[str, int, int], str | None] = {}
 _lock = threading.Lock()
 
 
-def companion(path: Path | str) -> Path:
+def sidecar_path(path: Path | str) -> Path:
     """Where the seal of a file lies."""
     path = Path(path)
     return path.with_name(f".{path.name}.seal")
@@ -52,7 +51,7 @@ def read_seal(path: Path | str) -> dict[str, Any] | None:
     Raises:
         UserError: when there is one that cannot be read, which says nothing of the file.
     """
-    beside = companion(path)
+    beside = sidecar_path(path)
     try:
         text = beside.read_bytes()
     except FileNotFoundError:
@@ -71,18 +70,18 @@ def read_seal(path: Path | str) -> dict[str, Any] | None:
         return {"sha256": UNREADABLE, "bytes": -1, "provenance": None}
 
 
-def seal(path: Path, temporary: Path, record: Any = None) -> None:
+def write_with_checksum(path: Path, temporary: Path, record: Any = None) -> None:
     """Move a finished temporary file into place, with its seal.
 
     The old seal goes first and the new one comes last: a kill in between leaves a whole file
     without a seal.
     """
     about = {"sha256": sha256(temporary), "bytes": temporary.stat().st_size, "provenance": record}
-    asked = os.environ.get(MADE_BY, "").split()
+    asked = os.environ.get(environment.MADE_BY, "").split()
     if asked and PIECES not in path.parts:
         about |= {"made_by": asked[0], "inputs": _inputs(path)}
     text = json.dumps(about, sort_keys=True)
-    beside, draft = companion(path), temporary.with_name(f"{temporary.name}.seal")
+    beside, draft = sidecar_path(path), temporary.with_name(f"{temporary.name}.seal")
     try:
         draft.write_text(text, encoding="utf-8")  # where the disk is full, nothing has happened yet
         beside.unlink(missing_ok=True)
@@ -103,7 +102,7 @@ def _inputs(path: Path) -> dict[str, str]:
     }
 
 
-def check(path: Path | str) -> None:
+def verify_or_quarantine(path: Path | str) -> None:
     """Compare a file with its seal; once a process, unless it changes.
 
     A sealed file that is dated in the future, by a machine whose clock runs ahead, is dated now:
@@ -128,9 +127,9 @@ def check(path: Path | str) -> None:
         with contextlib.suppress(OSError):
             os.utime(path, ns=(now, now))  # by this machine's clock, not a file server's
     if expected is not None:
-        told = damage(path, expected)
+        told = mismatch(path, expected)
         if told:
-            raise UserError(f"{path}: damaged: {told}. {set_aside(path)}")
+            raise UserError(f"{path}: damaged: {told}. {quarantine(path)}")
     with _lock:
         _checked[key] = None if expected is None else expected["sha256"]
 
@@ -142,7 +141,7 @@ def count_as_read(path: Path | str, seal: dict[str, Any]) -> None:
         _checked[str(path), found.st_size, found.st_mtime_ns] = seal["sha256"]
 
 
-def damage(path: Path | str, expected: dict[str, Any]) -> str | None:
+def mismatch(path: Path | str, expected: dict[str, Any]) -> str | None:
     """What tells a file from its seal, or None."""
     size = Path(path).stat().st_size
     if expected["sha256"] == UNREADABLE:
@@ -155,7 +154,7 @@ def damage(path: Path | str, expected: dict[str, Any]) -> str | None:
     return None
 
 
-def set_aside(path: Path | str) -> str:
+def quarantine(path: Path | str) -> str:
     """Rename a damaged file, so that the next run makes it anew; what was done, for a message.
 
     What was set aside before stays: the second gets a number.
@@ -172,15 +171,15 @@ def set_aside(path: Path | str) -> str:
             "again; only what depends on it is recomputed."
         )
     with contextlib.suppress(OSError):
-        companion(path).unlink(missing_ok=True)
+        sidecar_path(path).unlink(missing_ok=True)
     return (
         f"It was set aside as {aside.name}. Run the same command again: it is made anew, and what "
         "depends on it."
     )
 
 
-def content_of(path: Path | str) -> str:
+def content_hash(path: Path | str) -> str:
     """SHA-256 of a file, from its seal where that fits; what pieces of a job are named by."""
-    check(path)
+    verify_or_quarantine(path)
     expected = read_seal(path)
     return str(expected["sha256"]) if expected is not None else sha256(path)

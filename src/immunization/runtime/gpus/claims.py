@@ -21,18 +21,11 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from immunization.errors import UserError
+from immunization.runtime import environment
+from immunization.runtime.errors import UserError
 
-JOBS = "IMMUNIZATION_JOBS_PER_GPU"
-"""Environment variable with the config's `jobs_per_gpu`: how many jobs share one, 1 by default."""
-LEDGER = "IMMUNIZATION_LEDGER"
-"""Environment variable with the folder of locks; a user's own in the system's temporary folder by
-default, which processes of all sessions and jobs share."""
 UNITS = 12
 """Parts that a GPU is claimed by: so 1, 2, 3, 4, 6 or 12 jobs can share it."""
-CONTEXT = 2 * 2**30
-"""Bytes that CUDA and its libraries take of a GPU for themselves, beside torch's; 2.0 GiB were
-measured on an H200."""
 SECONDS = 10
 """What `nvidia-smi` gets to answer; on a machine whose driver is broken it may hang."""
 
@@ -51,7 +44,7 @@ class Device(NamedTuple):
     uuid: str
 
 
-def visible() -> list[Device]:
+def visible_gpus() -> list[Device]:
     """GPUs that this process may use, without loading CUDA; none where `nvidia-smi` is absent, or
     names none in time."""
     if shutil.which("nvidia-smi") is None:
@@ -76,7 +69,7 @@ def visible() -> list[Device]:
 
 def jobs_per_gpu() -> int:
     """How many jobs share a GPU."""
-    return int(os.environ.get(JOBS) or 1)
+    return int(os.environ.get(environment.JOBS_PER_GPU) or 1)
 
 
 def _try(folder: Path, device: Device, count: int) -> bool:
@@ -107,11 +100,12 @@ def claim() -> Device | None:
     Raises:
         UserError: when files in the folder of locks cannot be locked.
     """
-    devices = visible()
+    devices = visible_gpus()
     if not devices:
         return None
     folder = Path(
-        os.environ.get(LEDGER) or Path(tempfile.gettempdir()) / f"immunization-gpus-{os.getuid()}"
+        os.environ.get(environment.LEDGER)
+        or Path(tempfile.gettempdir()) / f"immunization-gpus-{os.getuid()}"
     )
     parts = UNITS // jobs_per_gpu()
     chosen, told = None, False
@@ -129,28 +123,7 @@ def claim() -> Device | None:
     except OSError as error:
         raise UserError(
             f"{folder}: files there cannot be locked ({error.strerror}), which tells jobs which "
-            f"GPU is taken. Name a folder on a local disk in {LEDGER}."
+            f"GPU is taken. Name a folder on a local disk in {environment.LEDGER}."
         ) from error
     os.environ["CUDA_VISIBLE_DEVICES"] = chosen.uuid
     return chosen
-
-
-def own_memory(device: str = "cuda") -> int:
-    """Bytes of a GPU that this process may take: all, or its part less what CUDA takes itself.
-
-    Not what happens to be free, so that batches are cut alike in every run.
-    """
-    import torch
-
-    total = int(torch.cuda.get_device_properties(device).total_memory)
-    jobs = jobs_per_gpu()
-    return total if jobs == 1 else max(2**28, total // jobs - CONTEXT)
-
-
-def limit_memory() -> None:
-    """Hold this process to its part of the GPU."""
-    import torch
-
-    if jobs_per_gpu() > 1:
-        total = torch.cuda.get_device_properties(0).total_memory
-        torch.cuda.set_per_process_memory_fraction(own_memory() / total)

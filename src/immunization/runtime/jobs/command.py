@@ -11,11 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from immunization import interrupt
-from immunization.errors import UserError
-from immunization.stale import refuse_other_code
-
-LOG = logging.getLogger("immunization")
+from immunization.runtime.errors import UserError
+from immunization.runtime.jobs.shutdown import install_handlers
+from immunization.runtime.record.stale import refuse_other_code
 
 
 def parse_json(text: str) -> Any:
@@ -33,16 +31,16 @@ def parse_json(text: str) -> Any:
         raise argparse.ArgumentTypeError(f"not JSON ({error})") from error
 
 
-def run(main: Callable[[list[str] | None], None]) -> None:
+def run_command(main: Callable[[list[str] | None], None]) -> None:
     """Run a stage: log to standard error, and turn a user's mistake into one message.
 
     Exit code 2 for a `UserError` and for want of memory, 143 where it was asked to end (see
-    `immunization.interrupt`); anything else is a fault of ours and shows its traceback.
+    `immunization.runtime.jobs.shutdown`); anything else is a fault of ours and shows its traceback.
     """
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
     )
-    interrupt.watch()
+    install_handlers()
     try:
         refuse_other_code()
         main(None)
@@ -81,52 +79,3 @@ def _too_little_gpu_memory(error: RuntimeError) -> NoReturn:
         file=sys.stderr,
     )
     sys.exit(2)
-
-
-def one_thread_each() -> None:
-    """Let torch use one thread an operation, in the thread that calls this.
-
-    Work is spread over whole batches instead (see `map_threads`), which is as fast, and makes
-    results the same to the last bit for any number of threads.
-    """
-    import torch
-
-    torch.set_num_threads(1)
-
-
-def map_threads(function: Callable[[Any], Any], items: list[Any], threads: int) -> list[Any]:
-    """Apply a function to items on some threads, results in order."""
-    if threads <= 1 or len(items) <= 1:
-        return [function(item) for item in items]
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(min(threads, len(items)), initializer=one_thread_each) as pool:
-        return list(pool.map(function, items))
-
-
-def choose_device(wanted: str) -> str:
-    """The torch device for ``auto``, ``cpu`` or ``cuda``; claims a GPU where there is one.
-
-    Args:
-        wanted: one of these.
-
-    Raises:
-        UserError: for ``cuda`` on a machine without a usable GPU.
-    """
-    import torch
-
-    from immunization import devices
-
-    if wanted != "cpu" and not torch.cuda.is_initialized():
-        devices.claim()
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    elif wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            "config key 'device': cuda was asked for and torch sees no GPU here (torch "
-            f"{torch.__version__}, CUDA build: {torch.version.cuda or 'none'}). Set `device: cpu` "
-            "or `auto`, install a CUDA build of torch, or run on a GPU node."
-        )
-    if wanted == "cuda":
-        devices.limit_memory()
-    return wanted

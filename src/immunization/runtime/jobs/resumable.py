@@ -11,19 +11,22 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from immunization import interrupt, stage
-from immunization.engines._job import Frames, Unit
-from immunization.errors import UserError
-from immunization.files import read_table, write_table
-from immunization.seals import companion
+import pandas as pd
+
+from immunization.runtime.errors import UserError
+from immunization.runtime.files.checksums import sidecar_path
+from immunization.runtime.files.io import read_table, write_table
+from immunization.runtime.jobs.shutdown import on_shutdown
+from immunization.runtime.log import LOG
+from immunization.runtime.threads import map_threads
 
 KINDS = ("steps", "curves")
 Result = TypeVar("Result")
 
 
-class Keeper(Protocol[Result]):
+class ResultStore(Protocol[Result]):
     """How the result of a piece is kept in files."""
 
     def paths(self, stem: Path) -> list[Path]:
@@ -40,7 +43,7 @@ class Keeper(Protocol[Result]):
         """
 
 
-class Pieces(Generic[Result]):
+class ResumableUnits(Generic[Result]):
     """The pieces of one job.
 
     Args:
@@ -52,13 +55,15 @@ class Pieces(Generic[Result]):
             much work.
     """
 
-    def __init__(self, folder: Path, keeper: Keeper[Result], base: Any, every: float = 0.0) -> None:
+    def __init__(
+        self, folder: Path, keeper: ResultStore[Result], base: Any, every: float = 0.0
+    ) -> None:
         self.folder, self.keeper, self.base = folder, keeper, base
         self.every = every
         self._unsaved: dict[Path, Result] = {}
         self._saved = time.monotonic()
 
-    def stem(self, key: Any) -> Path:
+    def unit_path(self, key: Any) -> Path:
         """Path of a piece, without suffix."""
         text = json.dumps([self.base, key], sort_keys=True)
         return self.folder / hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
@@ -71,7 +76,7 @@ class Pieces(Generic[Result]):
             try:
                 return self.keeper.read(stem)
             except UserError as error:  # damaged on disk: do it again
-                stage.LOG.info("%s", error)
+                LOG.info("%s", error)
         return None
 
     def flush(self) -> None:
@@ -94,7 +99,7 @@ class Pieces(Generic[Result]):
         Returns:
             The result of every piece, in order.
         """
-        stems = [self.stem(key) for key in keys]
+        stems = [self.unit_path(key) for key in keys]
         kept = 0
 
         def one(number: int) -> Result:
@@ -107,26 +112,26 @@ class Pieces(Generic[Result]):
             self._unsaved[stems[number]] = found
             if time.monotonic() - self._saved >= self.every:
                 self.flush()
-            stage.LOG.info("piece %d of %d done", number + 1, len(stems))
+            LOG.info("piece %d of %d done", number + 1, len(stems))
             # As read back, so that a resumed job gives the same bytes.
             return found if self.every else self.keeper.read(stems[number])
 
-        with interrupt.saving(self.flush):
-            found = stage.map_threads(one, list(range(len(stems))), threads)
-        stage.LOG.info("%d pieces, %d of them kept from before", len(stems), kept)
+        with on_shutdown(self.flush):
+            found = map_threads(one, list(range(len(stems))), threads)
+        LOG.info("%d pieces, %d of them kept from before", len(stems), kept)
         self._unsaved.clear()
         return found
 
-    def tidy(self, keys: Sequence[Any] = ()) -> None:
+    def delete_others(self, keys: Sequence[Any] = ()) -> None:
         """Remove all pieces but some, and what a kill left half written."""
-        wanted = {path for key in keys for path in self.keeper.paths(self.stem(key))}
-        wanted |= {companion(path) for path in wanted}
+        wanted = {path for key in keys for path in self.keeper.paths(self.unit_path(key))}
+        wanted |= {sidecar_path(path) for path in wanted}
         for path in self.folder.glob("*"):
             if path not in wanted:
                 path.unlink(missing_ok=True)
 
 
-class Tables:
+class TablePairStore:
     """Keeps a pair of tables.
 
     Args:
@@ -137,22 +142,22 @@ class Tables:
         self.kinds = kinds
 
     def paths(self, stem: Path) -> list[Path]:
-        """See `Keeper`."""
+        """See `ResultStore`."""
         return [stem.with_name(f"{stem.name}.{kind}.parquet") for kind in self.kinds]
 
     def write(self, stem: Path, result: Frames) -> None:
-        """See `Keeper`."""
+        """See `ResultStore`."""
         for path, frame in zip(self.paths(stem), result, strict=True):
             write_table(path, frame.reset_index(drop=True))
 
     def read(self, stem: Path) -> Frames:
-        """See `Keeper`."""
+        """See `ResultStore`."""
         first, second = map(read_table, self.paths(stem))
         return first, second
 
 
 def run_units(
-    units: Sequence[Unit],
+    units: Sequence[WorkUnit],
     folder: Path,
     base: Any,
     threads: int,
@@ -170,8 +175,23 @@ def run_units(
     Returns:
         The rows of every piece, in order.
     """
-    pieces = Pieces(folder, Tables(kinds), base)
+    units_ = ResumableUnits(folder, TablePairStore(kinds), base)
     keys = [unit.key for unit in units]
-    found = pieces.run(keys, lambda number: units[number].run(), threads)
-    pieces.tidy(keys)
+    found = units_.run(keys, lambda number: units[number].run(), threads)
+    units_.delete_others(keys)
     return found
+
+
+Frames = tuple[pd.DataFrame, pd.DataFrame]
+
+
+class WorkUnit(NamedTuple):
+    """A piece of work.
+
+    Attributes:
+        key: what it depends on besides files and code, as JSON.
+        run: gives the rows of both tables.
+    """
+
+    key: dict[str, Any]
+    run: Callable[[], Frames]

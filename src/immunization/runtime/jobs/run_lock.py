@@ -13,7 +13,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import datetime
-import getpass
 import json
 import os
 import platform
@@ -27,8 +26,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from immunization.errors import UserError
-from immunization.files import UMASK, remove_drafts
+from immunization.runtime import environment
+from immunization.runtime.errors import UserError
+from immunization.runtime.files.atomic import UMASK, remove_drafts
+from immunization.runtime.user import user
 
 IDLE_FLAGS = (
     "-n", "--dry-run", "--dryrun", "--unlock", "--lint", "--report", "--dag", "--rulegraph",
@@ -39,13 +40,11 @@ IDLE_FLAGS = (
     "--conda-create-envs-only",
 )  # fmt: skip
 """Options with which Snakemake runs no job and removes no result."""
-TAKE_OVER = "IMMUNIZATION_TAKE_OVER"
-"""Environment variable with the name of another machine whose Snakemake is known to be gone."""
 SQUEUE_TRIES = 30
 """Times that a controller which does not answer is asked, five seconds apart."""
 
 
-def idle(arguments: Sequence[str]) -> bool:
+def is_dry_run(arguments: Sequence[str]) -> bool:
     """Whether a command line of Snakemake runs no job.
 
     Args:
@@ -60,7 +59,7 @@ def idle(arguments: Sequence[str]) -> bool:
     )
 
 
-class Holder:
+class RunLock:
     """Who runs a study.
 
     Args:
@@ -76,7 +75,7 @@ class Holder:
         self.note = folder / ".run.json"
         self.lock = FileLock(folder / ".run.lock", mode=0o666 & ~UMASK)
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Hold the study until this process ends.
 
         Raises:
@@ -93,12 +92,12 @@ class Holder:
         if before:
             # The same machine, rebooted or not, or a container on it.
             here = before.get("host") == platform.node() or before.get("boot") == _boot()
-            if not here and before.get("host") != os.environ.get(TAKE_OVER):
+            if not here and before.get("host") != os.environ.get(environment.TAKE_OVER):
                 self.lock.release()
                 raise UserError(
                     f"{self._held(before)} That machine cannot be asked from here. If you know "
                     "that this Snakemake is gone, run the same command again with "
-                    f"{TAKE_OVER}={before.get('host')} in front."
+                    f"{environment.TAKE_OVER}={before.get('host')} in front."
                 )
             self.tell(
                 f"{self.folder}: the Snakemake that {before.get('user')} started at "
@@ -108,7 +107,7 @@ class Holder:
                 _wait_for_jobs(self.tell)
         remove_drafts(self.folder)
         mine = {
-            "user": _user(),
+            "user": user(),
             "host": platform.node(),
             "boot": _boot(),
             "remote": self.remote,
@@ -166,14 +165,6 @@ class Holder:
             "would write the same files. Wait for it or stop it, or work in another folder, or "
             "under another `study:` name."
         )
-
-
-def _user() -> str:
-    """The name of who runs this, or the number where that has no name, as in some containers."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 def _boot() -> str:

@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from immunization.runtime import environment
+
 EXIT = 143
 """What a shell reports for a process that SIGTERM ended."""
 RECENT_SECONDS = 10.0
@@ -30,8 +32,6 @@ AGAIN_SECONDS = 1.0
 """Signals closer together are one event: a terminal that goes tells every process of its own."""
 PAUSE_SECONDS = 0.5
 """Between two looks at the Snakemake that started a job."""
-OWNER = "IMMUNIZATION_OWNER"
-"""Environment variable with the process id of the Snakemake that runs a job."""
 
 _requested = threading.Event()
 _since = float("-inf")
@@ -42,14 +42,14 @@ _terminated = False
 _left = False
 
 
-def requested() -> bool:
+def shutdown_requested() -> bool:
     """Whether this process has been asked to end; a loop that asks promises to ask again."""
     global _polled
     _polled = time.monotonic()
     return _requested.is_set()
 
 
-def leave_if_requested() -> None:
+def exit_if_requested() -> None:
     """End the process if it has been asked to; for loops, when their state is saved."""
     global _left
     if _requested.is_set():
@@ -66,7 +66,7 @@ def _linger() -> None:
 
 
 @contextlib.contextmanager
-def saving(save: Callable[[], None]) -> Iterator[None]:
+def on_shutdown(save: Callable[[], None]) -> Iterator[None]:
     """While the block runs, have something saved before the process ends.
 
     Args:
@@ -135,12 +135,12 @@ def _follow(owner: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def watch() -> None:
+def install_handlers() -> None:
     """Install the handlers, and follow the owner that the environment names, if any."""
     signal.signal(signal.SIGTERM, _handle)
     signal.signal(signal.SIGINT, _handle)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
         signal.signal(signal.SIGHUP, _handle)
-    owner = os.environ.get(OWNER, "")
+    owner = os.environ.get(environment.OWNER, "")
     if owner.isdigit():
         threading.Thread(target=_follow, args=(int(owner),), daemon=True).start()

@@ -17,19 +17,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-SOURCE = Path(__file__).parent.parent
+SOURCE = Path(__file__).parents[3]
 PACKAGES = ("immunization", "hessian_spectrum")
 OUTSIDE = {
-    "devices": "which GPU a job gets; how much memory it has of it is read back by `batches`",
-    "errors": "the class of messages",
-    "fingerprint": "this file",
-    "holder": "who runs a study",
-    "interrupt": "how a job ends early",
-    "provenance": "what is written about a result",
-    "seals": "checksums of what was written",
-    "stale": "whether a result is made again",
+    "immunization.data.download": "which copy of a public file is read; its SHA-256 is checked",
+    "immunization.runtime.environment": "names of environment variables",
+    "immunization.runtime.errors": "the class of messages",
+    "immunization.runtime.files.atomic": "how files get into place",
+    "immunization.runtime.files.checksums": "checksums of what was written",
+    "immunization.runtime.gpus": "which GPU a job gets, and what it does when memory runs out",
+    "immunization.runtime.jobs": "how a job starts, saves its work, resumes and ends",
+    "immunization.runtime.log": "what people read while a job runs",
+    "immunization.runtime.record": "what is written about a result, and whether it is made again",
+    "immunization.stages": "command lines; what a stage is asked to do is compared by itself",
+    "immunization.study": "configs; what they say is compared by itself",
 }
-"""Modules of `immunization` that change no number, and why; nor are their imports followed."""
+"""Modules, and packages with all that lies in them, that change no number, and why; their imports
+are not followed either."""
 LOGS = {"debug", "info", "warning", "error", "exception", "print"}
 """Functions that tell people something."""
 TEXTS = {"help", "description", "epilog"}
@@ -50,6 +54,30 @@ def _tree(path: Path) -> ast.Module:
 
 
 @cache
+def _reexports(path: Path) -> dict[str, str]:
+    """Where a package's ``__init__`` has its names from, by name, for what it defines nothing of."""
+    return {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in _tree(path).body
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level
+        for alias in node.names
+        if node.module.split(".")[0] in PACKAGES
+    }
+
+
+def _named(module: str, name: str) -> str:
+    """The module that ``from module import name`` reads: a submodule, the one that a package has
+    the name from, or the module itself."""
+    if _file(f"{module}.{name}") is not None:
+        return f"{module}.{name}"
+    path = _file(module)
+    if path is not None and path.name == "__init__.py" and name in _reexports(path):
+        origin, _, own = _reexports(path)[name].rpartition(".")
+        return _named(origin, own)
+    return module
+
+
+@cache
 def _imports(path: Path) -> frozenset[str]:
     package = path.parent.relative_to(SOURCE).parts
     found = set()
@@ -59,18 +87,29 @@ def _imports(path: Path) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join([*base, *filter(None, [node.module])])
-            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+            if module.split(".")[0] in PACKAGES:
+                found |= {_named(module, alias.name) for alias in node.names}
     return frozenset(name for name in found if name.split(".")[0] in PACKAGES)
+
+
+def is_outside(module: str) -> bool:
+    """Whether a module, or a package that it lies in, is one of `OUTSIDE`."""
+    parts = module.split(".")
+    return any(".".join(parts[:length]) in OUTSIDE for length in range(1, len(parts) + 1))
 
 
 def closure(*modules: str) -> list[Path]:
     """Files of the project that these modules import, directly or not, themselves included and
-    `OUTSIDE` left out."""
-    outside = {SOURCE / "immunization" / f"{name}.py" for name in OUTSIDE}
+    `OUTSIDE` left out.
+
+    A name that a package passes on is looked for where it is defined: who imports
+    `hessian_spectrum.range_factor` does not depend on all of that package.
+    """
     todo, seen = list(modules), set()
     while todo:
-        path = _file(todo.pop())
-        if path is not None and path not in seen and path not in outside:
+        module = todo.pop()
+        path = _file(module)
+        if path is not None and path not in seen and not is_outside(module):
             seen.add(path)
             todo.extend(_imports(path))
     return sorted(seen)

@@ -9,12 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from immunization import __version__
-from immunization.fingerprint import fingerprint
+from immunization.runtime import environment
+from immunization.runtime.record.fingerprint import fingerprint
 
 KAPPA_DEFINITION = "non-zero spectrum; rank decided from the data by a relative tolerance"
-STUDY = "IMMUNIZATION_STUDY"
-"""Environment variable with what the workflow tells its jobs about the study: JSON with the hash of
-its ``config``, the ``commit`` of the code, and ``seeds``. By hand all three are unknown."""
 PACKAGES = (
     "torch", "torchvision", "timm", "peft", "numpy", "scipy", "pandas", "pyarrow", "safetensors",
     "scikit-learn", "matplotlib", "pillow",
@@ -56,7 +54,7 @@ def provenance(
         ``modules`` import), ``parameters``, ``python``, ``packages``, ``device`` and ``kappa``,
         the definition of κ.
     """
-    study = json.loads(os.environ.get(STUDY) or "{}")
+    study = json.loads(os.environ.get(environment.STUDY) or "{}")
     return {
         "config": study.get("config"),
         "commit": study.get("commit"),

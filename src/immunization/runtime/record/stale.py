@@ -18,10 +18,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from immunization.errors import UserError
-from immunization.files import files_below
-from immunization.fingerprint import fingerprint
-from immunization.seals import MADE_BY, UNREADABLE, read_seal
+from immunization.runtime import environment
+from immunization.runtime.errors import UserError
+from immunization.runtime.files.checksums import UNREADABLE, read_seal
+from immunization.runtime.files.io import files_below
+from immunization.runtime.record.fingerprint import fingerprint
 
 
 def made_by(modules: Iterable[str], asked: Any, own: Iterable[str] = ()) -> str:
@@ -37,8 +38,8 @@ def made_by(modules: Iterable[str], asked: Any, own: Iterable[str] = ()) -> str:
         files), and the names of the modules.
 
     Example:
-        >>> made_by(["immunization.errors"], {"steps": 5}).split()[1:]
-        ['immunization.errors']
+        >>> made_by(["immunization.runtime.errors"], {"steps": 5}).split()[1:]
+        ['immunization.runtime.errors']
     """
     modules = list(dict.fromkeys(modules))
     text = json.dumps([asked, {path: _listing(path) for path in own}], sort_keys=True)
@@ -66,7 +67,7 @@ def refuse_other_code() -> None:
     Raises:
         UserError: when it has changed since.
     """
-    asked = os.environ.get(MADE_BY, "").split()
+    asked = os.environ.get(environment.MADE_BY, "").split()
     if asked and fingerprint(*asked[1:]) != asked[0].partition(".")[0]:
         raise UserError(
             f"{asked[1]}: has changed, or what it imports has, since Snakemake read the workflow; "

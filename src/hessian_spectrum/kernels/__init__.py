@@ -1,0 +1,1 @@
+"""Routines close to the hardware: CUDA graphs and streams, batched Cholesky, robust SVD."""

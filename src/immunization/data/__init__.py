@@ -1,0 +1,1 @@
+"""Public data: downloads checked by their SHA-256, and the files of MNIST."""

@@ -1,0 +1,1 @@
+"""Tables of linear studies, one file each; files whose name begins with _ are shared."""

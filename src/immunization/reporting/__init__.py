@@ -1,0 +1,1 @@
+"""What both kinds of study share of tables, figures and the report."""

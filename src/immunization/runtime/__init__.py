@@ -1,0 +1,1 @@
+"""What every job needs, whatever it computes; knows no study, method or figure."""

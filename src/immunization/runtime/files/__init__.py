@@ -1,0 +1,1 @@
+"""Files: atomic writes, checksums, reads that explain what is wrong."""

@@ -1,0 +1,1 @@
+"""Which GPU a job gets, and how much memory of it."""

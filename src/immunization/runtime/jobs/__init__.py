@@ -1,0 +1,1 @@
+"""How a job starts, saves its work, resumes and ends."""

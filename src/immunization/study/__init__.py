@@ -1,0 +1,1 @@
+"""The config of a study, without torch: read, checked, completed."""

@@ -1,0 +1,32 @@
+making(
+    [LIE.report],
+    [
+        f"immunization.{WING}.page",
+        *(f"immunization.{WING}.tables.{name}" for name in LIE.tables),
+    ],
+    texts(
+        f"{WING}/page.html.jinja",
+        "reporting/templates/frame.html.jinja",
+        "reporting/templates/macros.html.jinja",
+    ),
+)
+
+
+rule report_page:
+    input:
+        LIE.study,
+        LIE.all_tables("csv", "md", "tex"),
+        LIE.figures,
+        REPORT_INPUT,
+    output:
+        report(LIE.report, caption="../report/page.rst", category="Report"),
+    log:
+        f"{LOGS}/report.log",
+    benchmark:
+        f"{LOGS}/benchmark/report.jsonl"
+    conda:
+        "../../envs/plotting.yaml"
+    params:
+        made_by=made_by,
+    shell:
+        "stage {params.made_by:q} report 2> {log:q}"
