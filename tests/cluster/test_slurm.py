@@ -54,7 +54,7 @@ def test_with_two_forced_failures_the_results_are_the_same(cluster, local):
     process = cluster.start()
     slurm("scancel", cluster.wait_for("prepare"))
     cluster.wait_for("immunize")
-    os.kill(cluster.wait_for_stage("immunization.linear.immunize"), signal.SIGKILL)
+    os.kill(cluster.wait_for_stage("immunization.stages.immunize"), signal.SIGKILL)
     code = process.wait(timeout=HANG)
     output = (cluster.folder / "out.txt").read_text()
     assert code == 0, output
@@ -83,7 +83,7 @@ def long_study(cluster):
     config = copy.deepcopy(MINIATURE)
     config["methods"]["alg1"] = {"profile": "paper", "steps": 10000}
     cluster.configure(config)
-    module = cluster.folder / "src" / "immunization" / "batches.py"
+    module = cluster.folder / "src" / "immunization" / "linear" / "batching.py"
     module.write_text(module.read_text().replace("HOST_BYTES = 2 * 2**30", "HOST_BYTES = 1"))
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from immunization.runtime.record.fingerprint import OUTSIDE, PACKAGES, SOURCE, closure
-from immunization.study.components import KINDS, components
+from immunization.runtime.record.fingerprint import PACKAGES, _file
+from immunization.study.components import FOLDERS, components
 from tests import HANG
 from tests.workflow.conftest import MINIATURE, ROOT, Run, Workflow, plain_environment
 
@@ -64,50 +64,82 @@ def test_every_line_of_every_environment_is_a_strict_spec():
 
 
 def imports(path: Path) -> set[str]:
-    """Packages that a module needs to be imported itself."""
+    """Modules that a file imports when it is imported itself."""
     found = set()
 
     def walk(nodes: list[ast.stmt]) -> None:
         for node in nodes:
             if isinstance(node, ast.Import):
-                found.update(alias.name.split(".")[0] for alias in node.names)
+                found.update(alias.name for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-                found.add(node.module.split(".")[0])
+                found.update({node.module, *(f"{node.module}.{a.name}" for a in node.names)})
             elif isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.unparse(node.test):
                 walk(node.body + node.orelse)
             elif isinstance(node, ast.ClassDef | ast.Try | ast.With):
                 walk(node.body)
 
     walk(ast.parse(path.read_text()).body)
-    return found - set(sys.stdlib_module_names) - set(PACKAGES)
+    return found
+
+
+def needed_by(module: str) -> set[str]:
+    """Packages that a module of ours needs to be imported, through whatever it imports of ours."""
+    todo, seen, found = [module], set(), set()
+    while todo:
+        name = todo.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        top = name.split(".")[0]
+        if top not in PACKAGES:
+            found.add(top)
+            continue
+        path = _file(name)
+        if path is not None:
+            todo += [*imports(path), name.rpartition(".")[0] or name]
+    return found - set(sys.stdlib_module_names)
+
+
+MODULES = {"spectrum": "spectra", "report": "page"}
 
 
 def stages() -> list[tuple[str, str]]:
-    """Environment and module of every rule."""
+    """Environment and modules of every rule."""
     found = []
     for path in sorted((ROOT / "workflow/rules").rglob("*.smk")):
         text = path.read_text()
-        modules = re.findall(r":q\} (immunization[\w.]*)", text)
-        names = re.findall(r"envs/(\w+)\.yaml", text)
-        assert len(set(names)) == len(modules) == min(1, len(modules)), path
-        found += [(names[0], module) for module in modules]
+        names = re.findall(r"made_by:q\} (\w+)", text)
+        environments = set(re.findall(r"envs/(\w+)\.yaml", text))
+        assert len(environments) == len(names) == min(1, len(names)), path
+        for name in names:
+            (env,) = environments
+            found.append((env, f"immunization.stages.{name}"))
+            own = path.parent.name
+            for wing in ("linear", "networks") if own == "rules" else (own,):
+                module = f"immunization.{wing}.{MODULES.get(name, name)}"
+                found += [(env, module)] if _file(module) else []
     assert len(found) > 15
     return found
 
 
 def test_what_stages_and_components_import_is_in_their_environments():
     asked = stages()
-    for kind in KINDS:
-        env = "plotting" if kind.endswith("figures") else "networks" if "/" in kind else "torch"
-        package = f"immunization.{kind.replace('/', '.')}"
-        asked += [(env, f"{package}.{name}") for name in components(kind)]
+    for folder in FOLDERS:
+        wing, kind = folder.split("/")
+        env = (
+            "plotting"
+            if kind in ("figures", "tables")
+            else "networks"
+            if wing == "networks"
+            else "torch"
+        )
+        package = f"immunization.{wing}.{kind}"
+        asked += [(env, f"{package}.{name}") for name in components(folder)]
     for env, module in asked:
         lines = yaml.safe_load((ROOT / "envs" / f"{env}.yaml").read_text())["dependencies"]
         named = {line.split("=")[0] for line in lines}
         known = {channel.IMPORTED.get(name, name) for name in named}
-        outside = [SOURCE / "immunization" / f"{name}.py" for name in OUTSIDE]
-        needed = {name for path in (*closure(module), *outside) for name in imports(path)}
-        needed |= {"psutil"}  # by every stage that a Snakemake started, once it runs
+        needed = needed_by(module) | {"psutil"}  # by every stage that a Snakemake started
         assert needed <= known, f"{module} imports {needed - known}, not in envs/{env}.yaml"
 
 

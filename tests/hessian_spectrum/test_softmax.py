@@ -41,7 +41,7 @@ def test_the_operator_is_autograds_hessian(reduction, generator):
 
 
 def test_products_in_slices_of_rows_are_the_same(generator, monkeypatch):
-    import hessian_spectrum.softmax as module
+    import hessian_spectrum.softmax_probe as module
 
     x, _, _, p = probe(generator, rows=100)
     v = torch.randn(28, 3, dtype=torch.float64, generator=generator)

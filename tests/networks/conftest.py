@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from immunization.networks.activations import Activations
 from immunization.networks.datasets._images import Images
 from immunization.networks.image_store import ImageSet, write_images
 from immunization.study.components import components, import_component
+from tests.studies import write_study
 
 
 def complete(kind: str, component: str, /, **changes: Any) -> dict[str, Any]:
@@ -84,3 +86,18 @@ def prepared(tmp_path):
 def activations(network: Any, images: ImageSet, part: str = "train", **options: Any) -> Activations:
     """The trunk's answers."""
     return Activations(network, images.part(part), images.size, **options)
+
+
+def pretraining(folder: Any, images: Any, use: str = "resnet", **changes: Any) -> Any:
+    """A study whose stage pretrain trains one small network ``n`` on prepared images."""
+    raw = {
+        "study": "small", "seeds": [0], "device": "cpu", "deterministic": True,
+        "images": {"benign": {"source": "cifar10"}, "harm": {"source": "cifar10"}},
+        "primary": "benign", "harmful": ["harm"],
+        "networks": {"n": {"use": use, **SMALL[use], **changes}},
+        "methods": {"identity": {}}, "attacks": {"linear_probe": {}},
+    }  # fmt: skip
+    path = write_study(folder, raw)
+    if not (folder / "images").exists():
+        shutil.copytree(images, folder / "images")
+    return path

@@ -1,19 +1,18 @@
 """What a GPU must do as a CPU does."""
 
 import copy
-import json
 
 import pytest
 import torch
 
-from immunization.networks import pretrain
 from immunization.networks.attacks.lora import adapted
 from immunization.networks.backbones._backbone import Classifier, Tail
 from immunization.networks.probe_sweep import Grid, sweep
 from immunization.networks.training import Recipe, Stepper
 from immunization.runtime.files.io import read_tensors
+from tests.studies import run_stage
 
-from .conftest import SMALL, backbone, complete
+from .conftest import backbone, pretraining
 
 pytestmark = [
     pytest.mark.gpu,
@@ -86,21 +85,19 @@ def test_the_sweep_gives_what_it_gives_on_a_cpu():
 def test_training_stopped_on_a_gpu_resumes_to_the_same_bits(prepared, tmp_path, monkeypatch):
     """In deterministic mode, through graphs and all."""
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    images = tmp_path / "images" / "benign.safetensors"
-    parameters = json.dumps(complete("backbones", "resnet", **SMALL["resnet"] | {"epochs": 4}))
+    studies = {
+        name: pretraining(tmp_path / name, tmp_path / "images", epochs=4)
+        for name in ("whole", "killed")
+    }
 
-    def command(folder, every):
-        return [
-            "--name", "n", "--use", "resnet", "--parameters", parameters, "--images", str(images),
-            "--progress", str(folder / "progress"), "--device", "cuda", "--deterministic",
-            "--checkpoint-seconds", every, "--out", str(folder / "n.safetensors"),
-        ]  # fmt: skip
+    def train(name, every):
+        run_stage("pretrain", studies[name], "n", device="cuda", checkpoint_seconds=every)
 
     class Stop(Exception):
         pass
 
     try:
-        pretrain.main(command(tmp_path / "whole", "1e9"))
+        train("whole", 1e9)
         steps = 0
         step = Stepper.step
 
@@ -114,10 +111,10 @@ def test_training_stopped_on_a_gpu_resumes_to_the_same_bits(prepared, tmp_path, 
         with monkeypatch.context() as patch:
             patch.setattr(Stepper, "step", stop)
             with pytest.raises(Stop):
-                pretrain.main(command(tmp_path / "killed", "0"))
-        pretrain.main(command(tmp_path / "killed", "0"))
+                train("killed", 0)
+        train("killed", 0)
     finally:
         torch.use_deterministic_algorithms(False)
-    whole, _ = read_tensors(tmp_path / "whole" / "n.safetensors")
-    again, _ = read_tensors(tmp_path / "killed" / "n.safetensors")
+    whole, _ = read_tensors(tmp_path / "whole" / "pretrained" / "n.safetensors")
+    again, _ = read_tensors(tmp_path / "killed" / "pretrained" / "n.safetensors")
     assert all(torch.equal(whole[n], again[n]) for n in whole)

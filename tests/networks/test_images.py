@@ -23,7 +23,7 @@ from .conftest import complete, pictures, write_folder
 def loaded(name, mirror, size=28, /, **changes):
     place = Place(mirror, mirror / "cache")
     return import_component("networks/datasets", name).load(
-        complete("images", name, **changes), place, size
+        complete("datasets", name, **changes), place, size
     )
 
 

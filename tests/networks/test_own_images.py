@@ -80,7 +80,7 @@ NAMES = ["plain", "hidden", "nested", "hard", "soft", "parts", "macos", "other"]
 
 def loaded(path):
     place = Place(None, path.parent / "cache")
-    return image_folder.load(complete("images", "image_folder", path=str(path)), place, 14)
+    return image_folder.load(complete("datasets", "image_folder", path=str(path)), place, 14)
 
 
 def packed(root, kind, around):

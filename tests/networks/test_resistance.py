@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from immunization.networks.results import trimmed_condition
 from immunization.networks.slowdowns import plain_sgd, steps_to
 from immunization.networks.tables.attacks import attacks_table
 from immunization.networks.tables.claims import claims_table
 from immunization.networks.tables.resistance import resistance_table
-from immunization.networks.tables.table3 import trimmed_condition
 
 USES = {"probe": "linear_probe", "tail": "last_stage", "scratch": "scratch"}
 

@@ -1,6 +1,5 @@
 """Training that goes on where it was killed, and what a step sees."""
 
-import json
 import os
 import random
 import signal
@@ -11,23 +10,14 @@ import time
 import pytest
 import torch
 
-from immunization.networks import pretrain
 from immunization.networks.augmentation import augmented, centre_crop, cropped
 from immunization.networks.training import Recipe, Stepper, epoch_order
 from immunization.runtime.errors import UserError
 from immunization.runtime.files.io import read_tensors
 from immunization.runtime.jobs.checkpoint import Checkpoint
+from tests.studies import arguments, run_stage
 
-from .conftest import SMALL, complete
-
-
-def command(images, folder, use="resnet", **changes):
-    parameters = complete("backbones", use, **SMALL[use] | changes)
-    return [
-        "--name", "n", "--use", use, "--parameters", json.dumps(parameters),
-        "--images", str(images), "--progress", str(folder / "progress"), "--device", "cpu",
-        "--deterministic", "--out", str(folder / "n.safetensors"),
-    ]  # fmt: skip
+from .conftest import pretraining
 
 
 @pytest.fixture
@@ -118,24 +108,26 @@ def test_a_checkpoint_of_another_run_or_a_damaged_one_is_not_used(tmp_path):
 def test_training_killed_at_a_random_step_resumes_to_the_same_bits(
     use, prepared, tmp_path, deterministic
 ):
-    images = tmp_path / "images" / "benign.safetensors"
-    pretrain.main(command(images, tmp_path / "whole", use, epochs=5))
-    whole, metadata = read_tensors(tmp_path / "whole" / "n.safetensors")
+    images = tmp_path / "images"
+    run_stage("pretrain", pretraining(tmp_path / "whole", images, use, epochs=12), "n")
+    whole, metadata = read_tensors(tmp_path / "whole" / "pretrained" / "n.safetensors")
     folder = tmp_path / "killed"
+    study = pretraining(folder, images, use, epochs=12)
     run = [
-        sys.executable, "-m", "immunization.networks.pretrain",
-        *command(images, folder, use, epochs=5), "--checkpoint-seconds", "0",
+        sys.executable, "-m", "immunization.stages.pretrain",
+        *arguments(study, "n", checkpoint_seconds=0),
     ]  # fmt: skip
+    progress = folder / "progress" / "pretrain" / "n"
     generator = random.Random(use)
     kills = 0
     for _ in range(3):
         process = subprocess.Popen(run, env=os.environ, stderr=subprocess.DEVNULL)
-        checkpoint = folder / "progress" / "n.safetensors"
+        checkpoint = progress / "n.safetensors"
         began = time.monotonic()
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
         while process.poll() is None and time.monotonic() - began < 60:
             if checkpoint.exists() and checkpoint.stat().st_mtime_ns != before:
-                time.sleep(generator.uniform(0, 0.3))
+                time.sleep(generator.uniform(0, 0.1))
                 break
             time.sleep(0.01)
         if process.poll() is None:
@@ -146,17 +138,18 @@ def test_training_killed_at_a_random_step_resumes_to_the_same_bits(
     done = subprocess.run(run, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "goes on from step" in done.stderr
-    again, second = read_tensors(folder / "n.safetensors")
+    again, second = read_tensors(folder / "pretrained" / "n.safetensors")
     assert whole.keys() == again.keys()
     assert all(torch.equal(whole[n], again[n]) for n in whole)
     assert metadata["curve"] == second["curve"]
-    assert not list((folder / "progress").glob("*"))
+    assert not list(progress.glob("*"))
 
 
 def test_a_rate_that_diverges_is_told(prepared, tmp_path, deterministic):
-    images = tmp_path / "images" / "benign.safetensors"
+    images = tmp_path / "images"
+    study = pretraining(tmp_path / "s", images, learning_rate=1e18, label_smoothing=0.0)
     with pytest.raises(UserError, match=r"diverged in epoch \d: .*Lower `learning_rate`"):
-        pretrain.main(command(images, tmp_path, learning_rate=1e18, label_smoothing=0.0))
+        run_stage("pretrain", study, "n")
 
 
 def test_published_weights_for_other_classes_are_refused(
@@ -167,6 +160,7 @@ def test_published_weights_for_other_classes_are_refused(
     from immunization.networks.backbones._backbone import create
 
     save_file(create("test_resnet").state_dict(), tmp_path / "w.safetensors")
-    images = tmp_path / "images" / "benign.safetensors"
+    images = tmp_path / "images"
+    study = pretraining(tmp_path / "s", images, weights=str(tmp_path / "w.safetensors"))
     with pytest.raises(UserError, match="tell 1000 classes apart, and D_P 'benign' has 5"):
-        pretrain.main(command(images, tmp_path, weights=str(tmp_path / "w.safetensors")))
+        run_stage("pretrain", study, "n")

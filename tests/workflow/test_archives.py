@@ -175,7 +175,7 @@ def test_an_archive_takes_no_secrets_backups_or_what_links_lead_to(workflow, tmp
         run("init")
         run("add", "Snakefile", "src", "workflow", "config", "envs", "profiles")
     secret = (
-        "profiles/slurm/token.txt", "src/.env", "src/immunization/tasks.py~",
+        "profiles/slurm/token.txt", "src/.env", "src/immunization/linear/tasks.py~",
         "config/.config.yaml.swp", "workflow/notes.orig",
     )  # fmt: skip
     for name in secret:
@@ -185,11 +185,11 @@ def test_an_archive_takes_no_secrets_backups_or_what_links_lead_to(workflow, tmp
     assert not names & {*secret, "config/link.yaml"}
     for name in (*secret, "config/link.yaml"):
         assert f"not taken: {folder / name}" in told
-    assert {"Snakefile", "profiles/slurm/config.yaml", "src/immunization/tasks.py"} <= names
-    assert {"workflow/rules/common.smk", "src/immunization/report.html.jinja"} <= names
+    assert {"Snakefile", "profiles/slurm/config.yaml", "src/immunization/linear/tasks.py"} <= names
+    assert {"workflow/rules/common.smk", "src/immunization/linear/page.html.jinja"} <= names
     if git:  # a method of one's own that is not committed yet, and that made results
-        run("rm", "--cached", "src/immunization/methods/optimum.py")
-        assert "src/immunization/methods/optimum.py" in archived(folder)[0]
+        run("rm", "--cached", "src/immunization/linear/methods/optimum.py")
+        assert "src/immunization/linear/methods/optimum.py" in archived(folder)[0]
 
 
 def test_the_study_is_archived_and_regenerated_to_identical_tables(workflow, tmp_path):
@@ -254,7 +254,7 @@ def test_the_study_is_archived_and_regenerated_to_identical_tables(workflow, tmp
     compare = ["diff", "-r", "--exclude=.*", "archived/mini/tables", "results/mini/tables"]
     assert " ".join(compare).replace("=.*", "='.*'") in (new / "REGENERATE.md").read_text()
     assert subprocess.run(compare, cwd=new, check=False).returncode == 0
-    module = new / "src/immunization/methods/optimum.py"
+    module = new / "src/immunization/linear/methods/optimum.py"
     module.write_text(module.read_text() + "\nMORE = 1\n")
     code, told = python(new, "immunization.tools.archive", "results/mini", "--out", "c.tar.gz")
     assert code == 2

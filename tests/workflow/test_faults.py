@@ -105,7 +105,7 @@ def test_a_kill(undisturbed, tmp_path, kind, share):
 def test_a_kill_where_snakemake_keeps_its_notes_in_a_data_base(small, undisturbed):
     keep = ("--persistence-backend", "db")
     process = small.start(*keep)
-    small.wait_for_stage("immunization.linear.immunize")
+    small.wait_for_stage("immunization.stages.immunize")
     second = small.run(*keep)
     assert f"process {process.pid}" in second.output
     os.killpg(process.pid, signal.SIGKILL)
@@ -134,7 +134,7 @@ def test_twenty_four_kills_at_random_moments(undisturbed, tmp_path):
 @pytest.mark.slow
 def test_ctrl_c_ends_the_jobs_and_the_next_run_goes_on(small, undisturbed):
     process = small.start()
-    pid = small.wait_for_stage("immunization.linear.immunize")
+    pid = small.wait_for_stage("immunization.stages.immunize")
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     assert process.wait(timeout=HANG) != 0
     assert not Path(f"/proc/{pid}").exists()
@@ -146,7 +146,7 @@ def test_ctrl_c_ends_the_jobs_and_the_next_run_goes_on(small, undisturbed):
 @pytest.mark.slow
 def test_jobs_do_not_outlive_a_killed_snakemake(small):
     process = small.start()
-    pid = small.wait_for_stage("immunization.linear.attack")
+    pid = small.wait_for_stage("immunization.stages.attack")
     process.kill()
     process.wait()
     end = time.monotonic() + HANG
@@ -243,7 +243,7 @@ def oom_kills(group: Path) -> int:
 
 def test_a_job_that_the_kernel_kills_for_want_of_memory(small, undisturbed, little_memory):
     process = small.start()
-    pid = small.wait_for_stage("immunization.linear.immunize")
+    pid = small.wait_for_stage("immunization.stages.immunize")
     (little_memory / "cgroup.procs").write_text(f"{pid}")
     assert process.wait(timeout=HANG) != 0
     assert oom_kills(little_memory) == 1
@@ -350,11 +350,11 @@ def test_another_user_is_told_who_is_at_work(small):
     code = (
         "import os\n"
         "from pathlib import Path\n"
-        "from immunization.runtime.jobs.run_lock import Holder\n"
+        "from immunization.runtime.jobs.run_lock import RunLock\n"
         "os.setuid(65534)\n"
-        f"Holder(Path({str(results)!r})).take()"
+        f"RunLock(Path({str(results)!r})).acquire()"
     )
-    holder.take()
+    holder.acquire()
     folders = [small.folder, *small.folder.parents]
     modes = {path: path.stat().st_mode for path in folders if len(path.parts) > 2}
     for path in modes:

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from immunization.stages import figure
 from immunization.networks.tables import table3
 from immunization.reporting.text import format_number
 from immunization.runtime.files.io import read_table, read_tensors
+from immunization.stages import figure
 from immunization.study.components import components
 from tests.networks.conftest import write_folder
 
@@ -232,13 +232,13 @@ def test_a_wrong_key_is_named_with_its_remedy(change, words):
 
 def test_every_key_and_parameter_of_networks_is_documented():
     from immunization.study.kinds import NETWORKS, schema
-    from tests.immunization.test_config import keys
+    from tests.study.test_config import keys
 
     text = (ROOT / "config" / "networks.md").read_text()
     for name, rule in keys(schema(NETWORKS)):
         assert f"`{name}`" in text, f"config/networks.md does not explain {name}"
         assert rule["description"] in text, name
-    for kind in NETWORKS.kinds.values():
+    for kind in NETWORKS.components.values():
         for component in components(kind.folder).values():
             assert f"`{component.name}`" in text, component.path
             for parameter, rule in component.parameters.items():

@@ -30,7 +30,7 @@ def odd(tmp_path_factory):
         "primary_values": ["a$b$"], "harmful_values": ["$c"], "primary_target": "sales_$",
         "harmful_target": "cost", "categories": ["colour"], "test_fraction": 0.25,
     }  # fmt: skip
-    (workflow.folder / "src/immunization/methods/zero.py").write_text(
+    (workflow.folder / "src/immunization/linear/methods/zero.py").write_text(
         '"""θ of zeros: nothing is left of either task."""\n\nPARAMETERS = {}\n\n\n'
         "def draws(parameters):\n    return False\n\n\n"
         "def immunize(problem, parameters):\n    return 0 * problem.identity()\n"

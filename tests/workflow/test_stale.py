@@ -31,7 +31,7 @@ def planned(workflow: Workflow, *arguments: str) -> tuple[set[str], str]:
 
 def verify(workflow: Workflow) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "immunization.tools.verify", "results/mini"],
+        [sys.executable, "-m", "immunization", "verify", "results/mini"],
         cwd=workflow.folder, env=plain_environment() | {"PYTHONPATH": "src"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -65,7 +65,7 @@ def test_without_snakemakes_notes_another_config_is_noticed(workflow):
 
 def test_without_snakemakes_notes_other_code_is_noticed(workflow):
     shutil.rmtree(workflow.folder / ".snakemake")
-    module = workflow.folder / "src/immunization/methods/optimum.py"
+    module = workflow.folder / "src/immunization/linear/methods/optimum.py"
     before = module.stat()
     module.write_text(module.read_text() + "\nMORE = 1\n")
     os.utime(module, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -127,7 +127,7 @@ def test_code_that_changes_while_a_study_runs_makes_no_result(tmp_path):
     workflow.configure(SMALL)
     process = workflow.start()
     workflow.wait_for_stage("immunization.stages.prepare")
-    module = workflow.folder / "src/immunization/attacks/adam.py"
+    module = workflow.folder / "src/immunization/linear/attacks/adam.py"
     module.write_text(module.read_text() + "\nMORE = 1\n")
     assert process.wait(timeout=HANG) != 0
     told = (workflow.folder / "out.txt").read_text()
@@ -241,7 +241,9 @@ def test_files_in_the_working_folder_are_no_modules(workflow):
 def other_checkout(folder: Path) -> Path:
     """A package of the same name that is not this one."""
     shutil.copytree(ROOT / "src", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "immunization" / "seeding.py").write_text("raise SystemExit('not this one')\n")
+    (folder / "immunization" / "runtime" / "seeding.py").write_text(
+        "raise SystemExit('not this one')\n"
+    )
     return folder
 
 
@@ -278,27 +280,40 @@ def test_no_bytecode_is_written_that_a_full_disk_could_cut(workflow):
 
 EDITS = {
     "a docstring of a stage": (
-        "attack.py", ('"""Command line of the stage."""', '"""The command line."""'), set()
+        "linear/attack.py", ('"""Run the attackers', '"""Use the attackers'), set()
+    ),
+    "a stage's command line": (
+        "stages/attack.py", ("from __future__", "MORE = 1\nfrom __future__"), set()
     ),
     "a comment of a method": (
-        "methods/optimum.py", ("from __future__", "# here\nfrom __future__"), set()
+        "linear/methods/optimum.py", ("from __future__", "# here\nfrom __future__"), set()
     ),
-    "a message": ("tasks.py", ("no training rows (an empty class)", "no rows to train on"), set()),
-    "a lock": ("holder.py", ("timeout=0)", "timeout=0.0)"), set()),
+    "a message": ("linear/tasks.py", ("no training rows (an empty class)", "no rows to train on"), set()),
+    "a lock": ("runtime/jobs/run_lock.py", ("timeout=0)", "timeout=0.0)"), set()),
+    "what resumes": ("runtime/jobs/resumable.py", ("from __future__", "MORE = 1\nfrom __future__"), set()),
+    "the config's loader": ("study/load.py", ("2**18", "2**19"), set()),
     "an attacker": (
-        "attacks/least_squares.py", ("from __future__", "MORE = 1\nfrom __future__"),
+        "linear/attacks/least_squares.py", ("from __future__", "MORE = 1\nfrom __future__"),
         {"attack"} | AFTER_ATTACKS,
     ),
     "a method": (
-        "methods/optimum.py", ("PARAMETERS", "MORE = 1\nPARAMETERS"),
+        "linear/methods/optimum.py", ("PARAMETERS", "MORE = 1\nPARAMETERS"),
         {"immunize", "spectrum", "attack"} | AFTER_ATTACKS,
     ),
+    "what attackers repair": (
+        "linear/attacker_view.py", ("from __future__", "MORE = 1\nfrom __future__"),
+        {"attack"} | AFTER_ATTACKS,
+    ),
+    "a table": (
+        "linear/tables/steps.py", ("from __future__", "MORE = 1\nfrom __future__"),
+        {"tables", "report_page", "manifest"},
+    ),
     "a figure": (
-        "figures/limit.py", ("CAPTION", "MORE = 1\nCAPTION"),
+        "linear/figures/limit.py", ("CAPTION", "MORE = 1\nCAPTION"),
         {"figure_limit", "report_page", "manifest"},
     ),
     "a template": (
-        "report.html.jinja", ("{% extends", "{# x #}{% extends"), {"report_page", "manifest"}
+        "linear/page.html.jinja", ("{% extends", "{# x #}{% extends"), {"report_page", "manifest"}
     ),
 }  # fmt: skip
 

@@ -86,7 +86,7 @@ def test_results_are_the_same_to_the_last_bit_in_two_runs_and_on_one_or_two_thre
 
 
 def test_a_changed_figure_module_reruns_that_figure_and_the_report_only(workflow):
-    module = workflow.folder / "src" / "immunization" / "figures" / "limit.py"
+    module = workflow.folder / "src" / "immunization" / "linear" / "figures" / "limit.py"
     module.write_text(module.read_text() + "\nMORE = 1\n")
     run = workflow.run()
     assert run.code == 0, run.output
@@ -94,7 +94,7 @@ def test_a_changed_figure_module_reruns_that_figure_and_the_report_only(workflow
 
 
 def test_a_changed_numerical_module_reruns_what_imports_it(workflow):
-    module = workflow.folder / "src" / "hessian_spectrum" / "generalized.py"
+    module = workflow.folder / "src" / "hessian_spectrum" / "immunizability.py"
     module.write_text(module.read_text() + "\nMORE = 1\n")
     run = workflow.run("-n")
     assert {"immunize", "spectrum"} <= set(run.jobs)
@@ -115,7 +115,7 @@ def test_a_new_method_runs_its_own_job_and_what_follows(workflow):
 
 
 def test_a_method_attack_and_figure_of_a_users_own_take_one_file_each(workflow):
-    source = workflow.folder / "src" / "immunization"
+    source = workflow.folder / "src" / "immunization" / "linear"
     (source / "methods" / "doubled.py").write_text(
         '"""θ = 2I, which changes no condition number."""\n\n'
         'PARAMETERS = {"factor": {"type": "number", "default": 2, "description": "scale"}}\n\n\n'

@@ -34,7 +34,7 @@ from immunization.study.components import components
 from immunization.study.layout import layout
 from immunization.study.load import load
 from immunization.study.resolve import resolve
-from immunization.study.whole import is_of_networks, recorded, told_of_format, whole
+from immunization.study.whole import recorded, told_of_format, whole
 
 try:
     for path in workflow.configfiles:

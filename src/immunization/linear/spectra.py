@@ -179,8 +179,7 @@ def run(stage: Stage) -> None:
     task_sets = {name: load_task_set(paths.tasks(name)) for name in paths.datasets}
     before = References(task_sets, parameters, device)
     before.compute(threads)
-    thetas = [path for method in paths.methods for path in paths.thetas(method)]
-    parts = map_threads(before.rows_of, thetas, threads)
+    parts = map_threads(before.rows_of, paths.all_thetas(), threads)
     spectra, ratios = zip(*(pair for part in parts for pair in part), strict=True)
     record = stage.record(parameters, "spectra", device=device)
     record["features"] = {

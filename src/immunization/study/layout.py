@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from immunization.study.components import components
-from immunization.study.semantics import engine, figure_datasets, is_of_networks
+from immunization.study.derived import engine, figure_datasets, is_of_networks
 
 SUFFIXES = ("svg", "png", "txt")
 """Of a figure: for the page, for slides, and the sentence that it comes with."""
@@ -93,6 +93,14 @@ class LinearLayout(Layout):
         """Tasks of a data set."""
         return f"{self.results}/tasks/{dataset}.safetensors"
 
+    def all_tasks(self) -> list[str]:
+        """Tasks of every data set."""
+        return [self.tasks(dataset) for dataset in self.datasets]
+
+    def all_thetas(self) -> list[str]:
+        """θ of every method and data set."""
+        return [path for method in self.methods for path in self.thetas(method)]
+
     def thetas(self, method: str) -> list[str]:
         """θ of a method, a file a data set."""
         return [f"{self.results}/immunized/{method}/{d}.safetensors" for d in self.datasets]
@@ -124,8 +132,7 @@ class LinearLayout(Layout):
 
     def heavy(self) -> list[str]:
         """Tasks, θ and trajectories."""
-        thetas = [path for method in self.methods for path in self.thetas(method)]
-        return [*map(self.tasks, self.datasets), *thetas, *self.all_trajectories()]
+        return [*self.all_tasks(), *self.all_thetas(), *self.all_trajectories()]
 
     def numbers(self) -> list[str]:
         """Spectra, ratios, steps and curves."""
@@ -150,6 +157,14 @@ class NetworkLayout(Layout):
     def images(self, dataset: str) -> str:
         """Prepared images of a data set."""
         return f"{self.results}/images/{dataset}.safetensors"
+
+    def all_images(self) -> list[str]:
+        """Prepared images of every data set."""
+        return [self.images(dataset) for dataset in self.datasets]
+
+    def all_pretrained(self) -> list[str]:
+        """θ₀ of every network."""
+        return [self.pretrained(network) for network in self.networks]
 
     def pretrained(self, network: str) -> str:
         """θ₀ of a network."""
@@ -184,8 +199,7 @@ class NetworkLayout(Layout):
     def heavy(self) -> list[str]:
         """Images, networks and trajectories."""
         return [
-            *map(self.images, self.datasets), *map(self.pretrained, self.networks),
-            *self.all_immunized(),
+            *self.all_images(), *self.all_pretrained(), *self.all_immunized(),
             *(path for method in self.methods for path in self.trajectories(method)),
         ]  # fmt: skip
 

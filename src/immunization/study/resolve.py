@@ -15,9 +15,10 @@ from typing import Any
 
 from immunization.runtime.errors import UserError
 from immunization.study.components import components
+from immunization.study.derived import sweep_members
 from immunization.study.kinds import LINEAR, StudyKind, kind_of, schema
 from immunization.study.semantics import linear_semantics, network_semantics, stand_ins
-from immunization.study.sweeps import expand_sweeps, sweep_members
+from immunization.study.sweeps import expand_sweeps
 from immunization.study.validation import (
     as_number,
     describe,

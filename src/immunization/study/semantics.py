@@ -1,20 +1,12 @@
-"""What a schema cannot say of a study, and what follows from a checked one."""
+"""What a schema cannot say of a study."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from immunization.study.components import components
-from immunization.study.sweeps import sweep_members
+from immunization.study.derived import sweep_members
 from immunization.study.validation import near_spelling
-
-ENGINES = ("simulated", "trained", "nonlinear")
-
-
-def is_of_networks(config: dict[str, Any]) -> bool:
-    """Whether a config is one of a study of networks; the other kind is linear."""
-    return "networks" in config
 
 
 def stand_ins(study: dict[str, Any]) -> None:
@@ -69,27 +61,3 @@ def network_semantics(study: dict[str, Any]) -> Iterator[str]:
             if label in seen:
                 yield f"  {role}: '{label}' is already {seen[label]}; one data set has one role."
             seen[label] = role
-
-
-def figure_datasets(study: dict[str, Any], figure: str) -> list[str]:
-    """Data sets that a figure of a resolved study is drawn for; the first member of a sweep stands
-    for it."""
-    wanted = study["figures"][figure]["datasets"]
-    if isinstance(wanted, list):
-        return [sweep_members(study, "datasets", name)[0] for name in wanted]
-    return [name for name in study["datasets"] if wanted == "all" or has_pairs(study, name)]
-
-
-def engine(entry: dict[str, Any]) -> str:
-    """Which of `ENGINES` runs an attacker of a resolved study."""
-    traits = components("linear/attacks")[entry["use"]].traits
-    if traits.get("PREDICTS"):
-        return "nonlinear"
-    exact = traits.get("EIGENBASIS") and entry["parameters"]["loss"] == "squared"
-    return "simulated" if exact else "trained"
-
-
-def has_pairs(study: dict[str, Any], dataset: str) -> bool:
-    """Whether a data set of a resolved study has many ordered pairs (for heat maps)."""
-    parameters = study["datasets"][dataset]["parameters"]
-    return parameters.get("pairs") == "all"

@@ -64,9 +64,3 @@ def expand_sweeps(kind: str, study: dict[str, Any], choice: str) -> Iterator[str
             entries[member] = copy.deepcopy(rest) | given
         study["sweeps"][label] = {"kind": kind, "parameters": list(sweep), "members": members}
     study[kind] = entries
-
-
-def sweep_members(study: dict[str, Any], kind: str, label: str) -> list[str]:
-    """The labels that a label of the config stands for: itself, or the members of its sweep."""
-    sweep = study["sweeps"].get(label)
-    return list(sweep["members"]) if sweep and sweep["kind"] == kind else [label]

@@ -8,7 +8,7 @@ from typing import Any
 
 from immunization.runtime.errors import UserError
 from immunization.runtime.files.io import read_json
-from immunization.study.semantics import is_of_networks
+from immunization.study.derived import is_of_networks
 
 FORMAT = 2
 """Of study.json. Format 1, which had no number, was written until the packages were ordered anew."""

@@ -8,7 +8,7 @@ for label, entry in STUDY["methods"].items():
 
 rule immunize:
     input:
-        map(LIE.tasks, LIE.datasets),
+        LIE.all_tasks(),
     output:
         LIE.thetas("{method}"),
         LIE.trajectories("{method}"),

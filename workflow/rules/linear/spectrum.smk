@@ -3,8 +3,8 @@ making([LIE.spectra, LIE.ratios], ["immunization.linear.spectra"], STUDY["spectr
 
 rule spectrum:
     input:
-        map(LIE.tasks, LIE.datasets),
-        [path for method in LIE.methods for path in LIE.thetas(method)],
+        LIE.all_tasks(),
+        LIE.all_thetas(),
     output:
         LIE.spectra,
         LIE.ratios,

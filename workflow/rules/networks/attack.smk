@@ -9,8 +9,8 @@ for label, entry in STUDY["attacks"].items():
 
 rule attack:
     input:
-        IMAGES,
-        PRETRAINED,
+        LIE.all_images(),
+        LIE.all_pretrained(),
         LIE.all_immunized(),
     output:
         LIE.attack("{attack}"),

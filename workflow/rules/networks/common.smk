@@ -8,8 +8,6 @@ wildcard_constraints:
 # On a CPU the last digits depend on the config's threads (not on `{threads}`, which `--cores` may
 # lower), and so does what a rerun depends on, where it is known that a CPU will compute.
 EXACT = [STUDY["deterministic"], STUDY["threads"] if STUDY["device"] == "cpu" else None]
-IMAGES = list(map(LIE.images, LIE.datasets))
-PRETRAINED = list(map(LIE.pretrained, LIE.networks))
 TABLE_CONTENTS = texts("networks/tables/published.csv")
 FIGURE_INPUTS = [LIE.spectra, LIE.densities, *LIE.curves()]
 REPORT_INPUT = LIE.spectra

@@ -8,8 +8,8 @@ for label, entry in STUDY["methods"].items():
 
 rule immunize:
     input:
-        map(LIE.images, [STUDY["primary"], *STUDY["harmful"]]),
-        PRETRAINED,
+        [LIE.images(name) for name in (STUDY["primary"], *STUDY["harmful"])],
+        LIE.all_pretrained(),
     output:
         LIE.immunized("{method}"),
         LIE.trajectories("{method}"),

@@ -7,8 +7,8 @@ making(
 
 rule spectrum:
     input:
-        IMAGES,
-        PRETRAINED,
+        LIE.all_images(),
+        LIE.all_pretrained(),
         LIE.all_immunized(),
     output:
         LIE.spectra,

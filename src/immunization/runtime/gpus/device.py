@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from immunization.runtime.errors import UserError
 from immunization.runtime.gpus.claims import claim
 from immunization.runtime.gpus.memory import limit_memory
@@ -16,8 +18,6 @@ def acquire_device(wanted: str) -> str:
     Raises:
         UserError: for ``cuda`` on a machine without a usable GPU.
     """
-    import torch
-
     if wanted != "cpu" and not torch.cuda.is_initialized():
         claim()
     if wanted == "auto":

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from immunization.runtime.files.io import write_table
-from immunization.runtime.gpus.device import acquire_device
 from immunization.runtime.record.provenance import provenance
 from immunization.runtime.threads import limit_torch_to_one_thread
 
@@ -69,6 +68,8 @@ class Stage:
 
     def device(self) -> str:
         """Claim the device that the job computes on: ``"cpu"`` or ``"cuda"``."""
+        from immunization.runtime.gpus.device import acquire_device  # needs torch; tables do not
+
         return acquire_device(self.wanted)
 
     def batched_device(self) -> tuple[str, int]:

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from immunization.linear.files import open_extractors, save_extractors
+from immunization.runtime import environment
 from immunization.runtime.errors import UserError
 from immunization.runtime.files import checksums
 from immunization.runtime.files.atomic import atomic, remove_drafts
@@ -137,8 +138,8 @@ def test_extractors_that_are_not_finite_are_named(tmp_path):
 def test_files_have_the_permissions_that_the_umask_leaves(tmp_path, umask):
     code = (
         "from pathlib import Path\n"
-        "from immunization.runtime.files.io import write_text\nfrom immunization.runtime.jobs.run_lock import Holder\n"
-        "write_text('a/x.txt', 'x')\nh = Holder(Path('a'))\nh.take()\n"
+        "from immunization.runtime.files.io import write_text\nfrom immunization.runtime.jobs.run_lock import RunLock\n"
+        "write_text('a/x.txt', 'x')\nh = RunLock(Path('a'))\nh.acquire()\n"
         "import shutil; shutil.copy('a/.run.json', 'a/note')"
     )
     subprocess.run(
@@ -249,7 +250,7 @@ def test_a_seal_names_what_was_read_before_and_no_finished_pieces(tmp_path, monk
         else:
             write_text(tmp_path / name, "{}")
         read_json(tmp_path / name)
-    monkeypatch.setenv(checksums.MADE_BY, "c0de.a5ced immunization.runtime.errors")
+    monkeypatch.setenv(environment.MADE_BY, "c0de.a5ced immunization.runtime.errors")
     write_text(tmp_path / "out" / "x.txt", "x")
     seal = json.loads((tmp_path / "out" / ".x.txt.seal").read_text())
     assert seal["made_by"] == "c0de.a5ced"

@@ -10,10 +10,10 @@ import yaml
 
 from immunization.runtime.errors import UserError
 from immunization.study.components import components
+from immunization.study.derived import figure_datasets, has_pairs
 from immunization.study.kinds import schema
 from immunization.study.load import load
 from immunization.study.resolve import resolve
-from immunization.study.semantics import figure_datasets, has_pairs
 from immunization.tools import check
 
 CONFIG = Path(__file__).parents[2] / "config"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from immunization.runtime import environment
 from immunization.runtime.errors import UserError
 from immunization.runtime.files.io import write_text
 from immunization.runtime.jobs import run_lock
@@ -61,8 +62,8 @@ def note(folder, **changes):
 
 def test_a_note_goes_when_its_process_ends(folder):
     code = (
-        "from pathlib import Path\nfrom immunization.runtime.jobs.run_lock import Holder\n"
-        "h = Holder(Path('results/s')); h.acquire()\nassert h.note.is_file()\n"
+        "from pathlib import Path\nfrom immunization.runtime.jobs.run_lock import RunLock\n"
+        "h = RunLock(Path('results/s')); h.acquire()\nassert h.note.is_file()\n"
     )
     subprocess.run(
         [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(SRC)}, check=True
@@ -90,7 +91,7 @@ def test_a_study_is_held_from_wherever_one_comes_to_it(folder):
     first = holder_of(folder)
     first.acquire()
     (folder / "link").symlink_to(folder / "results" / "s")
-    for act in ("take", "refuse_while_running"):
+    for act in ("acquire", "refuse_while_running"):
         with pytest.raises(UserError, match=f"being made by another.*process {os.getpid()}"):
             getattr(RunLock(folder / "link"), act)()
     release(first)
@@ -113,10 +114,10 @@ def test_who_knows_that_another_machine_is_gone_takes_over_and_waits_for_its_job
     asked = []
     monkeypatch.setattr(run_lock, "leftover_jobs", lambda: asked.append(1) or [])
     taken = holder_of(folder)
-    monkeypatch.setenv(run_lock.TAKE_OVER, "login2")
+    monkeypatch.setenv(environment.TAKE_OVER, "login2")
     with pytest.raises(UserError, match="on login1"):
         taken.acquire()
-    monkeypatch.setenv(run_lock.TAKE_OVER, "login1")
+    monkeypatch.setenv(environment.TAKE_OVER, "login1")
     taken.acquire()
     release(taken)
     assert asked

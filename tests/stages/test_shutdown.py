@@ -1,7 +1,7 @@
 """A stage that is asked to end saves what is finished, and goes on from there."""
 
-import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,37 +12,53 @@ import pytest
 
 from immunization.linear.files import save_task_set
 from tests import HANG
-
-from .conftest import defaults, task_set
+from tests.linear.conftest import task_set
+from tests.studies import arguments, write_study
 
 ROOT = Path(__file__).parents[2]
 PREAMBLE = """
-import immunization.linear.batching as batches
-batches.HOST_BYTES = 1  # every pair is a batch of its own
+import immunization.linear.batching as batching
+import immunization.linear.immunize as work
+batching.HOST_BYTES = 1  # every pair is a batch of its own
 import resource, sys
-from immunization import immunize, stage
+from immunization.runtime.jobs.command import run_command
+from immunization.stages import immunize
 """
 
 
 @pytest.fixture(scope="module")
 def tasks(source, tmp_path_factory):
-    path = tmp_path_factory.mktemp("tasks") / "tasks.safetensors"
+    path = tmp_path_factory.mktemp("tasks") / "mini.safetensors"
     save_task_set(path, task_set(source, seeds=(0, 1, 2, 3)))
     return path
 
 
 def start(tasks, out, *, before="", environment=None, steps=60):
     """The stage immunize, with a batch a pair, whose results it keeps when it is asked to end."""
-    parameters = {"mini": defaults("methods", "alg1", profile="paper", steps=steps)}
-    code = PREAMBLE + before + "stage.run(immunize.main)"
+    raw = {
+        "study": "mini", "seeds": [0, 1, 2, 3], "datasets": {"mini": {"source": "digits"}},
+        "methods": {"identity": {}, "a": {"use": "alg1", "profile": "paper", "steps": steps}},
+        "attacks": {"gradient_descent": {}},
+    }  # fmt: skip
+    study = write_study(out, raw)
+    if not (out / "tasks").exists():
+        shutil.copytree(tasks.parent, out / "tasks")
+    given = arguments(study, "a", device="cpu", checkpoint_seconds=1000)
     return subprocess.Popen(
-        [sys.executable, "-c", code, "--label", "a", "--method", "alg1",
-         "--parameters", json.dumps(parameters), "--tasks", str(tasks), "--device", "cpu",
-         "--out", str(out / "a.safetensors"), "--trajectories", str(out / "a.parquet"),
-         "--progress", str(out / "progress"), "--checkpoint-seconds", "1000"],
+        [sys.executable, "-c", f"{PREAMBLE}{before}run_command(immunize.main)", *given],
         env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **(environment or {})},
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+
+
+def progress(out):
+    """Folder with finished batches."""
+    return out / "progress" / "immunize" / "a"
+
+
+def theta(out):
+    """The result."""
+    return out / "immunized" / "a" / "mini.safetensors"
 
 
 def after_pieces(process, count):
@@ -60,7 +76,7 @@ def whole(tasks, tmp_path_factory):
     text = process.communicate(timeout=HANG)[1]
     assert process.returncode == 0, text
     assert text.count("piece ") > 10
-    assert not list((out / "progress").glob("*"))
+    assert not list(progress(out).glob("*"))
     return out
 
 
@@ -69,16 +85,17 @@ def go_on(tasks, out, whole):
     process = start(tasks, out)
     text = process.communicate(timeout=HANG)[1]
     assert process.returncode == 0, text
-    for name in ("a.safetensors", "a.parquet"):
-        assert (out / name).read_bytes() == (whole / name).read_bytes()
-    assert not list((out / "progress").glob("*"))
+    for suffix in (".safetensors", ".parquet"):
+        found, wanted = (theta(folder).with_suffix(suffix) for folder in (out, whole))
+        assert found.read_bytes() == wanted.read_bytes()
+    assert not list(progress(out).glob("*"))
     return int(text.split(" of them kept")[0].split()[-1])
 
 
 def saved(out, count):
     """Wait until so many pieces are on the disk."""
     end = time.monotonic() + HANG
-    while len(list((out / "progress").glob("*.safetensors"))) < count:
+    while len(list(progress(out).glob("*.safetensors"))) < count:
         assert time.monotonic() < end
         time.sleep(0.05)
 
@@ -95,7 +112,7 @@ def test_finished_batches_are_saved_at_a_signal_and_not_computed_again(
     text = process.communicate(timeout=HANG)[1]
     assert process.returncode == 143, text
     assert "saving what is finished" in text
-    assert not (tmp_path / "a.safetensors").exists()
+    assert not theta(tmp_path).exists()
     assert go_on(tasks, tmp_path, whole) >= 5
 
 
@@ -155,10 +172,10 @@ def test_a_stage_ends_with_its_snakemake_without_what_linux_alone_has(tasks, tmp
 @pytest.mark.slow
 def test_the_core_of_the_suite_passes_without_what_linux_alone_has(macos):
     """Each in processes of their own, which find the same."""
-    tests = ("files", "holder", "devices", "source", "stages")
+    tests = ("runtime", "linear/test_stages.py")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-         *(f"tests/immunization/test_{name}.py" for name in tests)],
+         *(f"tests/{name}" for name in tests)],
         cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False, timeout=HANG,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
@@ -169,7 +186,7 @@ def test_a_terminal_that_goes_ends_both_and_nothing_is_lost(tasks, tmp_path, who
     """The stage is told, and at once its Snakemake is gone, while the stage still saves."""
     owner = subprocess.Popen(["sleep", "1000"])
     slow = (
-        "import time\nfrom immunization.runtime.jobs.resumable import Pieces\n"
+        "import time\nfrom immunization.runtime.jobs.resumable import ResumableUnits as Pieces\n"
         "write = Pieces.flush\n"
         "def flush(self):\n    time.sleep(0.5)\n    write(self)\n"
         "Pieces.flush = flush\n"
@@ -184,7 +201,7 @@ def test_a_terminal_that_goes_ends_both_and_nothing_is_lost(tasks, tmp_path, who
     owner.wait()
     text = process.communicate(timeout=HANG)[1]
     assert process.returncode == 143, text
-    assert list((tmp_path / "progress").glob("*.safetensors"))
+    assert list(progress(tmp_path).glob("*.safetensors"))
     assert go_on(tasks, tmp_path, whole) >= 3
 
 
@@ -222,7 +239,7 @@ def test_too_little_memory_is_told_with_the_remedy(tasks, tmp_path, environment,
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, used + 2**20))\n"
         "import torch\n"
-        "immunize.load_task_set = lambda path: torch.zeros(2**27)\n"
+        "work.load_task_set = lambda path: torch.zeros(2**27)\n"
     )
     process = start(tasks, tmp_path, before=limit, environment=environment)
     text = process.communicate(timeout=HANG)[1]
@@ -235,7 +252,7 @@ def test_too_little_gpu_memory_is_told_with_the_remedy(tasks, tmp_path):
     fails = (
         "import torch\n"
         "def fail(path):\n    raise torch.OutOfMemoryError('CUDA out of memory. Tried 9 GiB.')\n"
-        "immunize.load_task_set = fail\n"
+        "work.load_task_set = fail\n"
     )
     process = start(tasks, tmp_path, before=fails)
     text = process.communicate(timeout=HANG)[1]

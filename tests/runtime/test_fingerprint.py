@@ -19,12 +19,21 @@ def names(*modules):
 
 def test_a_closure_holds_what_a_module_imports_and_no_other_component():
     files = names("immunization.linear.immunize", "immunization.linear.methods.optimum")
-    assert {"immunize.py", "optimum.py", "tasks.py", "generalized.py"} <= files
-    assert not {"alg1.py", "imma.py", "attack.py", "heat_map.py", "tables.py"} & files
+    assert {"immunize.py", "optimum.py", "tasks.py", "immunizability.py"} <= files
+    assert (
+        not {"alg1.py", "imma.py", "attack.py", "heat_map.py", "plot.py", "attacker_view.py"}
+        & files
+    )
 
 
 def test_tables_figures_and_the_report_do_not_import_torch():
-    for stage in ("tables", "figure", "report", "figures.convergence", "figures.heat_map"):
+    parts = [("reporting.draw",), ("linear.page",), ("networks.page",)]
+    parts += [
+        (f"{folder.replace('/', '.')}.{name}",)
+        for folder in ("linear/tables", "networks/tables", "linear/figures", "networks/figures")
+        for name in components(folder)
+    ]
+    for (stage,) in parts:
         for path in closure(f"immunization.{stage}"):
             tree = ast.parse(path.read_text())
             top = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
@@ -40,7 +49,7 @@ def source(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SOURCE", tmp_path / "src")
 
     def forget():
-        for kept in (module._tree, module._imports, module._digest, fingerprint):
+        for kept in (module._tree, module._imports, module._reexports, module._digest, fingerprint):
             kept.cache_clear()
 
     forget()
@@ -49,16 +58,25 @@ def source(tmp_path, monkeypatch):
 
 
 EDITS = {
-    "code": ("hessian_spectrum/generalized.py", "", "\nMORE = 1\n", True),
-    "comment": ("hessian_spectrum/generalized.py", "", "\n# changed\n", False),
-    "docstring": ("immunization/methods/optimum.py", '"""', '"""Changed. ', False),
-    "message": ("immunization/tasks.py", "no training rows (", "none (", False),
-    "help": ("immunization/attack.py", 'help="output of prepare"', 'help="tasks"', False),
+    "code": ("hessian_spectrum/immunizability.py", "", "\nMORE = 1\n", True),
+    "comment": ("hessian_spectrum/immunizability.py", "", "\n# changed\n", False),
+    "docstring": ("immunization/linear/methods/optimum.py", '"""', '"""Changed. ', False),
+    "message": ("immunization/linear/tasks.py", "no training rows (", "none (", False),
     "description": (
-        "immunization/methods/_budget.py", '"description": "', '"description": "Changed. ', False
+        "immunization/linear/methods/_kappa_budget.py", '"description": "',
+        '"description": "Changed. ', False,
     ),
-    "lock": ("immunization/holder.py", "", "\nMORE = 1\n", False),
-    "another method": ("immunization/methods/alg1.py", "", "\nMORE = 1\n", False),
+    "lock": ("immunization/runtime/jobs/run_lock.py", "", "\nMORE = 1\n", False),
+    "claim": ("immunization/runtime/gpus/claims.py", "", "\nMORE = 1\n", False),
+    "shutdown": ("immunization/runtime/jobs/shutdown.py", "", "\nMORE = 1\n", False),
+    "unit": ("immunization/runtime/jobs/resumable.py", "", "\nMORE = 1\n", False),
+    "logger": ("immunization/runtime/log.py", "", "\nMORE = 1\n", False),
+    "plot": ("hessian_spectrum/plot.py", "", "\nMORE = 1\n", False),
+    "facade": ("hessian_spectrum/__init__.py", '"""', '"""Changed. ', False),
+    "what files hold": ("immunization/runtime/files/io.py", "", "\nMORE = 1\n", True),
+    "threads": ("immunization/runtime/threads.py", "", "\nMORE = 1\n", True),
+    "another method": ("immunization/linear/methods/alg1.py", "", "\nMORE = 1\n", False),
+    "the other kind of study": ("immunization/networks/training.py", "", "\nMORE = 1\n", False),
 }  # fmt: skip
 
 
@@ -87,10 +105,10 @@ def test_calls_of_calls_are_told_apart():
 
 def test_relative_imports_are_followed(source):
     folder, forget = source
-    methods = folder / "immunization" / "methods"
+    methods = folder / "immunization" / "linear" / "methods"
     (methods / "own.py").write_text("from ._helper import value\nfrom ..attacks import _more\n")
     (methods / "_helper.py").write_text("value = 1\n")
-    (folder / "immunization" / "attacks" / "_more.py").write_text("")
+    (folder / "immunization" / "linear" / "attacks" / "_more.py").write_text("")
     assert {"own.py", "_helper.py", "_more.py"} <= names("immunization.linear.methods.own")
     before = fingerprint("immunization.linear.methods.own")
     (methods / "_helper.py").write_text("value = 2\n")
@@ -98,10 +116,23 @@ def test_relative_imports_are_followed(source):
     assert fingerprint("immunization.linear.methods.own") != before
 
 
-def test_every_module_outside_of_fingerprints_is_there_and_has_a_reason():
+def test_what_a_package_passes_on_is_looked_for_where_it_is_defined(source):
+    folder, forget = source
+    methods = folder / "immunization" / "linear" / "methods"
+    (methods / "own.py").write_text("from hessian_spectrum import range_factor\n")
+    found = names("immunization.linear.methods.own")
+    assert {"own.py", "range_factor.py", "rank.py"} <= found
+    assert not {"__init__.py", "plot.py", "tracking.py", "density.py"} & found
+    (methods / "own.py").write_text("import hessian_spectrum\n")
+    forget()
+    assert {"__init__.py", "tracking.py"} <= names("immunization.linear.methods.own")
+
+
+def test_what_stands_outside_of_fingerprints_is_there_and_has_a_reason():
     for name, reason in module.OUTSIDE.items():
-        assert (module.SOURCE / "immunization" / f"{name}.py").is_file()
+        assert module._file(name) is not None, name
         assert reason
+        assert closure(name) == []
 
 
 @pytest.mark.parametrize("name", ["python3.12", "python3.13", "python3.14"])
@@ -142,5 +173,5 @@ def test_annotated_parameters_are_read_and_computed_ones_refused(tmp_path):
 def test_what_does_not_exist_is_refused():
     with pytest.raises(KeyError, match="no_such"):
         import_component("linear/methods", "no_such")
-    with pytest.raises(ValueError, match="datasets, methods"):
+    with pytest.raises(ValueError, match="linear/datasets, linear/methods"):
         components("things")

@@ -122,7 +122,9 @@ def test_where_nothing_is_erased_the_method_that_follows_is_itself(digit, then):
 
 def test_what_comes_after_takes_the_methods_own_defaults():
     for name in components("linear/methods")["erase"].parameters["then"]["enum"][1:]:
-        assert all("default" in rule for rule in components("linear/methods")[name].parameters.values())
+        assert all(
+            "default" in rule for rule in components("linear/methods")[name].parameters.values()
+        )
 
 
 @pytest.mark.parametrize("difference", [1.0, 1e-4, 1e-8, 1e-10])

@@ -1,8 +1,8 @@
 """A sweep that is killed goes on where it stopped, and ends with the same numbers."""
 
-import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,35 +15,26 @@ import torch
 from immunization.linear.files import save_extractors, save_task_set
 from immunization.runtime.files.io import read_table
 from tests import HANG
-
-from .conftest import defaults, task_set
+from tests.linear.conftest import task_set
+from tests.studies import arguments, write_study
 
 SETTINGS = {
-    "budget": 3000, "threshold": 1e-3, "curve_steps": 100, "benign": None,
-    "budget_likelihood": 200, "goal_ridge": 1e-3, "sample": 4, "third_tasks": 2,
-    "nonlinear_rows": 100,
+    "budget": 3000, "threshold": 1e-3, "curve_steps": 100, "budget_likelihood": 200, "sample": 4,
+    "third_tasks": 2, "nonlinear_rows": 100,
 }  # fmt: skip
-
-
-def attackers(use, **given):
-    return {"use": use, "parameters": defaults("attacks", use, **given)}
-
-
 LADDER = {
-    "simulated": {
-        "search": attackers("gradient_descent", step="line_search"),
-        "nesterov": attackers("nesterov"),
-        "whitened": attackers("gradient_descent", repair="pca_whiten"),
-        "few": attackers("conjugate_gradients", fraction=0.5),
-        "starts": attackers("gradient_descent", restarts=3),
-    },
-    "trained": {
-        "adam": attackers("adam", learning_rate=0.1),
-        "logistic": attackers("lbfgs", loss="logistic"),
-        "softmax": attackers("newton", loss="softmax"),
-    },
-    "nonlinear": {"kernel": attackers("kernel_ridge"), "mlp": attackers("mlp", steps=20)},
+    "search": {"use": "gradient_descent", "step": "line_search"},
+    "nesterov": {},
+    "whitened": {"use": "gradient_descent", "repair": "pca_whiten"},
+    "few": {"use": "conjugate_gradients", "fraction": 0.5},
+    "starts": {"use": "gradient_descent", "restarts": 3},
+    "adam": {"learning_rate": 0.1},
+    "logistic": {"use": "lbfgs", "loss": "logistic"},
+    "softmax": {"use": "newton", "loss": "softmax"},
+    "kernel": {"use": "kernel_ridge"},
+    "mlp": {"steps": 20},
 }
+METHODS = ("identity", "a", "b", "c")
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +42,9 @@ def inputs(source, tmp_path_factory):
     """Task set and four θ files on disk."""
     folder = tmp_path_factory.mktemp("inputs")
     tasks = task_set(source, "one_vs_rest", (0, 1), rows_per_class=14, test_fraction=0.25)
-    save_task_set(folder / "tasks.safetensors", tasks)
+    save_task_set(folder / "tasks" / "mini.safetensors", tasks)
     generator = torch.Generator().manual_seed(3)
-    for number, label in enumerate(("identity", "a", "b", "c")):
+    for number, label in enumerate(METHODS):
         spread = 0.2 * number
         thetas = {
             seed: torch.eye(9, dtype=torch.float64)
@@ -61,19 +52,36 @@ def inputs(source, tmp_path_factory):
             for seed in (0, 1)
         }
         metadata = {"dataset": "mini", "code": "", "parameters": {"label": label}}
-        save_extractors(folder / f"{label}.safetensors", thetas, {0: 0, 1: 1}, metadata)
+        save_extractors(
+            folder / f"immunized/{label}/mini.safetensors", thetas, {0: 0, 1: 1}, metadata
+        )
     return folder
 
 
 def command(inputs, out, engine):
-    files = [str(inputs / f"{label}.safetensors") for label in ("identity", "a", "b", "c")]
+    raw = {
+        "study": "mini", "seeds": [0, 1], "datasets": {"mini": {"source": "digits"}},
+        "methods": {label: {"use": "identity"} for label in METHODS},
+        "attacks": LADDER, "attack": SETTINGS,
+    }  # fmt: skip
+    study = write_study(out, raw)
+    for folder in ("tasks", "immunized"):
+        if not (out / folder).exists():
+            shutil.copytree(inputs / folder, out / folder)
     return [
-        sys.executable, "-m", "immunization.linear.attack", "--engine", engine,
-        "--attackers", json.dumps(LADDER[engine]), "--settings", json.dumps(SETTINGS),
-        "--tasks", str(inputs / "tasks.safetensors"), "--thetas", *files, "--device", "cpu",
-        "--progress", str(out / "progress"),
-        "--steps", str(out / "steps.parquet"), "--curves", str(out / "curves.parquet"),
+        sys.executable, "-m", "immunization.stages.attack",
+        *arguments(study, "mini", engine, device="cpu"),
     ]  # fmt: skip
+
+
+def progress(out, engine):
+    """Folder with finished units."""
+    return out / "progress" / "attack" / "mini" / engine
+
+
+def written(out, engine, kind="steps"):
+    """A result."""
+    return out / "attack" / f"mini.{engine}.{kind}.parquet"
 
 
 @pytest.fixture
@@ -121,18 +129,20 @@ def test_killed_five_times_at_random_it_repeats_one_piece_at_most_and_ends_the_s
         process.send_signal(signal.SIGKILL)
         rest = process.communicate()[0] or ""
         assert process.returncode == -signal.SIGKILL, rest
-        kept = len(list((killed / "progress").glob("*.steps.parquet")))
+        kept = len(list(progress(killed, "simulated").glob("*.steps.parquet")))
         assert kept > finished
         finished = kept
-    assert not (killed / "steps.parquet").exists()
+    assert not written(killed, "simulated").exists()
     last = run(command(inputs, killed, "simulated"), small_pieces)
     assert last.returncode == 0, last.stderr
     logged = last.stderr.count("piece ")
     # A piece is two files; one that was killed between them is done again.
     assert count - finished <= logged <= count - finished + 1
-    for name in ("steps.parquet", "curves.parquet"):
-        assert (killed / name).read_bytes() == (whole / name).read_bytes()
-    assert all(path.suffix == ".seal" for path in (killed / "progress").glob(".*"))
+    for kind in ("steps", "curves"):
+        found, wanted = (written(out, "simulated", kind) for out in (killed, whole))
+        assert found.read_bytes() == wanted.read_bytes()
+    hidden = progress(killed, "simulated").glob(".*")
+    assert all(path.suffix == ".seal" for path in hidden)
 
 
 @pytest.mark.slow
@@ -142,10 +152,10 @@ def test_a_second_run_keeps_every_piece_and_a_changed_setting_none(
 ):
     first = run(command(inputs, tmp_path, engine), small_pieces)
     assert first.returncode == 0, first.stderr
-    before = read_table(tmp_path / "steps.parquet")
+    before = read_table(written(tmp_path, engine))
     second = run(command(inputs, tmp_path, engine), small_pieces)
     assert "piece " not in second.stderr
-    assert read_table(tmp_path / "steps.parquet").equals(before)
+    assert read_table(written(tmp_path, engine)).equals(before)
     monkeypatch.setitem(SETTINGS, "sample", 3)
     third = run(command(inputs, tmp_path, engine), small_pieces)
     assert ", 0 of them kept" in third.stderr
@@ -166,7 +176,9 @@ def test_results_do_not_depend_on_threads_or_on_the_size_of_pieces(inputs, tmp_p
         assert done.returncode == 0, done.stderr
         keys = ["method", "seed", "role", "third", "attack", "pair"]
         tables.append(
-            read_table(tmp_path / name / "steps.parquet").sort_values(keys).reset_index(drop=True)
+            read_table(written(tmp_path / name, "simulated"))
+            .sort_values(keys)
+            .reset_index(drop=True)
         )
     assert tables[0].equals(tables[1])
     assert (tables[0]["steps"] == tables[2]["steps"]).all()
@@ -174,9 +186,9 @@ def test_results_do_not_depend_on_threads_or_on_the_size_of_pieces(inputs, tmp_p
 
 def test_a_damaged_piece_is_done_again(inputs, tmp_path, small_pieces):
     assert run(command(inputs, tmp_path, "nonlinear"), small_pieces).returncode == 0
-    before = (tmp_path / "steps.parquet").read_bytes()
-    piece = sorted((tmp_path / "progress").glob("*.steps.parquet"))[0]
+    before = written(tmp_path, "nonlinear").read_bytes()
+    piece = sorted(progress(tmp_path, "nonlinear").glob("*.steps.parquet"))[0]
     piece.write_bytes(piece.read_bytes()[:40])
     again = run(command(inputs, tmp_path, "nonlinear"), small_pieces)
     assert again.stderr.count("piece ") == 1
-    assert (tmp_path / "steps.parquet").read_bytes() == before
+    assert written(tmp_path, "nonlinear").read_bytes() == before

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,15 +11,21 @@ import pytest
 
 from immunization.linear import page
 from immunization.linear.findings import _breakers, _resistance, findings
+from immunization.linear.results import Results
 from immunization.linear.slowdowns import BEST, with_best_and_slowdown
 from immunization.linear.tables import ratios, resistance
 from immunization.linear.tables.accuracy import accuracy_table
-from immunization.linear.tables.attacks import attacks_table, show_attacks
+from immunization.linear.tables.attacks import attacks_table
+from immunization.linear.tables.attacks import show as show_attacks
 from immunization.linear.tables.definition import definition_table
-from immunization.reporting import draw
+from immunization.linear.tables.measures import measures_table
+from immunization.linear.tables.prediction import prediction_table
+from immunization.reporting.draw import draw_all
+from immunization.reporting.page import origin_of
+from immunization.reporting.table import write_all
 from immunization.runtime.errors import UserError
-from immunization.runtime.files.io import write_table
-from immunization.study.components import components
+from immunization.runtime.files.io import read_csv, write_table
+from immunization.study.components import components, import_component
 from tests import HANG
 
 ORDER = {
@@ -146,12 +153,9 @@ def study(tmp_path_factory):
         )  # fmt: skip
         trajectories.append(str(folder / f"{method}.parquet"))
         write_table(trajectories[-1], rows)
-    ratios.main(
-        ["--ratios", paths["ratios"], "--steps", paths["steps"], "--curves", paths["curves"],
-         "--published", str(folder / "published.csv"), "--study", str(folder / "study.json"),
-         "--grids", str(folder / "grid.csv"), "--trajectories", *trajectories,
-         "--folder", str(folder / "tables")]
-    )  # fmt: skip
+    paths |= {"curves": [paths["curves"]], "steps": [paths["steps"]], "trajectories": trajectories}
+    ours = {"published": folder / "published.csv", "grids": folder / "grid.csv"}
+    write_all("linear/tables", Results(paths | ours, ORDER), Tables(folder), {})
     files = []
     for name in ORDER["figures"]:
         outputs = [
@@ -159,18 +163,26 @@ def study(tmp_path_factory):
             for dataset in (["mnist"] if name == "heat_map" else ["mnist", "house"])
             for suffix in ("svg", "png", "txt")
         ]
-        draw.main(
-            ["--figure", name, "--study", str(folder / "study.json"), "--out", *outputs, "--paths",
-             json.dumps(paths | {"curves": [paths["curves"]], "steps": [paths["steps"]],
-                                 "trajectories": trajectories}),
-             "--parameters", json.dumps(PARAMETERS.get(name, {}))]
-        )  # fmt: skip
+        results = Results(paths, ORDER, PARAMETERS.get(name, {}))
+        draw_all(import_component("linear/figures", name), results, outputs)
         files += outputs
-    page.main(
-        ["--study", str(folder / "study.json"), "--tables", str(folder / "tables"), "--ratios",
-         paths["ratios"], "--out", str(folder / "report.html"), "--figures", *files]
-    )  # fmt: skip
+    tables = {
+        name: read_csv(folder / "tables" / f"{name}.csv") for name in components("linear/tables")
+    }
+    drawn = [Path(path) for path in files if path.endswith(".svg")]
+    origin = origin_of(STUDY, paths["ratios"])
+    (folder / "report.html").write_text(page.page(STUDY, tables, drawn, origin))
     return folder
+
+
+class Tables:
+    """Where tables go."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def table(self, name, suffix):
+        return self.folder / "tables" / f"{name}.{suffix}"
 
 
 def read(study, name):
@@ -261,13 +273,23 @@ def test_findings_tell_every_verdict_and_lower_bounds():
     assert "destroyed the benign task: b (93% lost)" in told
 
 
+def small_tables(ratios, steps, curves):
+    uses, slowed = ORDER["methods"], with_best_and_slowdown(steps, ORDER["methods"])
+    return {
+        "resistance": resistance.resistance_table(slowed, steps, ratios, uses),
+        "attacks": attacks_table(slowed),
+        "measures": measures_table(slowed, curves, uses, 1e10),
+        "prediction": prediction_table(ratios, slowed, uses),
+    }
+
+
 def test_findings_do_not_round_a_mean_count_up():
     loaded = [frames()[0], frames()[2], frames()[3]]
     definition = definition_table(loaded[0])
     definition.loc[definition["method"] == "mine", "rir_above_1"] = 1.67
     ready = {
         "ratios": ratios.ratios_table(loaded[0]), "definition": definition,
-        **{name: table for name, (table, _) in resistance.tables(*loaded, ORDER).items()},
+        **small_tables(*loaded),
         "accuracy": accuracy_table(loaded[0], loaded[2]),
     }  # fmt: skip
     assert "above 1 on 1.7 of 2 pairs" in " ".join(findings("mnist", ready, ORDER, 1e-3))
@@ -275,13 +297,12 @@ def test_findings_do_not_round_a_mean_count_up():
 
 def test_figures_with_nothing_to_draw_say_so(tmp_path):
     from immunization.linear.figures import convergence, heat_map
-    from immunization.linear.figures._results import Results
 
     ratios, _, _, curves = frames()
     write_table(tmp_path / "r.parquet", ratios[ratios["method"] == "identity"])
     write_table(tmp_path / "c.parquet", curves[curves["attack"] == "least_squares"])
     paths = {"ratios": tmp_path / "r.parquet", "curves": [tmp_path / "c.parquet"]}
-    results = Results(paths, ["identity"], ORDER)
+    results = Results(paths, ORDER | {"methods": {"identity": "identity"}})
     assert "No attacker" in convergence.draw(results, "mnist").texts[0].get_text()
     assert "no method" in heat_map.draw(results, "mnist").texts[0].get_text()
 
@@ -431,10 +452,7 @@ def test_the_page_shows_in_a_real_browser(study, tmp_path):
 def test_figures_are_the_same_for_the_same_data(study, tmp_path):
     again = tmp_path / "limit.mnist.svg"
     paths = {name: str(study / f"{name}.parquet") for name in ("ratios", "spectra")}
-    draw.main(
-        ["--figure", "limit", "--study", str(study / "study.json"), "--out", str(again),
-         "--paths", json.dumps(paths)]
-    )  # fmt: skip
+    draw_all(import_component("linear/figures", "limit"), Results(paths, ORDER), [str(again)])
     assert again.read_bytes() == (study / "limit.mnist.svg").read_bytes()
 
 
@@ -443,12 +461,16 @@ def test_every_figure_has_a_caption():
         assert len(component.traits["CAPTION"]) > 100, component.path
 
 
-def test_a_published_file_without_its_columns_is_refused(study, tmp_path):
+def test_a_published_file_without_its_columns_is_refused(tmp_path):
     (tmp_path / "p.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="columns"):
-        ratios.main(
-            ["--ratios", str(study / "ratios.parquet"), "--steps", str(study / "steps.parquet"),
-             "--curves", str(study / "curves.parquet"), "--published", str(tmp_path / "p.csv"),
-             "--grids", str(tmp_path / "p.csv"), "--trajectories", str(study / "mine.parquet"),
-             "--study", str(study / "study.json"), "--folder", str(tmp_path)]
-        )  # fmt: skip
+    for name in ("published", "grids"):
+        with pytest.raises(UserError, match="columns"):
+            getattr(Results({name: tmp_path / "p.csv"}, ORDER), name)
+
+
+def test_every_table_has_a_caption_and_its_place_in_the_report_is_its_own():
+    for wing in ("linear", "networks"):
+        found = components(f"{wing}/tables").values()
+        assert all(len(component.traits["CAPTION"]) > 100 for component in found)
+        places = [c.traits["REPORT"] for c in found if "REPORT" in c.traits]
+        assert sorted(places) == list(range(1, len(places) + 1))

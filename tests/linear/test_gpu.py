@@ -1,7 +1,7 @@
 """On a CUDA device methods and attackers give what they give on the CPU."""
 
-import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,9 +29,11 @@ from immunization.linear.attacks._objective import Plan
 from immunization.linear.attacks._quadratic import Quadratic
 from immunization.linear.datasets._labelled import Labelled
 from immunization.linear.methods import alg1
+from immunization.runtime import environment as environment_
 from immunization.runtime.files.io import read_table, read_tensors
 from immunization.runtime.gpus import claims
 from tests import HANG
+from tests.studies import arguments, run_stage, write_study
 
 from .conftest import defaults, task_set
 
@@ -154,48 +156,43 @@ def test_probable_losses(name, loss):
     )
 
 
-def run_stage(arguments, **environment):
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src"), **environment},
-        capture_output=True, text=True, check=False, timeout=HANG,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+STUDY = {
+    "study": "digits", "seeds": [0, 1, 2, 3], "device": "cuda",
+    "datasets": {"digits": {"task": "one_vs_rest", "pairs": "all"}},
+    "methods": {"identity": {}, "a": {"use": "alg1", "profile": "paper", "steps": 20}},
+    "attacks": {"gradient_descent": {}},
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    """All pairs of digits, three seeds."""
-    path = tmp_path_factory.mktemp("digits") / "digits.safetensors"
-    parameters = defaults("datasets", "digits", task="one_vs_rest", pairs="all")
-    run_stage(
-        ["immunization.stages.prepare", "--name", "digits", "--source", "digits",
-         "--parameters", json.dumps(parameters), "--seeds", "[0, 1, 2, 3]",
-         "--out", str(path)]
-    )  # fmt: skip
-    return path
+    """Folder with the tasks of all pairs of digits, three seeds."""
+    folder = tmp_path_factory.mktemp("digits")
+    run_stage("prepare", write_study(folder, STUDY), "digits")
+    return folder / "tasks"
 
 
 def immunize_digits(tasks, out, **environment):
-    parameters = {"digits": defaults("methods", "alg1", profile="paper", steps=20)}
-    told = run_stage(
-        ["immunization.linear.immunize", "--label", "a", "--method", "alg1",
-         "--parameters", json.dumps(parameters), "--tasks", str(tasks), "--device", "cuda",
-         "--out", str(out / "a.safetensors"), "--trajectories", str(out / "a.parquet"),
-         "--progress", str(out / "progress")],
-        **environment,
+    study = write_study(out, STUDY)
+    if not (out / "tasks").exists():
+        shutil.copytree(tasks, out / "tasks")
+    done = subprocess.run(
+        [sys.executable, "-m", "immunization.stages.immunize", *arguments(study, "a")],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src"), **environment},
+        capture_output=True, text=True, check=False, timeout=HANG,
     )  # fmt: skip
-    return told, (out / "a.safetensors"), read_table(out / "a.parquet")
+    assert done.returncode == 0, done.stderr
+    theta = out / "immunized" / "a" / "digits.safetensors"
+    return done.stderr, theta, read_table(theta.with_suffix(".parquet"))
 
 
 NEIGHBOUR = """
 import torch
-from immunization import devices
-devices.claim()
-devices.limit_memory()
+from immunization.runtime.gpus import claims, memory
+claims.claim()
+memory.limit_memory()
 try:
-    torch.empty(devices.own_memory() + 2**30, dtype=torch.uint8, device="cuda")
+    torch.empty(memory.own_memory() + 2**30, dtype=torch.uint8, device="cuda")
 except torch.OutOfMemoryError:
     print("held to its part", flush=True)
 a = torch.ones(4096, 4096, device="cuda")
@@ -212,11 +209,11 @@ def test_jobs_share_a_gpu_only_where_the_config_says_so(digits, tmp_path, jobs, 
     gpu = claims.visible_gpus()[0]
     shared = {
         "CUDA_VISIBLE_DEVICES": gpu.uuid,
-        claims.LEDGER: str(tmp_path / "ledger"),
+        environment_.LEDGER: str(tmp_path / "ledger"),
         "PYTHONPATH": str(Path(__file__).parents[2] / "src"),
     }
     neighbour = subprocess.Popen(
-        [sys.executable, "-c", NEIGHBOUR], env=os.environ | shared | {claims.JOBS: "4"},
+        [sys.executable, "-c", NEIGHBOUR], env=os.environ | shared | {environment_.JOBS_PER_GPU: "4"},
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     end = threading.Timer(20, neighbour.kill)
@@ -225,7 +222,7 @@ def test_jobs_share_a_gpu_only_where_the_config_says_so(digits, tmp_path, jobs, 
         if waits:
             end.start()
         told, beside, rows = immunize_digits(
-            digits, tmp_path / "beside", **shared, **{claims.JOBS: jobs}
+            digits, tmp_path / "beside", **shared, **{environment_.JOBS_PER_GPU: jobs}
         )
         assert ("waiting for a GPU" in told) == waits
         assert (neighbour.poll() is None) != waits
@@ -276,14 +273,14 @@ def test_a_study_larger_than_its_memory_splits_its_batches(wide, little_memory):
 
 def test_a_job_that_is_killed_on_a_gpu_goes_on(digits, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-    parameters = {"digits": defaults("methods", "alg1", profile="paper", steps=20)}
+    study = write_study(tmp_path, STUDY)
+    shutil.copytree(digits, tmp_path / "tasks")
     command = [
         sys.executable, "-c",
-        "import immunization.linear.batching as b; b.ENOUGH = 1e5\n"
-        "from immunization import immunize, stage; stage.run(immunize.main)",
-        "--label", "a", "--method", "alg1", "--parameters", json.dumps(parameters),
-        "--tasks", str(digits), "--device", "cuda", "--out", str(tmp_path / "a.safetensors"),
-        "--trajectories", str(tmp_path / "a.parquet"), "--progress", str(tmp_path / "progress"),
+        "import immunization.linear.batching as b; b.MAX_THETA_ENTRIES = 1e5\n"
+        "from immunization.runtime.jobs.command import run_command\n"
+        "from immunization.stages import immunize; run_command(immunize.main)",
+        *arguments(study, "a"),
     ]  # fmt: skip
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     lines = [process.stderr.readline() for _ in range(3)]

@@ -2,7 +2,6 @@
 
 import bz2
 import gzip
-import json
 import lzma
 import zipfile
 
@@ -17,6 +16,7 @@ from immunization.linear.datasets import csv_table
 from immunization.linear.datasets._paired import standardised_part
 from immunization.runtime.errors import UserError
 from immunization.runtime.files.io import read_metadata
+from tests.studies import run_stage, write_study
 
 from .conftest import defaults
 
@@ -420,20 +420,14 @@ def test_house_prices_rule_for_text_stays_the_papers():
 
 
 def test_columns_and_scales_are_recorded_with_theta_and_in_the_provenance(tmp_path):
-    from immunization.linear import immunize
-    from immunization.stages import prepare
-
     frame().to_csv(tmp_path / "t.csv", index=False)
-    tasks, theta = str(tmp_path / "t.safetensors"), str(tmp_path / "theta.safetensors")
-    prepare.main(
-        ["--name", "mine", "--source", "csv_table", "--seeds", "[0]", "--out", tasks,
-         "--parameters", json.dumps(config(tmp_path / "t.csv"))]
-    )  # fmt: skip
-    immunize.main(
-        ["--label", "identity", "--method", "identity", "--parameters", '{"mine": {}}',
-         "--tasks", tasks, "--out", theta, "--trajectories", str(tmp_path / "t.parquet"),
-         "--progress", str(tmp_path / "progress"), "--device", "cpu"]
-    )  # fmt: skip
+    entry = {"source": "csv_table"} | config(tmp_path / "t.csv")
+    raw = {"study": "own", "seeds": [0], "datasets": {"mine": entry},
+           "methods": {"identity": {}}, "attacks": {"gradient_descent": {}}}  # fmt: skip
+    study = write_study(tmp_path / "own", raw)
+    run_stage("prepare", study, "mine")
+    run_stage("immunize", study, "identity", device="cpu")
+    theta = tmp_path / "own/immunized/identity/mine.safetensors"
     about = read_metadata(theta)
     assert about["columns"] == ["x", "y", "z"]
     assert about["scale"] == "joint"

@@ -475,7 +475,7 @@ def test_every_parameter_is_documented_and_has_a_default_that_fits_its_schema():
     from jsonschema import Draft202012Validator
 
     for kind in ("datasets", "methods", "attacks", "figures"):
-        for component in components(kind).values():
+        for component in components(f"linear/{kind}").values():
             assert component.summary, component.path
             for name, rule in component.parameters.items():
                 assert rule.get("description"), (component.path, name)

@@ -9,7 +9,8 @@ from immunization.linear import slowdowns
 from immunization.linear.prediction import PREDICTORS, rank_correlations
 from immunization.linear.slowdowns import BEST, with_best_and_slowdown
 from immunization.linear.tables import resistance
-from immunization.linear.tables.attacks import attacks_table, show_attacks
+from immunization.linear.tables.attacks import attacks_table
+from immunization.linear.tables.attacks import show as show_attacks
 from immunization.linear.tables.measures import measures_table
 from immunization.reporting.slowdown import best_of_k, rfd, verdict
 

@@ -12,9 +12,11 @@ import yaml
 
 from immunization.runtime.errors import UserError
 from immunization.runtime.files.io import write_tensors, write_text
+from immunization.runtime.jobs.stage import Stage
+from immunization.runtime.record import sums
 from immunization.runtime.record.provenance import provenance
-from immunization.runtime.record.sums import verify
-from immunization.stages import manifest, study
+from immunization.stages import manifest
+from immunization.study.whole import FORMAT
 from immunization.tools import archive, check, unpack, verify
 
 
@@ -34,10 +36,8 @@ def folder(tmp_path, monkeypatch):
         "datasets": {"own": {"source": "csv_table", "path": "mine.csv"}},
         "images": {"cats": {"source": "image_folder", "path": "pictures"}},
     }
-    study.main(
-        ["--study", json.dumps({"config": {"study": "s"}, "order": {}, "raw": raw}),
-         "--out", str(base / "study.json")]
-    )  # fmt: skip
+    whole = {"format": FORMAT, "config": {"study": "s"}, "order": {}, "raw": raw}
+    write_text(base / "study.json", json.dumps(whole), provenance([], {}))
     record = provenance(["immunization.linear.methods.optimum"], {"budget": 2})
     record["files"] = {
         "public": {"set/data.csv": verify_sha(public)},
@@ -55,12 +55,21 @@ def verify_sha(path):
     return sha256(path)
 
 
+class Paths:
+    """Where the files of this study lie."""
+
+    def __init__(self, base):
+        self.results, self.provenance = str(base), str(base / "provenance.json")
+        self.sums = str(base / "SHA256SUMS")
+        names = ("study.json", "theta.safetensors", "tables/ratios.csv")
+        self.files = [str(base / name) for name in names]
+
+    def everything(self):
+        return self.files
+
+
 def finish(base):
-    files = [base / name for name in ("study.json", "theta.safetensors", "tables/ratios.csv")]
-    manifest.main(
-        ["--folder", str(base), "--files", json.dumps(list(map(str, files))),
-         "--sums", str(base / "SHA256SUMS"), "--provenance", str(base / "provenance.json")]
-    )  # fmt: skip
+    manifest.run(Stage("manifest", {}, (), Paths(base)))
 
 
 def checked(*arguments):
@@ -102,9 +111,9 @@ def test_what_is_missing_damaged_or_newer_is_told_apart(folder, capsys):
 def test_provenance_is_verified_too(folder):
     path = folder / "provenance.json"
     path.write_text(path.read_text().replace("optimum", "optimal"))
-    assert list(verify(folder)) == ["provenance.json"]
+    assert list(sums.verify(folder)) == ["provenance.json"]
     path.unlink()
-    assert verify(folder) == {"provenance.json": "missing; the next snakemake makes it"}
+    assert sums.verify(folder) == {"provenance.json": "missing; the next snakemake makes it"}
 
 
 def test_without_a_checkout_there_is_no_archive(folder, tmp_path):
@@ -116,10 +125,10 @@ def test_sums_that_lead_out_or_are_cut_are_refused(folder):
     for line in (f"{'0' * 64}  ../x\n", f"{'0' * 64}  /x\n", "0123  a\n", "\n"):
         (folder / "SHA256SUMS").write_text(line)
         with pytest.raises(UserError, match="line 1: not a sum"):
-            verify(folder)
+            sums.verify(folder)
     (folder / "SHA256SUMS").unlink()
     with pytest.raises(UserError, match="snakemake to the end"):
-        verify(folder)
+        sums.verify(folder)
 
 
 def test_an_archive_has_data_own_files_and_a_config_that_names_them(folder, tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from immunization.runtime import environment
 from immunization.runtime.errors import UserError
 from immunization.runtime.gpus import claims
 from tests import HANG
@@ -18,9 +19,9 @@ ROOT = Path(__file__).parents[2]
 CLAIM = """
 import os, sys, time
 import logging
-from immunization import devices
+from immunization.runtime.gpus import claims
 logging.basicConfig(level=logging.INFO)
-devices.claim()
+claims.claim()
 began = time.time()
 print(os.environ["CUDA_VISIBLE_DEVICES"], began, flush=True)
 if sys.argv[1] == "hold":
@@ -38,7 +39,7 @@ def machine(tmp_path, monkeypatch):
     script.write_text("#!/bin/sh\nprintf '0, GPU-a\\n1, GPU-b\\n'\n")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv(claims.LEDGER, str(tmp_path / "ledger"))
+    monkeypatch.setenv(environment.LEDGER, str(tmp_path / "ledger"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return tmp_path
@@ -75,7 +76,7 @@ def test_jobs_that_start_together_never_hold_the_same_gpu(machine):
 
 
 def test_jobs_share_a_gpu_where_the_config_says_so(machine):
-    given = {claims.JOBS: "2"}
+    given = {environment.JOBS_PER_GPU: "2"}
     holding = [claimer(seconds="hold", **given) for _ in range(6)]
     told: queue.Queue[tuple[subprocess.Popen, str]] = queue.Queue()
     for process in holding:
@@ -98,11 +99,11 @@ def test_jobs_share_a_gpu_where_the_config_says_so(machine):
 
 def test_a_job_that_wants_a_whole_gpu_does_not_join_one_that_is_shared(machine, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    third = claimer(seconds="hold", **{claims.JOBS: "3"})
+    third = claimer(seconds="hold", **{environment.JOBS_PER_GPU: "3"})
     assert third.stdout.readline().startswith("GPU-a")
     whole = claimer(seconds=0)
     assert "waiting for a GPU" in whole.stderr.readline()
-    another = claimer(seconds="hold", **{claims.JOBS: "3"})
+    another = claimer(seconds="hold", **{environment.JOBS_PER_GPU: "3"})
     assert another.stdout.readline().startswith("GPU-a")
     for process in (third, another):
         process.communicate(timeout=HANG)
@@ -140,6 +141,6 @@ def test_an_nvidia_smi_that_hangs_or_prints_a_sentence_names_no_gpu(machine, mon
 
 def test_a_folder_that_cannot_be_locked_is_named(machine, monkeypatch):
     (machine / "file").write_text("")
-    monkeypatch.setenv(claims.LEDGER, str(machine / "file" / "ledger"))
+    monkeypatch.setenv(environment.LEDGER, str(machine / "file" / "ledger"))
     with pytest.raises(UserError, match=r"files there cannot be locked.*IMMUNIZATION_LEDGER"):
         claims.claim()

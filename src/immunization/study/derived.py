@@ -1,0 +1,44 @@
+"""What follows from a checked study. Needs no more than the standard library: stages read it too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from immunization.study.components import components
+
+ENGINES = ("simulated", "trained", "nonlinear")
+
+
+def is_of_networks(config: dict[str, Any]) -> bool:
+    """Whether a config is one of a study of networks; the other kind is linear."""
+    return "networks" in config
+
+
+def engine(entry: dict[str, Any]) -> str:
+    """Which of `ENGINES` runs an attacker of a resolved study."""
+    traits = components("linear/attacks")[entry["use"]].traits
+    if traits.get("PREDICTS"):
+        return "nonlinear"
+    exact = traits.get("EIGENBASIS") and entry["parameters"]["loss"] == "squared"
+    return "simulated" if exact else "trained"
+
+
+def figure_datasets(study: dict[str, Any], figure: str) -> list[str]:
+    """Data sets that a figure of a resolved study is drawn for; the first member of a sweep stands
+    for it."""
+    wanted = study["figures"][figure]["datasets"]
+    if isinstance(wanted, list):
+        return [sweep_members(study, "datasets", name)[0] for name in wanted]
+    return [name for name in study["datasets"] if wanted == "all" or has_pairs(study, name)]
+
+
+def has_pairs(study: dict[str, Any], dataset: str) -> bool:
+    """Whether a data set of a resolved study has many ordered pairs (for heat maps)."""
+    parameters = study["datasets"][dataset]["parameters"]
+    return parameters.get("pairs") == "all"
+
+
+def sweep_members(study: dict[str, Any], kind: str, label: str) -> list[str]:
+    """The labels that a label of the config stands for: itself, or the members of its sweep."""
+    sweep = study["sweeps"].get(label)
+    return list(sweep["members"]) if sweep and sweep["kind"] == kind else [label]
