@@ -221,7 +221,7 @@ def test_the_default_study_in_miniature_with_all_its_methods_attackers_and_figur
                 "r_ill_only", "opt_kappa", "opt_kappa_clipped", "alg1_paper", "alg1_corrected",
             )
         },
-        "attack": {"budget": 100, "budget_likelihood": 20, "sample": 1},
+        "attack": {"budget": 100, "budget_likelihood": 20, "sampled_pairs": 1},
     }  # fmt: skip
 
     def run(workflow, *arguments):

@@ -87,7 +87,7 @@ def test_rows_are_drawn_within_labels_and_fresh_ones_were_never_seen(one_vs_rest
     assert not torch.equal(
         few.train_rows, choose_rows(task, AttackerView(fraction=0.2), 1).train_rows
     )
-    fresh = choose_rows(task, AttackerView(fresh=True), 0)
+    fresh = choose_rows(task, AttackerView(unseen_rows=True), 0)
     assert set(fresh.train_rows.tolist()) < set(task.test_rows.tolist())
     assert not set(fresh.train_rows.tolist()) & set(fresh.test_rows.tolist())
     assert len(fresh.train_rows) + len(fresh.test_rows) == len(task.test_rows)

@@ -21,7 +21,7 @@ from immunization.study.components import import_component
 from .conftest import defaults
 
 SETTINGS = {
-    "budget": 200, "threshold": 1e-3, "curve_steps": 200, "benign": None, "sample": 4,
+    "budget": 200, "threshold": 1e-3, "curve_steps": 200, "benign": None, "sampled_pairs": 4,
     "budget_likelihood": 60, "goal_ridge": 1e-3, "third_tasks": 2, "nonlinear_rows": 100,
 }  # fmt: skip
 

@@ -22,7 +22,7 @@ def steps_of(rows):
     names = ["method", "seed", "pair", "role", "third", "attack", "steps", "censored"]
     frame = pd.DataFrame(rows, columns=names)
     return frame.assign(
-        dataset="d", loss="squared", fraction=1.0, fresh=False, repair="none", budget=1000,
+        dataset="d", loss="squared", fraction=1.0, unseen_rows=False, repair="none", budget=1000,
         threshold=1e-3, flops=frame["steps"] * 10.0, diverged=False,
     )  # fmt: skip
 

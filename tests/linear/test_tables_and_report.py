@@ -98,7 +98,7 @@ def frames():
                             steps.append(
                                 keys | {"role": role, "attack": attack, "steps": count,
                                         "censored": count == 5000, "third": "", "loss": "squared",
-                                        "repair": "none", "fraction": 1.0, "fresh": False,
+                                        "repair": "none", "fraction": 1.0, "unseen_rows": False,
                                         "flops": 10.0 * count, "budget": 5000}
                                 | ({"accuracy_end": 0.8, "accuracy_area": 0.7}
                                    if dataset == "mnist" else {})
@@ -112,7 +112,7 @@ def frames():
                             curves.append(
                                 {"dataset": dataset, "method": method, "seed": seed, "role": role,
                                  "attack": attack, "step": step, "accuracy": 0.7,
-                                 "fresh": False}
+                                 "unseen_rows": False}
                                 | {f"{m}_q{q}": gap for m in ("convergence_ratio", "loss_gap")
                                    for q in (25, 50, 75)}
                             )  # fmt: skip

@@ -92,7 +92,7 @@ def pretraining(folder: Any, images: Any, use: str = "resnet", **changes: Any) -
     """A study whose stage pretrain trains one small network ``n`` on prepared images."""
     raw = {
         "study": "small", "seeds": [0], "device": "cpu", "deterministic": True,
-        "images": {"benign": {"source": "cifar10"}, "harm": {"source": "cifar10"}},
+        "datasets": {"benign": {"source": "cifar10"}, "harm": {"source": "cifar10"}},
         "primary": "benign", "harmful": ["harm"],
         "networks": {"n": {"use": use, **SMALL[use], **changes}},
         "methods": {"identity": {}}, "attacks": {"linear_probe": {}},

@@ -103,7 +103,7 @@ def test_the_corrected_profile_releases_the_network_that_was_nearest_to_its_aims
 ):
     monkeypatch.setattr(alg1, "CHECK_EVERY", 2)
     own = problem(prepared, "vit")
-    rows = alg1.immunize(own, quick("alg1", eta=0.01, steps=20, temperature=0, reach=3))
+    rows = alg1.immunize(own, quick("alg1", eta=0.01, steps=20, temperature=0, harmful_target=3))
     checks = [row for row in rows if row["log_kappa_h"] == row["log_kappa_h"]]
     assert [row["step"] for row in checks] == list(range(0, 21, 2))
     aim = rows[0]["log_kappa_h"] + math.log(3), rows[0]["log_kappa_p"] + math.log(0.7)
@@ -202,7 +202,7 @@ def test_answers_on_d_p_are_held(prepared):
 
 
 def test_an_aim_that_float64_cannot_tell_is_lowered(prepared, caplog):
-    objective = alg1.Corrected(problem(prepared), quick("alg1", reach=1e30))
+    objective = alg1.Corrected(problem(prepared), quick("alg1", harmful_target=1e30))
     assert objective.aims["h"] == pytest.approx(math.log(1e13))
     assert "tells no more" in caplog.text
 
@@ -251,7 +251,7 @@ def test_a_first_step_moves_the_tail_by_the_share_that_is_asked_for(prepared):
     own = problem(prepared)
     before = [p.detach().clone() for p in own.tail.parameters()]
     import_component("networks/methods", "r_ill_only").immunize(
-        own, quick("r_ill_only", steps=1, move=0.01)
+        own, quick("r_ill_only", steps=1, relative_step=0.01)
     )
     moved = torch.cat(
         [(a.detach() - b).flatten() for a, b in zip(own.tail.parameters(), before, strict=True)]
@@ -325,16 +325,18 @@ def test_an_interrupted_method_goes_on_to_the_same_bits(prepared, tmp_path, name
     ("name", "changes"),
     [
         ("alg1", {"profile": "paper", "eta": 1e6}),
-        ("alg1", {"profile": "paper", "move": 1e9}),
+        ("alg1", {"profile": "paper", "relative_step": 1e9}),
         ("alg1", {"eta": 1e9}),
-        ("r_ill_only", {"move": 1e20}),
-        ("opt_kappa", {"move": 1e20}),
-        ("imma", {"move": 1e20}),
+        ("r_ill_only", {"relative_step": 1e20}),
+        ("opt_kappa", {"relative_step": 1e20}),
+        ("imma", {"relative_step": 1e20}),
     ],
 )
 def test_divergence_is_told_with_a_remedy(prepared, name, changes):
     own = problem(prepared)
-    with pytest.raises(UserError, match=r"n on harm diverged at step .*smaller `eta` or `move`"):
+    with pytest.raises(
+        UserError, match=r"n on harm diverged at step .*smaller `eta` or `relative_step`"
+    ):
         import_component("networks/methods", name).immunize(own, quick(name, steps=30, **changes))
 
 

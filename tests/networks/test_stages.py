@@ -23,7 +23,7 @@ RAW = {
     "seeds": [0],
     "device": "cpu",
     "size": 32,
-    "images": {"imagenet": {}, "country211": {}},
+    "datasets": {"imagenet": {}, "country211": {}},
     "primary": "imagenet",
     "harmful": ["country211"],
     "methods": {"identity": {}, "alg1": {"batch": 16, "steps": 3}},
@@ -53,7 +53,7 @@ def study(folder, weights, **changes):
     }  # fmt: skip
     own = {"networks": {"r": network}, "data": {"mirror": str(folder / "data")}}
     path = write_study(folder / "results", copy.deepcopy(RAW) | own | changes)
-    for name in RAW["images"]:
+    for name in RAW["datasets"]:
         run_stage("prepare", path, name, cache=folder / "cache")
     run_stage("pretrain", path, "r")
     for name in RAW["methods"]:

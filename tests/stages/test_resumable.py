@@ -19,7 +19,7 @@ from tests.linear.conftest import task_set
 from tests.studies import arguments, write_study
 
 SETTINGS = {
-    "budget": 3000, "threshold": 1e-3, "curve_steps": 100, "budget_likelihood": 200, "sample": 4,
+    "budget": 3000, "threshold": 1e-3, "curve_steps": 100, "budget_likelihood": 200, "sampled_pairs": 4,
     "third_tasks": 2, "nonlinear_rows": 100,
 }  # fmt: skip
 LADDER = {
@@ -156,7 +156,7 @@ def test_a_second_run_keeps_every_piece_and_a_changed_setting_none(
     second = run(command(inputs, tmp_path, engine), small_pieces)
     assert "piece " not in second.stderr
     assert read_table(written(tmp_path, engine)).equals(before)
-    monkeypatch.setitem(SETTINGS, "sample", 3)
+    monkeypatch.setitem(SETTINGS, "sampled_pairs", 3)
     third = run(command(inputs, tmp_path, engine), small_pieces)
     assert ", 0 of them kept" in third.stderr
 

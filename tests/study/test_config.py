@@ -39,6 +39,8 @@ def changed(**changes):
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
+        (changed(attack__sample=3), ["attack", "'sample' (now called 'sampled_pairs')"]),
+        (changed(attacks__gradient_descent__fresh=True), ["'fresh' (now called 'unseen_rows')"]),
         (changed(sedes=[0]), ["top level", "'sedes'", "did you mean 'seeds'", "Known keys"]),
         (changed(seeds=[]), ["seeds", "at least 1"]),
         (changed(seeds=[-1]), ["seeds.0", "-1", "at least 0"]),

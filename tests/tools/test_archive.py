@@ -34,7 +34,7 @@ def folder(tmp_path, monkeypatch):
     raw = {
         "study": "s",
         "datasets": {"own": {"source": "csv_table", "path": "mine.csv"}},
-        "images": {"cats": {"source": "image_folder", "path": "pictures"}},
+        "more": {"cats": {"source": "image_folder", "path": "pictures"}},
     }
     whole = {"format": FORMAT, "config": {"study": "s"}, "order": {}, "raw": raw}
     write_text(base / "study.json", json.dumps(whole), provenance([], {}))

@@ -154,7 +154,7 @@ def test_a_cut_archive_and_a_full_folder_are_told(tmp_path):
 def archived(folder):
     """Names in an archive of the study there, and what is said while it is made."""
     done = subprocess.run(
-        [sys.executable, "-m", "immunization.tools.archive", "results/mini", "--out", "a.tar.gz"],
+        [sys.executable, "-m", "immunization", "archive", "results/mini", "--out", "a.tar.gz"],
         cwd=folder, env=plain_environment() | {"PYTHONPATH": "src"}, capture_output=True,
         text=True, check=False,
     )  # fmt: skip
@@ -226,20 +226,18 @@ def test_the_study_is_archived_and_regenerated_to_identical_tables(workflow, tmp
 
     shutil.copy(ROOT / "Makefile", workflow.folder)
     code, told = python(
-        workflow.folder, "immunization.tools.archive", "results/mini", "--out", "a.tar.gz"
+        workflow.folder, "immunization", "archive", "results/mini", "--out", "a.tar.gz"
     )
     assert code == 0, told
     first = (workflow.folder / "a.tar.gz").read_bytes()
     assert (
-        python(workflow.folder, "immunization.tools.archive", "results/mini", "--out", "b.tar.gz")[
-            0
-        ]
+        python(workflow.folder, "immunization", "archive", "results/mini", "--out", "b.tar.gz")[0]
         == 0
     )
     assert (workflow.folder / "b.tar.gz").read_bytes() == first
     new = tmp_path / "new"
     code, told = python(
-        workflow.folder, "immunization.tools.archive", "--extract", "a.tar.gz", "--into", str(new)
+        workflow.folder, "immunization", "archive", "--extract", "a.tar.gz", "--into", str(new)
     )
     assert code == 0, told
     # Elsewhere: the old checkout is gone.
@@ -250,16 +248,16 @@ def test_the_study_is_archived_and_regenerated_to_identical_tables(workflow, tmp
         cwd=new, env=plain_environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert python(new, "immunization.tools.verify", "results/mini")[0] == 0
+    assert python(new, "immunization", "verify", "results/mini")[0] == 0
     compare = ["diff", "-r", "--exclude=.*", "archived/mini/tables", "results/mini/tables"]
     assert " ".join(compare).replace("=.*", "='.*'") in (new / "REGENERATE.md").read_text()
     assert subprocess.run(compare, cwd=new, check=False).returncode == 0
     module = new / "src/immunization/linear/methods/optimum.py"
     module.write_text(module.read_text() + "\nMORE = 1\n")
-    code, told = python(new, "immunization.tools.archive", "results/mini", "--out", "c.tar.gz")
+    code, told = python(new, "immunization", "archive", "results/mini", "--out", "c.tar.gz")
     assert code == 2
     assert "immunization.linear.methods.optimum: has changed" in told
-    pack = ("immunization.tools.archive", "results/mini", "--out", "c.tar.gz", "--changed-code")
+    pack = ("immunization", "archive", "results/mini", "--out", "c.tar.gz", "--changed-code")
     assert python(new, *pack)[0] == 0
     table = new / "archived/mini/tables/ratios.csv"
     table.write_text(table.read_text().replace("digits", "digit5"))

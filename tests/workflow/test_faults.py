@@ -274,7 +274,7 @@ def flip(path: Path) -> None:
 
 def verify(workflow: Workflow, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "immunization.tools.verify", "results/mini", *arguments],
+        [sys.executable, "-m", "immunization", "verify", "results/mini", *arguments],
         cwd=workflow.folder, env=plain_environment() | {"PYTHONPATH": "src"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip

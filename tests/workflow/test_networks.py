@@ -4,18 +4,16 @@ import copy
 import json
 import re
 import shutil
-from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
-from immunization.networks.tables import table3
 from immunization.reporting.text import format_number
 from immunization.runtime.files.io import read_table, read_tensors
-from immunization.stages import figure
 from immunization.study.components import components
 from tests.networks.conftest import write_folder
+from tests.studies import run_stage
 
 from .conftest import ROOT, Workflow
 
@@ -23,14 +21,14 @@ MINIATURE = {
     "study": "mini",
     "seeds": [0, 1],
     "device": "cpu",
-    "images": {
+    "datasets": {
         "benign": {"source": "image_folder", "path": "pictures/benign"},
         "harm": {"source": "image_folder", "path": "pictures/harm"},
         "other": {"source": "image_folder", "path": "pictures/other"},
     },
     "primary": "benign",
     "harmful": ["harm"],
-    "third": ["other"],
+    "third_tasks": ["other"],
     "networks": {
         "resnet": {"name": "test_resnet", "epochs": 2, "batch": 20},
         "vit": {
@@ -208,7 +206,7 @@ def test_missing_data_stop_the_papers_study_with_what_to_fetch(tmp_path):
         ({"primary": "bening"}, ["primary: no image data set 'bening'", "'benign'"]),
         ({"harmful": ["benign"]}, ["'benign' is already primary"]),
         ({"attack": {"target": 0.6}}, ["attack.lower_target: 0.7 should be less than", "0.6"]),
-        ({"third": ["cars"]}, ["third: no image data set 'cars'"]),
+        ({"third_tasks": ["cars"]}, ["third_tasks: no image data set 'cars'"]),
         ({"networks": {"r": {"use": "resnt"}}}, ["networks.r: no family of networks", "'resnet'"]),
         ({"methods": {"alg1": {}}}, ["`identity: {}` is missing"]),
         (
@@ -262,37 +260,23 @@ def test_tables_figures_and_the_report_by_hand_are_those_of_the_workflow(
     done, tmp_path, monkeypatch
 ):
     """Their command lines, in this process, on the files of the finished study."""
-    monkeypatch.chdir(done.folder)
-    base = Path("results/mini")
-    spectra, densities = (str(base / f"spectrum/{n}.parquet") for n in ("spectra", "densities"))
-    study = str(base / "study.json")
-    attacks = json.loads(Path(study).read_text())["order"]["attacks"]
-    curves = [str(base / f"attack/{label}.curves.parquet") for label in attacks]
-    table3.main(
-        ["--spectra", spectra, "--densities", densities, "--curves", *curves, "--published",
-         "config/published_networks.csv", "--study", study, "--folder", str(tmp_path / "tables")]
-    )  # fmt: skip
-    paths = json.dumps({"spectra": spectra, "densities": densities, "curves": curves})
-    drawn = []
-    for label in components("networks/figures"):
-        out = [str(tmp_path / "figures" / f"{label}.{n}-harm.{s}") for n in ("resnet", "vit")
-               for s in ("svg", "txt")]  # fmt: skip
-        figure.main(["--figure", label, "--paths", paths, "--study", study, "--out", *out])
-        drawn += out
-    made = [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".seal"]
-    assert len(made) == 6 * 3 + len(drawn)
-    for path in made:
-        assert path.read_bytes() == (base / path.relative_to(tmp_path)).read_bytes(), path
-    page = tmp_path / "report.html"
-    page.main(
-        ["--study", study, "--tables", str(base / "tables"), "--spectra", spectra, "--figures",
-         *(str(base / path) for path in figures_of(done)), "--out", str(page)]
-    )  # fmt: skip
-    assert page.read_bytes() == (base / "report.html").read_bytes()
-
-
-def figures_of(done):
-    order = json.loads((done.folder / "results/mini/study.json").read_text())["order"]["figures"]
-    return [
-        f"figures/{label}.{network}-harm.svg" for label in order for network in ("resnet", "vit")
+    base = done.folder / "results" / "mini"
+    here = tmp_path / "mini"
+    made = ("tables", "figures", "report.html", ".report.html.seal")
+    shutil.copytree(base, here, ignore=shutil.ignore_patterns(*made))
+    monkeypatch.chdir(tmp_path)  # the study lies elsewhere by now
+    study = here / "study.json"
+    run_stage("tables", study)
+    labels = list(json.loads(study.read_text())["order"]["figures"])
+    for label in labels:
+        run_stage("figure", study, label)
+    run_stage("report", study)
+    found = [
+        path
+        for name in ("tables", "figures", "report.html")
+        for path in sorted((here / name).rglob("*")) or [here / name]
+        if path.suffix != ".seal"
     ]
+    assert len(found) == 6 * 3 + len(labels) * 2 * 3 + 1
+    for path in found:
+        assert path.read_bytes() == (base / path.relative_to(here)).read_bytes(), path

@@ -49,7 +49,7 @@ def odd(tmp_path_factory):
                 "gradient_descent": {}, "least_squares": {},
                 "float32": {"use": "low_precision"},
             },
-            "attack": {"budget": 50, "curve_steps": 20, "sample": 2},
+            "attack": {"budget": 50, "curve_steps": 20, "sampled_pairs": 2},
             "spectrum": {"intercept": True},
             "figures": {name: {} for name in FIGURES},
         }

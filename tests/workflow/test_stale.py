@@ -187,8 +187,8 @@ def test_an_edited_table_is_read_again_also_where_its_date_is_older(workflow):
 
 IMAGES = {
     "study": "mini", "seeds": [0], "device": "cpu", "size": 8, "primary": "own",
-    "harmful": ["binary"], "third": ["digits"],
-    "images": {
+    "harmful": ["binary"], "third_tasks": ["digits"],
+    "datasets": {
         "own": {"source": "image_folder", "path": "pictures"},
         "binary": {"source": "mnist"}, "digits": {"source": "mnist"},
     },

@@ -214,11 +214,11 @@ def test_the_miniature_runs_on_every_method_figure_and_attack_that_ships(tmp_pat
     config["attacks"] = {name: {} for name in components("linear/attacks")} | {
         "logistic": {"use": "lbfgs", "loss": "logistic"},
         "softmax": {"use": "newton", "loss": "softmax", "repair": "scale"},
-        "fresh": {"use": "least_squares", "ridge": 0.001, "fresh": True},
+        "unseen_rows": {"use": "least_squares", "ridge": 0.001, "unseen_rows": True},
         "starts": {"use": "nesterov", "restarts": 2},
         "grid": {"use": "adam", "sweep": {"learning_rate": [0.01, 0.1], "warm_up": [0, 5]}},
     }
-    config["attack"] |= {"budget_likelihood": 20, "sample": 2}
+    config["attack"] |= {"budget_likelihood": 20, "sampled_pairs": 2}
     config["figures"] = {
         name: {"parameter": "eta"} if name == "sensitivity" else {}
         for name in components("linear/figures")

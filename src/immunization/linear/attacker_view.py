@@ -24,14 +24,14 @@ class AttackerView(NamedTuple):
 
     Attributes:
         fraction: share of the training rows.
-        fresh: half of the held-out rows instead, tested on the others.
+        unseen_rows: half of the held-out rows instead, tested on the others.
         repair: see ``attacks/_data.py``; ``intercept`` where nothing is repaired, but all probes of
             the study have one.
         ridge: of ridge_whiten.
     """
 
     fraction: float = 1.0
-    fresh: bool = False
+    unseen_rows: bool = False
     repair: str = "none"
     ridge: float = 1e-6
 
@@ -40,7 +40,7 @@ class AttackerView(NamedTuple):
         """From an attacker's parameters."""
         return cls(
             float(parameters.get("fraction", 1.0)),
-            bool(parameters.get("fresh", False)),
+            bool(parameters.get("unseen_rows", False)),
             parameters.get("repair", "none"),
             float(parameters.get("repair_ridge", 1e-6)),
         )
@@ -48,7 +48,7 @@ class AttackerView(NamedTuple):
     @property
     def rows(self) -> tuple[float, bool]:
         """What decides the rows."""
-        return self.fraction, self.fresh
+        return self.fraction, self.unseen_rows
 
     @property
     def whole(self) -> bool:
@@ -73,8 +73,8 @@ def choose_rows(task: Task, view: AttackerView, seed: int) -> Task:
     """
     if view.rows == (1.0, False):
         return task
-    draw = seeded("rows", seed, task.name, view.fraction, view.fresh)
-    if view.fresh:
+    draw = seeded("rows", seed, task.name, view.fraction, view.unseen_rows)
+    if view.unseen_rows:
         places = _stratified(task.test_labels, 0.5, draw)
         chosen = torch.zeros(len(task.test_rows), dtype=torch.bool)
         chosen[places] = True

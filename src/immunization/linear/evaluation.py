@@ -26,11 +26,10 @@ from hessian_spectrum import (
 from hessian_spectrum.kernels.cuda_streams import map_streams
 from immunization.linear.sufficient_statistics import TaskBatch, centred_factors
 from immunization.linear.tasks import Problem, held_out
+from immunization.linear.tolerances import UNCHANGED
 
 NO_SCORE = 1e-10
 """Scores under this are round-off: labels and logits are of order one."""
-UNCHANGED = 1e-6
-"""Relative slack for "not worse": round-off in κ and in a best loss stays far below it."""
 
 
 class RoleReport(NamedTuple):

@@ -11,7 +11,6 @@ import time
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from hessian_spectrum import NotFiniteError
 from immunization.linear.batching import Member, split
+from immunization.linear.contracts import DEPENDS_ON_SEED, MethodComponent
 from immunization.linear.evaluation import reference_condition
 from immunization.linear.files import load_task_set, save_extractors
 from immunization.linear.methods._descent import Immunized
@@ -56,7 +56,7 @@ class Batch(NamedTuple):
 
 
 def immunize_batch(
-    label: str, method: ModuleType, parameters: dict[str, Any], task_set: TaskSet, device: str,
+    label: str, method: MethodComponent, parameters: dict[str, Any], task_set: TaskSet, device: str,
     members: list[Member],
 ) -> Batch:  # fmt: skip
     """Run the method on some pairs.
@@ -67,9 +67,8 @@ def immunize_batch(
     problem = task_set.batch(members, device)
     broken = None
     try:
-        found = method.immunize(problem, parameters)
-        if not isinstance(found, Immunized):
-            found = Immunized(found)
+        returned = method.immunize(problem, parameters)
+        found = returned if isinstance(returned, Immunized) else Immunized(returned)
         theta = found.theta.cpu()
         lost = (~torch.isfinite(theta).flatten(1).all(1)).nonzero()
         broken = int(lost[0]) if len(lost) else None
@@ -158,7 +157,9 @@ class Plan(NamedTuple):
     parts: list[list[Member]]
 
 
-def plan(method: ModuleType, parameters: dict[str, Any], task_set: TaskSet, device: str) -> Plan:
+def plan(
+    method: MethodComponent, parameters: dict[str, Any], task_set: TaskSet, device: str
+) -> Plan:
     """Cut the pairs of a data set into batches.
 
     Args:
@@ -169,7 +170,8 @@ def plan(method: ModuleType, parameters: dict[str, Any], task_set: TaskSet, devi
     """
     members = [member for seed in task_set.seeds for member in task_set.members(seed)]
     sources = {member: member for member in members}
-    if hasattr(method, "draws") and not method.draws(parameters):
+    depends = getattr(method, DEPENDS_ON_SEED, None)
+    if depends is not None and not depends(parameters):
         sources = task_set.distinct_members()
     distinct = list(dict.fromkeys(sources.values()))
     parts = split(distinct, task_set.inputs.shape[1], device)
@@ -177,7 +179,7 @@ def plan(method: ModuleType, parameters: dict[str, Any], task_set: TaskSet, devi
 
 
 def run_part(
-    label: str, method: ModuleType, todo: Plan, device: str, members: list[Member]
+    label: str, method: MethodComponent, todo: Plan, device: str, members: list[Member]
 ) -> Batch:
     """Run the method on one batch, in halves where a GPU's memory does not suffice."""
     run = partial(immunize_batch, label, method, todo.parameters, todo.task_set, device)
@@ -229,7 +231,7 @@ def assemble(
 
 
 def immunize(
-    label: str, method: ModuleType, parameters: dict[str, Any], task_set: TaskSet, device: str,
+    label: str, method: MethodComponent, parameters: dict[str, Any], task_set: TaskSet, device: str,
     threads: int,
 ) -> tuple[dict[int, Tensor], dict[int, int], pd.DataFrame, bool]:  # fmt: skip
     """All pairs and seeds of a data set, without files; see `assemble` for what it gives."""
@@ -242,7 +244,7 @@ def run(stage: Stage) -> None:
     """The stage: one method on every data set of the study."""
     device, threads = stage.batched_device()
     label, entry = stage.label, stage.config["methods"][stage.label]
-    method = import_component("linear/methods", entry["use"])
+    method: MethodComponent = import_component("linear/methods", entry["use"])
     plans = []
     keys: list[Any] = []
     for dataset in stage.paths.datasets:

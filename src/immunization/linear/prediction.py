@@ -29,7 +29,7 @@ def join_predictors(
     """
     keys = ["dataset", "method", "seed", "pair"]
     known = steps[(steps["role"] == "H") & (steps["method"].map(uses) != "identity")]
-    known = known[(known["fraction"] == 1) & ~known["fresh"].astype(bool)]
+    known = known[(known["fraction"] == 1) & ~known["unseen_rows"].astype(bool)]
     known = known.dropna(subset=["slowdown"])[[*keys, "attack", "slowdown", "censored"]]
     return known.merge(ratios[[*keys, *PREDICTORS]], on=keys)
 

@@ -18,7 +18,7 @@ def best_label(loss: str) -> str:
 def full_data_linear_attackers(steps: pd.DataFrame) -> pd.DataFrame:
     """Attackers that train a linear probe on all rows of a task, and so compete for the best."""
     return steps[
-        (steps["loss"] != "none") & (steps["fraction"] == 1) & ~steps["fresh"].astype(bool)
+        (steps["loss"] != "none") & (steps["fraction"] == 1) & ~steps["unseen_rows"].astype(bool)
     ]
 
 

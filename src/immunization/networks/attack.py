@@ -11,6 +11,7 @@ import pandas as pd
 
 from immunization.networks.activations import Activations, spread_rows
 from immunization.networks.attacks._victim import AttackedModel
+from immunization.networks.contracts import AttackerComponent
 from immunization.networks.files import Immunized, Pretrained, read_pretrained
 from immunization.networks.image_store import ImageSet
 from immunization.networks.training import prepare_device, rounding_record
@@ -21,7 +22,7 @@ from immunization.runtime.log import LOG
 from immunization.runtime.record.provenance import essence
 from immunization.study.components import components, import_component
 
-KINDS = ("runs", "curves")
+TABLES = ("runs", "curves")
 
 
 class AttackContext:
@@ -87,7 +88,7 @@ def units_of(
     parameters: dict[str, Any],
 ) -> list[WorkUnit]:
     """A piece for each network, task and method."""
-    module = import_component("networks/attacks", use)
+    module: AttackerComponent = import_component("networks/attacks", use)
     control = bool(components("networks/attacks")[use].traits.get("CONTROL"))
     units = []
     for network, path in networks.items():
@@ -142,13 +143,13 @@ def run(stage: Stage) -> None:
     networks = {name: paths.pretrained(name) for name in paths.networks}
     files = [Immunized.open(path) for path in paths.all_immunized()]
     context = AttackContext(images, settings, device, mirrors=bool(traits.get("MIRRORS")))
-    units = units_of(context, files, networks, config["third"], label, use, parameters)
+    units = units_of(context, files, networks, config["third_tasks"], label, use, parameters)
     asked = {"use": use, "settings": settings, **parameters}
     asked |= rounding_record(device, stage.threads)
     record = stage.record(asked, "attack", f"attacks.{use}", device=device)
     contents = [content_hash(path) for path in (*networks.values(), *images.values())]
     base = [essence(record), device, exact, contents]
-    found = run_units(units, stage.progress, base, 1, KINDS)
+    found = run_units(units, stage.progress, base, 1, TABLES)
     frames = [pd.concat([both[place] for both in found], ignore_index=True) for place in range(2)]
     write_tables(paths.attack(label), frames, record)
 

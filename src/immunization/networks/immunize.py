@@ -10,6 +10,7 @@ import torch
 
 from immunization.networks.activations import Activations
 from immunization.networks.backbones._backbone import Tail
+from immunization.networks.contracts import MethodComponent
 from immunization.networks.files import Pretrained, read_pretrained, release
 from immunization.networks.image_store import ImageSet
 from immunization.networks.methods._problem import Problem
@@ -31,7 +32,7 @@ def immunized(
     pretrained: Pretrained,
     primary: Activations,
     harmful: Activations,
-    method: Any,
+    method: MethodComponent,
     parameters: dict[str, Any],
     key: tuple[str, str, int],
     checkpoint: Checkpoint,
@@ -65,7 +66,7 @@ class Immunizer:
     def __init__(self, stage: Stage, device: str) -> None:
         self.stage, self.device, self.config = stage, device, stage.config
         self.entry = self.config["methods"][stage.label]
-        self.method = import_component("networks/methods", self.entry["use"])
+        self.method: MethodComponent = import_component("networks/methods", self.entry["use"])
         names = (self.config["primary"], *self.config["harmful"])
         self.images = {name: ImageSet(stage.paths.images(name), device) for name in names}
         self._pretrained: Pretrained | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-ROUND_OFF = 1e-14
+FLOAT64_FLOOR = 1e-14
 """Share of the largest eigenvalue under which a Gram matrix in float64 knows nothing."""
 
 
@@ -38,8 +38,8 @@ def eigenvalues(features: Tensor, rank: int) -> Tensor:
 
 
 def resolved(values: Tensor) -> Tensor:
-    """Ascending eigenvalues, those that float64 does not tell from zero raised to `ROUND_OFF`."""
-    return values.clamp_min(ROUND_OFF * float(values[-1].detach()))
+    """Ascending eigenvalues, those that float64 does not tell from zero raised to `FLOAT64_FLOOR`."""
+    return values.clamp_min(FLOAT64_FLOOR * float(values[-1].detach()))
 
 
 def r_well(values: Tensor, dimension: int) -> Tensor:
@@ -81,7 +81,7 @@ def rank_of(moment: Tensor) -> int:
     if not bool(torch.isfinite(moment).all()):
         return 0
     values = torch.linalg.eigvalsh(moment)
-    return int((values > ROUND_OFF * values[-1]).sum())
+    return int((values > FLOAT64_FLOOR * values[-1]).sum())
 
 
 def running(before: Tensor, features: Tensor, decay: float) -> Tensor:

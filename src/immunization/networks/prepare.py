@@ -13,7 +13,7 @@ from immunization.study.components import import_component
 def run(stage: Stage) -> None:
     """The stage: one data set."""
     name, size = stage.label, stage.config["size"]
-    entry = stage.config["images"][name]
+    entry = stage.config["datasets"][name]
     parameters = entry["parameters"]
     place = Place.of(stage.mirror, stage.cache)
     found = import_component("networks/datasets", entry["source"]).load(parameters, place, size)

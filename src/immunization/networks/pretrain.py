@@ -113,7 +113,7 @@ def train(
         for rows, pixels in zip(order, store.batches(order), strict=True):
             generator = step_generator(device, "pretrain", seed, step)
             pixels = augmented(
-                pixels, images.size, generator, flip=images.flip, cut=parameters["cut"]
+                pixels, images.size, generator, flip=images.flip, cut=parameters["cutout"]
             )
             inputs = backbone.normalised(pixels)
             if half:

@@ -13,7 +13,7 @@ import pandas as pd
 from immunization.reporting.slowdown import interval, verdict
 
 PLACE = ["network", "harmful", "task", "role"]
-KINDS = {"linear_probe": "linear probe", "scratch": "from scratch"}
+ATTACKER_KINDS = {"linear_probe": "linear probe", "scratch": "from scratch"}
 FINE = "fine-tuning"
 TIMES = ["steps", "censored", "fastest", "accuracy", "goal"]
 SLOWDOWNS = [
@@ -24,7 +24,7 @@ SLOWDOWNS = [
 
 def attacker_kind(use: str) -> str:
     """Linear probes and fine-tuning are compared among themselves: their steps cost alike."""
-    return KINDS.get(use, FINE)
+    return ATTACKER_KINDS.get(use, FINE)
 
 
 def full_data_tuned(curves: pd.DataFrame) -> pd.DataFrame:
@@ -167,7 +167,7 @@ def slowdowns(times_: pd.DataFrame, by: str) -> pd.DataFrame:
 def best_against_best(curves: pd.DataFrame, uses: dict[str, str], target: float) -> pd.DataFrame:
     """Slowdowns of the fastest attacker of each kind, who share a goal."""
     own = with_goal(full_data_tuned(curves), uses, target, "kind")
-    own = own[own["kind"] != KINDS["scratch"]]
+    own = own[own["kind"] != ATTACKER_KINDS["scratch"]]
     return slowdowns(steps_to_goal(own, "kind"), "kind")
 
 

@@ -38,7 +38,7 @@ from immunization.runtime.log import LOG
 from immunization.runtime.record.provenance import essence
 from immunization.runtime.seeding import seeded
 
-KINDS = ("spectra", "densities")
+TABLES = ("spectra", "densities")
 WIDE_BATCH = 512
 """Images a batch in float64."""
 
@@ -297,7 +297,7 @@ def run(stage: Stage) -> None:
     )
     images = {name: paths.images(name) for name in paths.datasets}
     networks = {name: paths.pretrained(name) for name in paths.networks}
-    primary, third = config["primary"], config["third"]
+    primary, third = config["primary"], config["third_tasks"]
     subjects = Subjects(networks, images, primary, third, parameters, device)
     files = [Immunized.open(path) for path in paths.all_immunized()]
     units = [
@@ -309,6 +309,6 @@ def run(stage: Stage) -> None:
     ]
     contents = [content_hash(path) for path in (*networks.values(), *images.values())]
     base = [essence(record), device, exact, primary, third, contents]
-    found = run_units(units, stage.progress, base, 1, KINDS)
+    found = run_units(units, stage.progress, base, 1, TABLES)
     frames = [pd.concat([both[place] for both in found], ignore_index=True) for place in range(2)]
     write_tables([paths.spectra, paths.densities], frames, record)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from immunization.reporting.contracts import TableComponent
 from immunization.reporting.text import csv_text, latex, markdown
 from immunization.runtime.errors import UserError
 from immunization.runtime.files.io import write_text
@@ -47,7 +48,7 @@ def write_all(folder: str, results: Any, paths: Any, record: dict[str, Any]) -> 
         record: where they come from.
     """
     for name in components(folder):
-        module = import_component(folder, name)
+        module: TableComponent = import_component(folder, name)
         table = module.table(results)
         shown = module.show(table)
         write_text(paths.table(name, "csv"), csv_text(table), record)

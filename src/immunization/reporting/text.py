@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-ROUND_OFF = 1e-9
+SHOWN_AS_ZERO = 1e-9
 """A deviation this small beside the mean is round-off and shown as 0."""
 
 
@@ -46,7 +46,7 @@ def plus_minus(mean: float, deviation: float) -> str:
     """``mean ± deviation``; the mean alone where there is no deviation to state."""
     if deviation != deviation or mean != mean:
         return format_number(mean)
-    if deviation <= ROUND_OFF * abs(mean):
+    if deviation <= SHOWN_AS_ZERO * abs(mean):
         deviation = 0.0
     return f"{format_number(mean)} ± {format_number(deviation)}"
 

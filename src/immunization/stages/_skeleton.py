@@ -17,7 +17,7 @@ from pathlib import Path
 from immunization.runtime.errors import UserError
 from immunization.runtime.jobs.stage import Stage
 from immunization.study.layout import Layout, layout
-from immunization.study.whole import read_study
+from immunization.study.whole import read_study, recorded
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ class Command:
             for name in ("threads", "checkpoint_seconds", "mirror", "cache")
         }
         given = {name: value for name, value in given.items() if value is not None}
+        # What no number depends on stays out of what stages read and write.
+        study = study | {"config": recorded(config)}
         return Stage(self.name, study, tuple(options.labels), paths, **given)
 
     def _check(self, labels: list[str], paths: Layout) -> None:

@@ -12,14 +12,12 @@ from immunization.runtime.jobs.command import run_command
 from immunization.runtime.jobs.stage import Stage
 from immunization.runtime.record.provenance import provenance
 from immunization.stages._skeleton import Command
-from immunization.study.whole import recorded
 
 
 def run(stage: Stage) -> None:
     """The stage."""
     # In the order of the config, which tables and figures follow.
-    study = stage.study | {"config": recorded(stage.config)}
-    text = json.dumps(study, indent=1, ensure_ascii=False)
+    text = json.dumps(stage.study, indent=1, ensure_ascii=False)
     write_text(stage.paths.study, f"{text}\n", provenance(["immunization.stages.study"], {}))
 
 

@@ -13,7 +13,6 @@ import importlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from immunization.runtime.errors import UserError
@@ -84,7 +83,7 @@ def _read(kind: str, path: Path) -> Component:
     return Component(kind, path.stem, path, summary, parameters, literals)
 
 
-def import_component(kind: str, name: str) -> ModuleType:
+def import_component(kind: str, name: str) -> Any:
     """Import a component's module."""
     if name not in components(kind):
         raise KeyError(

@@ -72,7 +72,7 @@ LINEAR = StudyKind(
 NETWORKS = StudyKind(
     "networks.yaml",
     {
-        "images": ComponentKind("networks/datasets", "image data set", "source"),
+        "datasets": ComponentKind("networks/datasets", "image data set", "source"),
         "networks": ComponentKind("networks/backbones", "family of networks", swept=False),
         "methods": ComponentKind("networks/methods", "method", shared=OVERRIDES),
         "attacks": ComponentKind("networks/attacks", "attacker"),

@@ -151,7 +151,7 @@ class NetworkLayout(Layout):
             (network, harmful) for network in self.networks for harmful in self.harmful
         ]
         super().__init__(config, results)
-        self.datasets = list(config["images"])
+        self.datasets = list(config["datasets"])
         self.densities = f"{results}/spectrum/densities.parquet"
 
     def images(self, dataset: str) -> str:

@@ -51,8 +51,12 @@ def network_semantics(study: dict[str, Any]) -> Iterator[str]:
             f"  attack.lower_target: {goals['lower_target']:g} should be less than attack.target, "
             f"{goals['target']:g}."
         )
-    known = list(study["images"])
-    named = {"primary": [study["primary"]], "harmful": study["harmful"], "third": study["third"]}
+    known = list(study["datasets"])
+    named = {
+        "primary": [study["primary"]],
+        "harmful": study["harmful"],
+        "third_tasks": study["third_tasks"],
+    }
     seen: dict[str, str] = {}
     for role, labels in named.items():
         for label in labels:

@@ -106,7 +106,7 @@ def describe(error: ValidationError) -> str:
     if error.validator == "additionalProperties":
         known = sorted(error.schema.get("properties", {}))
         unknown = sorted(set(value) - set(known), key=str)
-        hints = "; ".join(f"'{name}'{near_spelling(name, known)}" for name in unknown)
+        hints = "; ".join(f"'{name}'{renamed_or_near(str(name), known)}" for name in unknown)
         return f"{where}: unknown key {hints}. Known keys: {', '.join(known) or 'none'}."
     if error.validator == "required":
         missing = [name for name in rule if name not in value]
@@ -128,6 +128,21 @@ def describe(error: ValidationError) -> str:
     }.get(str(error.validator), error.message)
     about = error.schema.get("description", "") if isinstance(error.schema, dict) else ""
     return f"{where}: {shown} {words}.{' It is: ' + about if about else ''}"
+
+
+RENAMED = {
+    "images": "datasets", "third": "third_tasks", "move": "relative_step",
+    "reach": "harmful_target", "allow": "benign_target", "cut": "cutout",
+    "sample": "sampled_pairs", "fresh": "unseen_rows",
+}  # fmt: skip
+"""Keys of earlier versions, and what they are called now."""
+
+
+def renamed_or_near(name: str, known: list[str]) -> str:
+    """What a key that is unknown may stand for, in brackets."""
+    if RENAMED.get(name) in known:
+        return f" (now called '{RENAMED[name]}')"
+    return near_spelling(name, known)
 
 
 def near_spelling(name: str, known: list[str]) -> str:

@@ -62,10 +62,10 @@ def linear_order(config: dict[str, Any]) -> dict[str, Any]:
 
 def network_order(config: dict[str, Any]) -> dict[str, Any]:
     """Labels of a study of networks in the order of the config, and what they stand for."""
-    images = config["images"]
+    datasets = config["datasets"]
     return {
-        "images": {label: entry["source"] for label, entry in images.items()},
-        "forms": {label: entry["parameters"].get("form", "") for label, entry in images.items()},
+        "datasets": {label: entry["source"] for label, entry in datasets.items()},
+        "forms": {label: entry["parameters"].get("form", "") for label, entry in datasets.items()},
         "networks": {
             label: entry["parameters"].get("name", entry["use"])
             for label, entry in config["networks"].items()

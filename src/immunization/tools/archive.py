@@ -285,3 +285,7 @@ def main(arguments: list[str] | None = None) -> None:
     for path in left:
         print(f"not taken: {path} (git does not track it, or it is a link)")
     print(f"{out}: {len(files) + len(texts)} files, {out.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    run_command(main)

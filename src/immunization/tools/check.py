@@ -83,3 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
         f"{study['study']}: {len(study['methods'])} methods, {len(study['attacks'])} attackers, "
         f"seeds {', '.join(map(str, study['seeds']))}"
     )
+
+
+if __name__ == "__main__":
+    run_command(main)

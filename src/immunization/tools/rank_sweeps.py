@@ -14,10 +14,10 @@ import argparse
 import numpy as np
 import pandas as pd
 
+from immunization.linear.tolerances import UNCHANGED
 from immunization.reporting.text import format_number, markdown
 from immunization.runtime.files.io import read_json, read_table
 
-UNCHANGED = 1e-6
 """Slack for "not larger than", as in `immunization.linear.evaluation`."""
 
 
@@ -81,3 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not options.all and not table.empty:
         table = table[table["rank"] == 1]
     print(markdown(table), end="")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -41,3 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
         elif not options.repair and set(problems.values()) != {NEWER}:
             print("Set damaged files aside with --repair; the next snakemake makes them anew.")
     sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    run_command(main)

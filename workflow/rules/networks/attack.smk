@@ -3,7 +3,7 @@ for label, entry in STUDY["attacks"].items():
     making(
         LIE.attack(label),
         ["immunization.networks.attack", f"immunization.networks.attacks.{entry['use']}"],
-        [entry, ATTACK_SETTINGS, STUDY["third"], EXACT],
+        [entry, ATTACK_SETTINGS, STUDY["third_tasks"], EXACT],
     )
 
 

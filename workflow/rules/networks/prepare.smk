@@ -1,4 +1,4 @@
-for label, entry in STUDY["images"].items():
+for label, entry in STUDY["datasets"].items():
     making(
         [LIE.images(label)],
         ["immunization.networks.prepare", f"immunization.networks.datasets.{entry['source']}"],

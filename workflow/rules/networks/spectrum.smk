@@ -1,7 +1,7 @@
 making(
     [LIE.spectra, LIE.densities],
     ["immunization.networks.spectra"],
-    [STUDY["primary"], STUDY["harmful"], STUDY["third"], STUDY["spectrum"], EXACT],
+    [STUDY["primary"], STUDY["harmful"], STUDY["third_tasks"], STUDY["spectrum"], EXACT],
 )
 
 

@@ -26,7 +26,7 @@ PARAMETERS = {
         "description": "share of the rows of D_H that the attacker has, at least two of each "
         "class.",
     },
-    "fresh": {
+    "unseen_rows": {
         "type": "boolean",
         "default": False,
         "description": "true: the attacker has rows that the publisher never saw, half of those "

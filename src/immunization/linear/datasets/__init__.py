@@ -1,5 +1,4 @@
-"""Data sets, one file each.
+"""Data sets, one file each (see `immunization.linear.contracts.DatasetComponent`).
 
-A file declares `PARAMETERS` and `load(parameters, place)`, which returns a `Labelled` or a
-`Paired` source. Files that start with an underscore are helpers, not data sets.
+Files that start with an underscore are helpers, not data sets.
 """

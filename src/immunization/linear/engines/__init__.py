@@ -1,5 +1,5 @@
-"""How attackers are run: exactly from spectra, on the features, or as non-linear probes.
+"""How attackers are run: simulated in the eigenbasis, trained on rows, or predicting.
 
-Which engine an attacker takes follows from its family and loss (`immunization.study.semantics.engine`). Each
-module declares `units(job)`, pieces of work that are run, kept and resumed one by one.
+Which engine an attacker takes follows from its family and loss (`immunization.study.derived`).
+Each module declares `units(job)`: units of work that are run, saved and resumed one by one.
 """

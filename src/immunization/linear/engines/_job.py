@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,13 +35,13 @@ class Attacker(NamedTuple):
     Attributes:
         label: what the study calls it.
         use: family.
-        family: its module.
+        family: its module, an `AttackerComponent` or a `PredictorComponent`.
         parameters: complete.
     """
 
     label: str
     use: str
-    family: ModuleType
+    family: Any
     parameters: dict[str, Any]
 
     @property
@@ -120,7 +119,7 @@ class Job:
     def sample(self) -> list[int]:
         """Numbers of the pairs in the stated sample, evenly over all."""
         count = len(self.task_set.pair_names)
-        wanted = min(count, self.settings["sample"] or count)
+        wanted = min(count, self.settings["sampled_pairs"] or count)
         return sorted({round(i) for i in np.linspace(0, count - 1, wanted)})
 
     def targets(self, role: str, pairs: list[int]) -> list[AttackTarget]:
@@ -189,7 +188,7 @@ class Job:
     def has_rows(self, view: AttackerView) -> bool:
         """Whether the data set has the rows that a view takes."""
         enough = min(len(task.test_rows) for task in self.task_set.tasks)
-        return not view.fresh or enough >= 8
+        return not view.unseen_rows or enough >= 8
 
 
 def record_steps(last: int, count: int = 25) -> list[int]:

@@ -132,7 +132,7 @@ def _keys(job: Job, target: AttackTarget, attacker: Attacker) -> dict[str, Any]:
         "loss": attacker.loss,
         "repair": view.repair,
         "fraction": view.fraction,
-        "fresh": view.fresh,
+        "unseen_rows": view.unseen_rows,
     }
 
 

@@ -49,7 +49,7 @@ def units(job: Job) -> list[WorkUnit]:
     by_basis: dict[tuple[Any, ...], list[Attacker]] = {}
     for attacker in job.attackers:
         if job.has_rows(attacker.view):
-            key = (attacker.view.fraction, attacker.view.fresh, attacker.view.basis)
+            key = (attacker.view.fraction, attacker.view.unseen_rows, attacker.view.basis)
             by_basis.setdefault(key, []).append(attacker)
     for attackers in by_basis.values():
         # Other rows need a factor of their own for each task: on the stated sample.

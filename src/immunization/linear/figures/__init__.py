@@ -1,6 +1,4 @@
-"""Figures, one module each.
+"""Figures of linear studies, one file each (see `immunization.reporting.contracts`).
 
-A file declares `CAPTION`, for a reader who does not know the paper, and `draw(results, dataset)`,
-which returns a matplotlib figure. Files that start
-with an underscore are helpers, not figures.
+Files that start with an underscore are helpers, not figures.
 """

@@ -68,7 +68,7 @@ def says(results: Results, dataset: str) -> str:
     curves = results.curves[results.curves["dataset"] == dataset]
     if "accuracy" not in curves or curves["accuracy"].isna().all():
         return "There is no accuracy to follow here."
-    curves = curves[(curves["role"] == "H") & ~curves["fresh"].astype(bool)].dropna(
+    curves = curves[(curves["role"] == "H") & ~curves["unseen_rows"].astype(bool)].dropna(
         subset=["accuracy"]
     )
     end = curves.sort_values("step").groupby(["attack", "method", "seed"])["accuracy"].last()

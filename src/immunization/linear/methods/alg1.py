@@ -77,7 +77,7 @@ MANY = 32
 DEFAULT_ETA = {"paper": 0.005, "released": 0.001, "corrected": 0.01}
 
 
-def draws(parameters: dict[str, Any]) -> bool:
+def depends_on_seed(parameters: dict[str, Any]) -> bool:
     """Whether θ depends on the seed beyond the tasks."""
     return parameters["profile"] != "corrected" or parameters["start"] != "identity"
 

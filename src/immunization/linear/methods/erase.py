@@ -49,7 +49,7 @@ DUST = 1e-12
 """Entries of an eraser's two vectors that are this small beside the largest are round-off."""
 
 
-def draws(parameters: dict[str, Any]) -> bool:
+def depends_on_seed(parameters: dict[str, Any]) -> bool:
     """Whether θ depends on the seed beyond the tasks."""
     return parameters["then"] == "alg1"
 

@@ -11,7 +11,7 @@ from immunization.linear.tasks import Problem
 PARAMETERS: dict[str, Any] = {}
 
 
-def draws(parameters: dict[str, Any]) -> bool:
+def depends_on_seed(parameters: dict[str, Any]) -> bool:
     """Whether θ depends on the seed beyond the tasks."""
     return False
 

@@ -50,7 +50,7 @@ ROOM = 1e-4
 """Share of the budget that is left, so that no round-off is counted as more than allowed."""
 
 
-def draws(parameters: dict[str, Any]) -> bool:
+def depends_on_seed(parameters: dict[str, Any]) -> bool:
     """Whether θ depends on the seed beyond the tasks."""
     return False
 

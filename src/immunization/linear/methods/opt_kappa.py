@@ -69,7 +69,7 @@ class LogCondition:
         return (pairs.values / smallest).log(), by_theta
 
 
-def draws(parameters: dict[str, Any]) -> bool:
+def depends_on_seed(parameters: dict[str, Any]) -> bool:
     """Whether θ depends on the seed beyond the tasks."""
     return bool(parameters["start"] != "identity")
 

@@ -19,7 +19,7 @@ EXTENDS = "_kappa_budget"
 PARAMETERS: dict[str, Any] = {}
 
 
-def draws(parameters: dict[str, Any]) -> bool:
+def depends_on_seed(parameters: dict[str, Any]) -> bool:
     """Whether θ depends on the seed beyond the tasks."""
     return False
 

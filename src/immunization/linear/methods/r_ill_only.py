@@ -30,7 +30,7 @@ PARAMETERS = {
 }
 
 
-def draws(parameters: dict[str, Any]) -> bool:
+def depends_on_seed(parameters: dict[str, Any]) -> bool:
     """Whether θ depends on the seed beyond the tasks."""
     return bool(parameters["start"] != "identity")
 

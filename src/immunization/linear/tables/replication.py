@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from immunization.linear.results import Results
+from immunization.linear.tolerances import UNCHANGED
 from immunization.reporting.text import format_number, plus_minus
 
 CAPTION = (
@@ -31,7 +32,6 @@ SAME_ORDER = 3.0
 ALIKE = 0.7
 TELLING = 0.3
 """A correlation, and its difference to the other way round, from which on it is believed."""
-UNCHANGED = 1e-6
 READINGS = {
     "RIR > 1": lambda rows, i, ii: rows[i] / rows[ii] > 1 + UNCHANGED,
     "(i) > 1 and (ii) ≤ 1": lambda rows, i, ii: (

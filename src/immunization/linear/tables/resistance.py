@@ -108,7 +108,7 @@ def best_accuracies(steps: pd.DataFrame) -> dict[str, pd.Series]:
         return {}
     keys = ["dataset", "method"]
     known = steps[(steps["role"] == "H") & steps["accuracy_end"].notna()]
-    other = known["fresh"].astype(bool) | (known["fraction"] < 1)
+    other = known["unseen_rows"].astype(bool) | (known["fraction"] < 1)
     parts = {
         "accuracy_linear": known[(known["loss"] != "none") & ~other],
         "accuracy_nonlinear": known[known["loss"] == "none"],

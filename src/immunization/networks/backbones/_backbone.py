@@ -62,7 +62,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "default": 0.1,
         "description": "of pre-training.",
     },
-    "cut": {
+    "cutout": {
         "type": "integer",
         "minimum": 0,
         "default": 8,

@@ -1,5 +1,1 @@
-"""Image data sets, one file each.
-
-`load(parameters, place, size)` returns `Images` (pixels in memory) or `Listing` (paths to decode
-while training).
-"""
+"""Image data sets, one file each (see `immunization.networks.contracts`)."""

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from immunization.networks.figures._attacked import attacked
 from immunization.networks.results import Results
-from immunization.networks.slowdowns import KINDS, attacker_kind, full_data_tuned
+from immunization.networks.slowdowns import ATTACKER_KINDS, attacker_kind, full_data_tuned
 from immunization.reporting.style import look, nothing, panels, shared_legend, title
 from immunization.reporting.text import display_label, percent
 
@@ -30,7 +30,7 @@ def draw(results: Results, setting: str) -> Figure:
     """One panel an attack."""
     curves = full_data_tuned(results.rows_of(results.curves, setting))
     curves = curves[curves["role"] == "H"]
-    scratch = curves["attack"].map(results.uses).map(attacker_kind) == KINDS["scratch"]
+    scratch = curves["attack"].map(results.uses).map(attacker_kind) == ATTACKER_KINDS["scratch"]
     control, curves = curves[scratch], curves[~scratch]
     attacks = [a for a in results.attacks if a in set(curves["attack"])]
     if not attacks:
@@ -72,7 +72,7 @@ def says(results: Results, setting: str) -> str:
     table = table[table["role"] == "H"]
     reference = table[table["method"] == "identity"].set_index("attack")["accuracy"]
     told = [f"{display_label(a)} {percent(v)}" for a, v in reference.items()]
-    others = table[(table["method"] != "identity") & (table["kind"] != KINDS["scratch"])]
+    others = table[(table["method"] != "identity") & (table["kind"] != ATTACKER_KINDS["scratch"])]
     lost = others.assign(lost=reference.reindex(others["attack"]).to_numpy() - others["accuracy"])
     found = f"Best accuracies on D_H without immunization: {', '.join(told)}."
     for group, part in lost.groupby("kind", sort=False):

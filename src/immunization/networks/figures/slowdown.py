@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from immunization.networks.figures._attacked import attacked, resisted
 from immunization.networks.results import Results
-from immunization.networks.slowdowns import KINDS
+from immunization.networks.slowdowns import ATTACKER_KINDS
 from immunization.reporting.style import nothing, title
 from immunization.reporting.text import display_label, format_number
 
@@ -26,7 +26,7 @@ LIMIT = 1.5
 def draw(results: Results, setting: str) -> Figure:
     """Attacks by methods."""
     own = results.rows_of(attacked(results), setting)
-    own = own[own["kind"] != KINDS["scratch"]]
+    own = own[own["kind"] != ATTACKER_KINDS["scratch"]]
     methods = [m for m in results.methods if m != "identity" and m in set(own["method"])]
     if not methods:
         return nothing("This study has no method to show.")

@@ -34,7 +34,7 @@ PARAMETERS = {
         "default": 0.0001,
         "description": "learning rate of the benign loss (SGD with momentum 0.9).",
     },
-    "move": {
+    "relative_step": {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 0.00003,
@@ -104,10 +104,10 @@ def descend(
 
     Args:
         problem: its tail and head are changed.
-        parameters: `steps`, `batch`, and for weights that are balanced `move` and `balance`.
+        parameters: `steps`, `batch`, and for weights that are balanced `relative_step` and `balance`.
         terms: the objective.
         recipe: how to step.
-        weights: of the terms; balanced at the first step where None: see `move`.
+        weights: of the terms; balanced at the first step where None: see `relative_step`.
         every_step: balance anew at every step.
         memory: tensors that terms carry from step to step, kept in checkpoints; changed in place.
         check: called with the number of steps taken before the first step, every so many and after
@@ -184,7 +184,7 @@ def diverged(problem: Problem, step: int) -> UserError:
     """What is said where a descent diverges."""
     return UserError(
         f"immunization of {' on '.join(map(str, problem.key[:2]))} diverged at step {step}: "
-        "features or a term of the objective are not finite. Take a smaller `eta` or `move` for "
+        "features or a term of the objective are not finite. Take a smaller `eta` or `relative_step` for "
         "this method, or fewer `steps`."
     )
 
@@ -196,7 +196,7 @@ def _balanced(
     parameters: dict[str, Any],
     step: int,
 ) -> dict[str, float]:
-    """Weights with which each regularizer's step has the length that `move` asks for.
+    """Weights with which each regularizer's step has the length that `relative_step` asks for.
 
     Raises:
         UserError: for a term without a gradient at the first step (later on it weighs nothing), or
@@ -221,7 +221,7 @@ def _balanced(
                 "features of D_P and D_H vary at all?"
             )
         factor = parameters["balance"] if name == "harmful" else 1.0
-        weights[name] = factor * parameters["move"] * size / (parameters["eta"] * slope)
+        weights[name] = factor * parameters["relative_step"] * size / (parameters["eta"] * slope)
     return weights
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from immunization.networks.methods._descent import Batch, benign_loss, descend, diverged, sgd
 from immunization.networks.methods._problem import Problem
 from immunization.networks.minibatch_spectra import (
-    ROUND_OFF,
+    FLOAT64_FLOOR,
     eigenvalues,
     r_ill,
     r_well,
@@ -55,7 +55,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "0.000005 (corrected, AdamW, one cycle). The higher it is, the more units of a ReLU "
         "network die.",
     },
-    "move": {
+    "relative_step": {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 0.00003,
@@ -83,14 +83,14 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "profile corrected only: τ of the smooth extreme eigenvalues; 0 for the "
         "extremes themselves.",
     },
-    "reach": {
+    "harmful_target": {
         "type": "number",
         "exclusiveMinimum": 1,
         "default": 300,
         "description": "profile corrected only: κ(H_H) that is aimed at, as a multiple of its "
         "value at θ₀; without an aim, units of a ReLU network die and the features lose rank.",
     },
-    "allow": {
+    "benign_target": {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 0.7,
@@ -126,8 +126,8 @@ class Corrected:
     """The scale-free objective, and the best network on the way.
 
     L = KL(answers of θ₀ ‖ answers of θ on D_P) + cross-entropy on D_P
-    + w_P·max(0, log κ_τ(H_P) − log(allow·κ_τ(H_P at θ₀)))
-    + w_H·|log(reach·κ_τ(H_H at θ₀)) − log κ_τ(H_H)|,
+    + w_P·max(0, log κ_τ(H_P) − log(benign_target·κ_τ(H_P at θ₀)))
+    + w_H·|log(harmful_target·κ_τ(H_H at θ₀)) − log κ_τ(H_H)|,
     log κ_τ being the difference of the smooth extremes of a running second moment.
 
     A unit of a ReLU network that answers to few images of D_H is one of its smallest eigenvalues,
@@ -146,19 +146,19 @@ class Corrected:
         decided = dict(zip("ph", problem.ranks, strict=True))
         self.parts = {"p": problem.primary, "h": problem.harmful}
         self.modules = {"tail": problem.tail, "head": problem.head}
-        factors = {"p": parameters["allow"], "h": parameters["reach"]}
+        factors = {"p": parameters["benign_target"], "h": parameters["harmful_target"]}
         moments = self.second_moments()
         # What FᵀF in float64 does not tell from zero can't be steered.
         self.ranks = {role: min(decided[role], rank_of(moments[role])) for role in decided}
         start = {role: float(self.log_kappa(moment, role)) for role, moment in moments.items()}
         self.aims = {role: start[role] + math.log(factors[role]) for role in start}
         # A κ beyond that can't be told from a lost rank.
-        most = max(start["h"], -math.log(10 * ROUND_OFF))
+        most = max(start["h"], -math.log(10 * FLOAT64_FLOOR))
         if self.aims["h"] > most:
             self.aims["h"] = most
             LOG.warning(
                 "%s: the aim is κ(H_H) times %.3g, not %g: FᵀF in float64 tells no more",
-                problem.key[0], math.exp(most - start["h"]), parameters["reach"],
+                problem.key[0], math.exp(most - start["h"]), parameters["harmful_target"],
             )  # fmt: skip
         self.memory: dict[str, Tensor] = {
             "checks": torch.zeros(0, 4, dtype=torch.float64),

@@ -20,7 +20,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "unrolled gradient descent steps of the harmful probe from zero, of length "
         "1/L.",
     },
-    "move": {
+    "relative_step": {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 0.000005,

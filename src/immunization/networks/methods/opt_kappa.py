@@ -12,7 +12,7 @@ from immunization.networks.minibatch_spectra import eigenvalues
 
 EXTENDS = "_descent"
 PARAMETERS: dict[str, dict[str, Any]] = {
-    "move": {
+    "relative_step": {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 0.00001,

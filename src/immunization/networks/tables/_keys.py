@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from immunization.networks.slowdowns import FINE, KINDS
+from immunization.networks.slowdowns import ATTACKER_KINDS, FINE
 
 KEYS = ["network", "harmful", "method"]
 
 
-ORDER_OF_KINDS = [KINDS["linear_probe"], FINE, KINDS["scratch"]]
+ORDER_OF_KINDS = [ATTACKER_KINDS["linear_probe"], FINE, ATTACKER_KINDS["scratch"]]
 
 
 def over_seeds(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:

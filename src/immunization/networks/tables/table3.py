@@ -84,9 +84,9 @@ def ratios_and_accuracy(
     table = table.merge(kept.reset_index(), on=KEYS)
     table["dimension"] = table["network"].map(found.groupby("network")["dimension"].first())
     # Published figures hold for the paper's own data and networks.
-    sources = table["harmful"].map(order["images"])
+    sources = table["harmful"].map(order["datasets"])
     same = (table["harmful"].map(order["forms"]) != "crops") & (
-        order["images"].get(order["primary"]) == "imagenet"
+        order["datasets"].get(order["primary"]) == "imagenet"
     )
     base = table["network"].map(order["networks"]).str.split(".").str[0]
     keys = pd.MultiIndex.from_arrays([sources, base, table["method"].map(order["methods"])])

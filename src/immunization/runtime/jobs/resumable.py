@@ -22,7 +22,7 @@ from immunization.runtime.jobs.shutdown import on_shutdown
 from immunization.runtime.log import LOG
 from immunization.runtime.threads import map_threads
 
-KINDS = ("steps", "curves")
+DEFAULT_TABLES = ("steps", "curves")
 Result = TypeVar("Result")
 
 
@@ -138,7 +138,7 @@ class TablePairStore:
         kinds: what the two are called.
     """
 
-    def __init__(self, kinds: tuple[str, str] = KINDS) -> None:
+    def __init__(self, kinds: tuple[str, str] = DEFAULT_TABLES) -> None:
         self.kinds = kinds
 
     def paths(self, stem: Path) -> list[Path]:
@@ -161,7 +161,7 @@ def run_units(
     folder: Path,
     base: Any,
     threads: int,
-    kinds: tuple[str, str] = KINDS,
+    kinds: tuple[str, str] = DEFAULT_TABLES,
 ) -> list[Frames]:
     """Run the units of an attack or of spectra that are not there yet; the others are removed.
 
