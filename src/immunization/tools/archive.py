@@ -28,6 +28,7 @@ from immunization.runtime.errors import UserError
 from immunization.runtime.files.atomic import atomic
 from immunization.runtime.files.checksums import sha256
 from immunization.runtime.files.io import read_json
+from immunization.runtime.jobs.command import run_command
 from immunization.runtime.record.fingerprint import SOURCE, closure, fingerprint, tracked_files
 from immunization.runtime.record.sums import PROVENANCE, SUMS, read_sums, verify
 from immunization.study.resolve import FILES

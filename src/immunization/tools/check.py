@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 from immunization.runtime.errors import UserError
+from immunization.runtime.jobs.command import run_command
 from immunization.study.load import Plain, load, merged
 from immunization.study.resolve import resolve
 

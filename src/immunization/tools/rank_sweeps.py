@@ -17,6 +17,7 @@ import pandas as pd
 from immunization.linear.tolerances import UNCHANGED
 from immunization.reporting.text import format_number, markdown
 from immunization.runtime.files.io import read_json, read_table
+from immunization.runtime.jobs.command import run_command
 
 """Slack for "not larger than", as in `immunization.linear.evaluation`."""
 

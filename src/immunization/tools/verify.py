@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from immunization.runtime.files.checksums import quarantine
+from immunization.runtime.jobs.command import run_command
 from immunization.runtime.jobs.run_lock import RunLock
 from immunization.runtime.record.sums import NEWER, SUMS, read_sums, verify
 
