@@ -142,8 +142,8 @@ def values(folder: Path) -> dict[str, float]:
         )
     for name, dataset in (("binary", BINARY), ("digits", DIGITS), ("diabetes", "diabetes")):
         found[f"raw_{name}"] = correlation(dataset, "ratio_i")
-        found[f"label_{name}"] = correlation(dataset, "label_ratio_i")
-        found[f"label_{name}_within"] = correlation(dataset, "label_ratio_i", "spearman_within")
+        found[f"label_{name}"] = correlation(dataset, "label_weighted_ratio_i")
+        found[f"label_{name}_within"] = correlation(dataset, "label_weighted_ratio_i", "spearman_within")
     found["released_diabetes"] = correlation("diabetes", "released_ratio_i")
     return {name: float(value) for name, value in (found | moved(folder)).items()}
 
@@ -160,7 +160,7 @@ def moved(folder: Path) -> dict[str, float]:
         found |= {f"{name}_p1": -change["P"], f"{name}_h1": change["H"]}
     ratios = pd.read_parquet(folder / "spectrum" / "ratios.parquet")
     plain = ratios[(ratios["dataset"] == DIGITS) & (ratios["method"] == "identity")]
-    reach = np.log(plain["reach_with_floor"]).groupby(plain["seed"]).median()
+    reach = np.log(plain["rir_with_unseen_floor"]).groupby(plain["seed"]).median()
     kappa = float(np.log(plain["kappa_h_reference"]).median())
     return found | {"log_kappa": kappa, "log_reach": float(reach.min())}
 

@@ -18,7 +18,11 @@ def test_slowdowns_that_are_all_alike_are_correlated_with_nothing():
 
 def test_without_any_slowdown_no_attacker_is_told_to_break_anything():
     attacks = pd.DataFrame(
-        {"attack": ["gd"], "slowdown_median_H": [float("nan")], "slowdown_bound_H": [False]},
+        {
+            "attack": ["gd"],
+            "slowdown_median_H": [float("nan")],
+            "slowdown_is_lower_bound_H": [False],
+        },
         index=pd.Index(["alg1"], name="method"),
     )
     resistance = pd.DataFrame({"verdict": ["unknown"]}, index=pd.Index(["alg1"], name="method"))

@@ -45,7 +45,7 @@ def test_the_reference_has_ratios_of_one_and_the_method_has_not(folder):
     for column in ("ratio_i", "ratio_ii", "rir", "released_rir", "ridge_rir"):
         assert reference[column].to_numpy() == pytest.approx(1, rel=1e-6), column
     assert (ratios.loc[ratios["method"] == "mine", "rir"] != 1).all()
-    assert ratios["met_c"].all()
+    assert ratios["definition_c_met"].all()
     assert ratios["resolved"].all()
 
 

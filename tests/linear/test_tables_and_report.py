@@ -78,13 +78,26 @@ def frames():
                         keys
                         | {"ratio_i": factor * i, "ratio_ii": ii, "rir": rir}
                         | {f"released_{k}": 2.0 for k in ("ratio_i", "ratio_ii", "rir")}
-                        | {"ridge_rir": 1.5, "ridge_ratio_i": i, "label_ratio_i": i, "label_rir": i}
+                        | {
+                            "ridge_rir": 1.5,
+                            "ridge_ratio_i": i,
+                            "label_weighted_ratio_i": i,
+                            "label_weighted_rir": i,
+                        }
                         | {"released_floored": dataset == "mnist"}
-                        | {"limit": limit, "reach_with_floor": 110.0, "outside": 0.1}
+                        | {
+                            "limit": limit,
+                            "rir_with_unseen_floor": 110.0,
+                            "harmful_energy_outside": 0.1,
+                        }
                         | {"limit_intercept": 70.0, "zero_loss_p": 0.5}
                         | {"best_loss_p": 0.1, "best_loss_p_reference": 0.1}
                         | {"optimality": np.nan if limit == np.inf else np.log(rir) / np.log(110)}
-                        | {"met_a": i >= 10, "met_b": ii <= 1, "met_c": True}
+                        | {
+                            "definition_a_met": i >= 10,
+                            "definition_b_met": ii <= 1,
+                            "definition_c_met": True,
+                        }
                         | {"resolved": method != "best"}
                         | ({"accuracy_p": 0.9, "accuracy_h": 0.8} if dataset == "mnist" else {})
                     )
@@ -131,7 +144,7 @@ def study(tmp_path_factory):
         write_table(paths[name], frame)
     (folder / "study.json").write_text(json.dumps(STUDY))
     (folder / "published.csv").write_text(
-        "source,task,method,quantity,value,note,because\n"
+        "source,task,method,quantity,value,note,explanation\n"
         "mnist,digit,alg1,rir,17.0,Table 9,\n"
         'mnist,digit,alg1,ratio_i,80,Table 9,"of a reason, with a comma"\n'
         "mnist,digit,imma,rir,2,Table 9,\n"
@@ -230,7 +243,7 @@ def test_a_slowdown_against_a_censored_reference_is_not_stated():
 def test_findings_name_who_breaks_what():
     def row(attack, method, slowdown, bound=False):
         return {"dataset": "d", "attack": attack, "method": method,
-                "slowdown_median_H": slowdown, "slowdown_bound_H": bound}  # fmt: skip
+                "slowdown_median_H": slowdown, "slowdown_is_lower_bound_H": bound}  # fmt: skip
 
     methods = {"id": "identity", "one_weak": "a", "two_weak": "a", "firm": "a"}
     attacks = pd.DataFrame(
@@ -254,7 +267,7 @@ def test_findings_tell_every_verdict_and_lower_bounds():
     table = pd.DataFrame(
         {
             "method": names, "loss": "squared", "slowdown": [1.0, 1.0, 9.0, 2.5, 1.3],
-            "slowdown_bound": [False, False, True, True, True], "withstood_share": 1.0,
+            "slowdown_is_lower_bound": [False, False, True, True, True], "never_reached_share": 1.0,
             "benign_lost": 0.0,
             "verdict": ["", "broken", "withstood", "slowed", "not shown"],
         }
@@ -310,13 +323,13 @@ def test_figures_with_nothing_to_draw_say_so(tmp_path):
 def test_the_definition_table_counts_pairs(study):
     table = read(study, "definition").set_index(["dataset", "method"])
     assert table.loc[("mnist", "best"), "all_met"] == 2
-    assert table.loc[("mnist", "mine"), "met_a"] == 0
+    assert table.loc[("mnist", "mine"), "definition_a_met"] == 0
     assert table.loc[("mnist", "mine"), "i_above_1_ii_at_most_1"] == 2
     assert table.loc[("mnist", "best"), "resolved"] == 0
 
 
 def test_published_figures_stand_beside_ours_with_a_verdict(study):
-    table = read(study, "replication").set_index(["where", "method", "quantity"])
+    table = read(study, "replication").set_index(["published_in", "method", "quantity"])
     row = table.loc[("Table 9", "alg1", "rir")]
     assert row["published"] == 17
     assert row["paper_mean"] == pytest.approx(16.8)
@@ -331,7 +344,7 @@ def test_published_figures_stand_beside_ours_with_a_verdict(study):
 
 def test_counts_of_success_stand_under_each_reading(study):
     table = read(study, "replication")
-    rows = table[table["where"] == "Fig. 9"].set_index("quantity")
+    rows = table[table["published_in"] == "Fig. 9"].set_index("quantity")
     assert rows["paper_mean"].to_dict() == {
         "pairs with RIR > 1": 2,
         "pairs with (i) > 1 and (ii) ≤ 1": 2,
@@ -360,7 +373,7 @@ def test_a_published_grid_is_compared_either_way_round():
     )  # fmt: skip
     order = {"datasets": {"m": ["mnist", "digit"]}, "replication": {"alg1": {"paper": "x"}}}
     none = pd.DataFrame(
-        columns=["source", "task", "method", "quantity", "value", "note", "because"]
+        columns=["source", "task", "method", "quantity", "value", "note", "explanation"]
     )
     table = replication_table(ratios, none, grid, order).set_index("quantity")
     assert table.loc["mean log RIR", "paper_mean"] == pytest.approx(np.mean(list(logs.values())))

@@ -51,31 +51,31 @@ def test_a_crossing_lies_between_records_on_a_logarithmic_scale():
 
 
 def test_the_best_attacker_counts_on_each_side(curves):
-    table = resistance_table(curves, USES, 0.9).set_index(["kind", "method"])
+    table = resistance_table(curves, USES, 0.9).set_index(["attacker_kind", "method"])
     probe = table.loc[("linear probe", "made")]
     # Goal 0.72: at 10^(0.8) of the reference's best, at 10^(1 + 0.52/0.55) of the other's.
     wanted = 10 ** (1 + 0.52 / 0.55) / 10**0.8
     assert probe["slowdown"] == pytest.approx(wanted)
     assert probe["verdict"] == "slowed"
-    assert not probe["bound"]
+    assert not probe["is_lower_bound"]
     assert probe["fastest"].startswith("probe: adam")
     assert probe["selectivity"] == pytest.approx(np.log(wanted))
     assert probe["accuracy_few"] == pytest.approx(0.3)
     assert table.loc[("fine-tuning", "made"), "verdict"] == "broken"
     assert table.loc[("fine-tuning", "identity"), "verdict"] == "reference"
-    assert "from scratch" not in set(table.index.get_level_values("kind"))
+    assert "from scratch" not in set(table.index.get_level_values("attacker_kind"))
 
 
 def test_who_keeps_attackers_just_under_the_goal_is_seen_at_a_lower_one(curves):
     near = curves["method"].eq("made") & curves["role"].eq("H") & curves["attack"].eq("probe")
     curves.loc[near, "accuracy"] = curves.loc[near, "accuracy"].clip(upper=0.7)  # the goal is 0.72
-    table = resistance_table(curves, USES, 0.9, 0.7).set_index(["kind", "method"])
+    table = resistance_table(curves, USES, 0.9, 0.7).set_index(["attacker_kind", "method"])
     probe = table.loc[("linear probe", "made")]
-    assert probe["bound"]
+    assert probe["is_lower_bound"]
     assert probe["verdict"] == "withstood"
     # Goal 0.56: at 10^0.4 of the reference's best, at 10^(1 + 0.36/0.5) of the other's.
     assert probe["lower_slowdown"] == pytest.approx(10 ** (1 + 0.36 / 0.5) / 10**0.4)
-    assert not probe["lower_bound"]
+    assert not probe["lower_is_lower_bound"]
     assert probe["lower_verdict"] == "slowed"
     assert table["lower_target"].eq(0.7).all()
 
@@ -89,7 +89,7 @@ def test_where_nobody_gets_there_the_nearest_is_named_and_the_largest_budget_cou
             pd.DataFrame(curve("made", "probe", "ridge", [0.7], seed=1)),
         ]
     )
-    probe = resistance_table(curves, USES, 0.9).set_index(["kind", "method"])
+    probe = resistance_table(curves, USES, 0.9).set_index(["attacker_kind", "method"])
     probe = probe.loc[("linear probe", "made")]
     assert probe["fastest"] == "probe: ridge"
     assert probe["steps"] == 100
@@ -106,7 +106,7 @@ def test_a_goal_that_is_never_reached_is_a_lower_bound(curves):
     naive = plain_sgd(curves, USES, 0.9).set_index("method")
     assert naive.loc["identity", "verdict"] == "reference"
     assert naive.loc["identity", "goal"] == pytest.approx(0.54)  # its own, not the best one's
-    assert bool(naive.loc["made", "bound"])
+    assert bool(naive.loc["made", "is_lower_bound"])
     assert naive.loc["made", "verdict"] == "withstood"
 
 
@@ -118,13 +118,13 @@ def test_every_attacker_has_a_goal_of_its_own_and_signed_deviations(curves):
     best = np.array([0.4, 0.8, 0.8]), np.array([0.1, 0.2, 0.75])
     wanted = 100 * np.mean((best[0] - best[1]) / best[0])
     assert own.loc["probe", "rfd_signed"] == pytest.approx(wanted)
-    assert set(table["kind"]) == {"linear probe", "fine-tuning", "from scratch"}
+    assert set(table["attacker_kind"]) == {"linear probe", "fine-tuning", "from scratch"}
 
 
 def test_a_study_without_probes_or_with_few_images_alone_has_its_tables(curves):
     tail = curves[curves["attack"] == "tail"]
     assert plain_sgd(tail, USES, 0.9).empty
-    assert set(resistance_table(tail, USES, 0.9)["kind"]) == {"fine-tuning"}
+    assert set(resistance_table(tail, USES, 0.9)["attacker_kind"]) == {"fine-tuning"}
     few = tail.assign(fraction=0.1)
     assert resistance_table(few, USES, 0.9).empty
     assert len(attacks_table(few, USES, 0.9)) == len(attacks_table(tail, USES, 0.9))
@@ -152,12 +152,12 @@ def test_claims_are_held_to_both_measures(curves):
     )
     assert set(table["method"]) == {"made"}
     verdicts = table.set_index(table["claim"].str.split(" ").str[:3].str.join(" "))
-    assert verdicts.loc["(i) > 1:", "holds_theirs"]
+    assert verdicts.loc["(i) > 1:", "holds_by_paper"]
     assert not verdicts.loc["(i) > 1:", "holds"]
     assert verdicts.loc["(ii) ≤ 1:", "holds"]
-    assert verdicts.loc["RIR much larger", ["holds_theirs", "holds"]].tolist() == [True, False]
+    assert verdicts.loc["RIR much larger", ["holds_by_paper", "holds"]].tolist() == [True, False]
     assert not verdicts.loc["accuracy on D_P", "holds"]
-    assert verdicts.loc["a linear probe", ["holds_theirs", "holds"]].tolist() == [True, True]
+    assert verdicts.loc["a linear probe", ["holds_by_paper", "holds"]].tolist() == [True, True]
     assert not verdicts.loc["fine-tuning of more", "holds"]
     assert verdicts.loc["it slows D_H", "holds"]
 

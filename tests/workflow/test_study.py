@@ -239,7 +239,7 @@ def test_the_miniature_runs_on_every_method_figure_and_attack_that_ships(tmp_pat
     resistance = pd.read_csv(workflow.folder / "results/mini/tables/resistance.csv")
     resistance = resistance.set_index(["dataset", "method", "loss"])
     assert resistance.loc[("binary", "optimum", "squared"), "slowdown"] <= 1.05
-    assert resistance.loc[("binary", "erase", "squared"), "withstood_share"] == 1
+    assert resistance.loc[("binary", "erase", "squared"), "never_reached_share"] == 1
     assert resistance.loc[("binary", "erase", "squared"), "verdict"] == "no verdict"  # one seed
     study = json.loads((workflow.folder / "results/mini/study.json").read_text())
     assert study["config"]["seeds"] == [3]

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor
 
 from hessian_spectrum.kernels.cuda_streams import map_streams
-
-warnings.filterwarnings("ignore", message="torch.linalg.svd: During SVD computation")
 
 
 def robust_svd(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -49,7 +45,7 @@ def svd_of_one(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         _, rotation = torch.linalg.eigh(matrix @ matrix.mT)
         rotation = rotation.flip(-1)
         turned = rotation.mT @ matrix
-        # cuSOLVER's gesvdj; where that does not converge torch takes gesvd, and says so.
+        # cuSOLVER's gesvdj; where that does not converge torch takes gesvd, and warns.
         left, values, right = torch.linalg.svd(turned, full_matrices=False)
         return rotation @ left, values, right
     try:

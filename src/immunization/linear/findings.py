@@ -66,7 +66,7 @@ def _limit(ratios: pd.DataFrame, order: dict[str, Any]) -> list[str]:
         told = (
             f"On {share:.0%} of the pairs the limit is infinite: the harmful inputs use directions "
             "that the benign inputs do not have (median share of the harmful energy there: "
-            f"{format_number(first['outside_median_infinite'])}), and those can be scaled at will.{tail}"
+            f"{format_number(first['harmful_energy_outside_median_infinite'])}), and those can be scaled at will.{tail}"
         )
     if order.get("intercept"):
         return [told]
@@ -176,7 +176,7 @@ def _attack(attacks: pd.DataFrame, order: dict[str, Any], threshold: float) -> l
         if good.empty:
             told.append(f"Against {label} no method slows D_H without slowing D_P ({before}).")
             continue
-        bounds = good[good["slowdown_bound_H"].astype(bool)]
+        bounds = good[good["slowdown_is_lower_bound_H"].astype(bool)]
         if len(bounds):  # which of them is the slowest is not known
             told.append(
                 f"Against {label}, among methods that do not slow D_P, the budget runs out on D_H "
@@ -208,7 +208,7 @@ def _resistance(table: pd.DataFrame, order: dict[str, Any]) -> list[str]:
             parts.append(f"slowed by {_with_numbers(named['slowed'])}")
         if "withstood" in named:
             stands = named["withstood"]
-            least = stands["withstood_share"].min()
+            least = stands["never_reached_share"].min()
             share = "every pair" if least == 1 else f"at least {least:.0%} of the pairs"
             parts.append(
                 f"with {_list(stands.index)} no attacker of this kind solved {share} within the "
@@ -227,7 +227,8 @@ def _resistance(table: pd.DataFrame, order: dict[str, Any]) -> list[str]:
             if len(gone):
                 parts.append(f"the benign task was lost: {_losses(gone)}")
         back = part[
-            (part["withstood_share"] >= MIN_WITHSTOOD_SHARE) & ~part["verdict"].isin(["withstood"])
+            (part["never_reached_share"] >= MIN_WITHSTOOD_SHARE)
+            & ~part["verdict"].isin(["withstood"])
         ]
         if len(back) and "accuracy_linear" in back and back["accuracy_linear"].notna().any():
             words = [f"{_name(m)} ({percent(v)})" for m, v in back["accuracy_linear"].items()]
@@ -252,7 +253,7 @@ def _with_numbers(part: pd.DataFrame) -> str:
         + (
             "(S unknown)"
             if row.slowdown != row.slowdown
-            else f"({'at least ' if row.slowdown_bound else ''}{format_number(row.slowdown)} times)"
+            else f"({'at least ' if row.slowdown_is_lower_bound else ''}{format_number(row.slowdown)} times)"
         )
         for row in part.itertuples()
     )
@@ -291,7 +292,8 @@ def _breakers(attacks: pd.DataFrame, resistance: pd.DataFrame, order: dict[str, 
     own = attacks[~attacks["attack"].str.startswith(BEST) & attacks["slowdown_median_H"].notna()]
     own = own[_protected(own, order)]
     fast = own[
-        (own["slowdown_median_H"] <= MAX_BROKEN_SLOWDOWN) & ~own["slowdown_bound_H"].astype(bool)
+        (own["slowdown_median_H"] <= MAX_BROKEN_SLOWDOWN)
+        & ~own["slowdown_is_lower_bound_H"].astype(bool)
     ]
     against = {m: list(fast.loc[[m], "attack"]) if m in fast.index else [] for m in own.index}
     broken = set(resistance.index[resistance["verdict"] == "broken"]) & set(against)

@@ -16,7 +16,7 @@ from immunization.runtime.jobs.stage import Stage
 from immunization.runtime.record.provenance import KAPPA_DEFINITION
 from immunization.study.components import components
 
-TEXT = ["method", "attack", "loss", "verdict", "dataset", "quantity", "where"]
+TEXT = ["method", "attack", "loss", "verdict", "dataset", "quantity", "published in"]
 
 
 def page(

@@ -9,11 +9,11 @@ PREDICTORS = {
     "ratio_i": "(i), non-zero κ",
     "released_ratio_i": "(i), released κ",
     "ridge_ratio_i": "(i), ridge κ",
-    "label_ratio_i": "(i), label-weighted κ",
+    "label_weighted_ratio_i": "(i), label-weighted κ",
     "rir": "RIR, non-zero κ",
     "released_rir": "RIR, released κ",
     "ridge_rir": "RIR, ridge κ",
-    "label_rir": "RIR, label-weighted κ",
+    "label_weighted_rir": "RIR, label-weighted κ",
 }
 
 

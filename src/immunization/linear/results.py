@@ -59,9 +59,9 @@ class Results:
     def published(self) -> pd.DataFrame:
         """The figures that the paper prints."""
         path = self.paths.get("published", TABLES / "published.csv")
-        names = ("source", "task", "method", "quantity", "value", "note", "because")
+        names = ("source", "task", "method", "quantity", "value", "note", "explanation")
         found = read_published(path, names)
-        return found.assign(because=found["because"].fillna(""))
+        return found.assign(explanation=found["explanation"].fillna(""))
 
     @cached_property
     def grids(self) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from immunization.linear.evaluation import (
     report_role,
 )
 from immunization.linear.files import load_task_set, open_extractors
+from immunization.linear.sufficient_statistics import TaskBatch
 from immunization.linear.tasks import Problem, TaskSet
 from immunization.runtime.jobs.stage import Stage, write_tables
 from immunization.runtime.log import LOG
@@ -74,61 +75,73 @@ def result_rows(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of both tables for one method on one data set and seed; θ is on the device."""
     problem = before.problem.to(device)
-    ridge = parameters["ridge"]
-    options = {"ridge": ridge, "label_share": parameters["label_share"], "singular": singular}
+    options = {
+        "ridge": parameters["ridge"], "label_share": parameters["label_share"],
+        "singular": singular,
+    }  # fmt: skip
     primary = report_role(problem.primary, theta, **options).host()
     harmful = report_role(problem.harmful, theta, **options).host()
     pairs = [pair for _, pair in problem.members]
-    names = {
+    keys = keys | {
         "pair": pairs,
         "primary": [problem.source.pair_names[pair][0] for pair in pairs],
         "harmful": [problem.source.pair_names[pair][1] for pair in pairs],
     }
-
-    spectra = []
-    for role, task, report in (
-        ("P", problem.primary, primary),
-        ("H", problem.harmful, harmful),
-    ):
-        ranks = report.ranks.tolist()
-        numbers = task.rows.to(torch.int64).cpu().numpy()
-        # Ascending, zeros first: the last `rank` entries are the non-zero spectrum.
-        spectra.append(
-            pd.DataFrame(
-                keys
-                | names
-                | {
-                    "role": role,
-                    "rows": numbers,
-                    "dimension": problem.dimension,
-                    "rank": ranks,
-                    "rank_tolerance": task.tolerances.cpu().numpy(),
-                    "resolved": report.spectrum.resolved.numpy(),
-                    "kappa": report.kappa.numpy(),
-                    "kappa_label": report.label.numpy(),
-                    "kappa_released": report.released.numpy(),
-                    "kappa_released_floored": report.floored.numpy(),
-                    "kappa_ridge": report.ridge.numpy(),
-                    "ridge": ridge,
-                    "effective_rank": report.effective_rank.numpy(),
-                    "best_loss": report.loss.numpy(),
-                    "eigenvalues": [
-                        values[-rank:].numpy()
-                        for values, rank in zip(report.spectrum.eigenvalues, ranks, strict=True)
-                    ],
-                    "label_coefficients": [
-                        values[-rank:].numpy()
-                        for values, rank in zip(report.spectrum.coefficients, ranks, strict=True)
-                    ],
-                }
-            )
+    spectra = [
+        _spectrum_rows(problem, role, task, report, keys, parameters["ridge"])
+        for role, task, report in (
+            ("P", problem.primary, primary), ("H", problem.harmful, harmful),
         )
+    ]  # fmt: skip
+    columns = _ratio_columns(before, primary, harmful, parameters["much_larger"], singular)
+    if problem.source.accuracy:
+        columns["accuracy_p"] = _best_accuracy(problem, problem.primary, primary, theta)
+        columns["accuracy_h"] = _best_accuracy(problem, problem.harmful, harmful, theta)
+    ratios = pd.DataFrame(keys | {name: values.numpy() for name, values in columns.items()})
+    return pd.concat(spectra), ratios
 
+
+def _spectrum_rows(
+    problem: Problem, role: str, task: TaskBatch, report: RoleReport, keys: dict[str, Any],
+    ridge: float,
+) -> pd.DataFrame:  # fmt: skip
+    """One row a pair: the whole spectrum of one role, and κ by each definition."""
+    ranks = report.ranks.tolist()
+
+    def nonzero(tensor: Tensor) -> list[Any]:
+        """Of each pair: ascending, zeros first, so the last `rank` entries."""
+        return [values[-rank:].numpy() for values, rank in zip(tensor, ranks, strict=True)]
+
+    return pd.DataFrame(
+        keys
+        | {
+            "role": role,
+            "rows": task.rows.to(torch.int64).cpu().numpy(),
+            "dimension": problem.dimension,
+            "rank": ranks,
+            "rank_tolerance": task.tolerances.cpu().numpy(),
+            "resolved": report.spectrum.resolved.numpy(),
+            "kappa": report.kappa.numpy(),
+            "kappa_label": report.label.numpy(),
+            "kappa_released": report.released.numpy(),
+            "kappa_released_floored": report.floored.numpy(),
+            "kappa_ridge": report.ridge.numpy(),
+            "ridge": ridge,
+            "effective_rank": report.effective_rank.numpy(),
+            "best_loss": report.loss.numpy(),
+            "eigenvalues": nonzero(report.spectrum.eigenvalues),
+            "label_coefficients": nonzero(report.spectrum.coefficients),
+        }
+    )
+
+
+def _ratio_columns(
+    before: Reference, primary: RoleReport, harmful: RoleReport, much_larger: float, singular: bool
+) -> dict[str, Tensor]:
+    """Ratios by each definition of κ, the limit, and what is met of Definition 3.1; (B,) each."""
     ratio_i, ratio_ii = harmful.kappa / before.kappa_h, primary.kappa / before.kappa_p
     rir = ratio_i / ratio_ii
-    met = definition(
-        ratio_i, ratio_ii, primary, before.primary, much_larger=parameters["much_larger"]
-    )
+    met = definition(ratio_i, ratio_ii, primary, before.primary, much_larger=much_larger)
     columns: dict[str, Tensor] = {
         "kappa_p_reference": before.kappa_p,
         "kappa_h_reference": before.kappa_h,
@@ -139,37 +152,33 @@ def result_rows(
         "rir": rir,
         "limit": before.limit.rir,
         "limit_intercept": before.limit.intercept,
-        "outside": before.limit.outside,
-        "reach_with_floor": before.limit.reach,
+        "harmful_energy_outside": before.limit.outside,
+        "rir_with_unseen_floor": before.limit.reach,
         # The limit binds what is invertible.
         "optimality": optimality(rir, before.limit.rir) * (torch.nan if singular else 1.0),
-        "met_a": met.a,
-        "met_b": met.b,
-        "met_c": met.c,
+        "definition_a_met": met.a,
+        "definition_b_met": met.b,
+        "definition_c_met": met.c,
         "resolved": (primary.spectrum.resolved == primary.ranks)
         & (harmful.spectrum.resolved == harmful.ranks),
         "best_loss_p_reference": before.primary.loss,
         "best_loss_p": primary.loss,
         "zero_loss_p": before.primary.energy,
     }
-    for name in ("released", "ridge", "label"):
+    for name, kind in (("released", "released"), ("ridge", "ridge"), ("label", "label_weighted")):
         i = getattr(harmful, name) / getattr(before.harmful, name)
         ii = getattr(primary, name) / getattr(before.primary, name)
-        columns |= {f"{name}_ratio_i": i, f"{name}_ratio_ii": ii, f"{name}_rir": i / ii}
+        columns |= {f"{kind}_ratio_i": i, f"{kind}_ratio_ii": ii, f"{kind}_rir": i / ii}
     columns["released_floored"] = (
         primary.floored | harmful.floored | before.primary.floored | before.harmful.floored
     )
-    if problem.source.accuracy:
-        for role, task, report in (
-            ("p", problem.primary, primary),
-            ("h", problem.harmful, harmful),
-        ):
-            coefficients = report.spectrum.coefficients.to(theta)
-            probe = report.spectrum.vectors @ coefficients[..., None]
-            hits = accuracy(problem, task, theta @ probe)
-            columns[f"accuracy_{role}"] = hits.squeeze(-1).cpu()
-    ratios = pd.DataFrame(keys | names | {k: v.numpy() for k, v in columns.items()})
-    return pd.concat(spectra), ratios
+    return columns
+
+
+def _best_accuracy(problem: Problem, task: TaskBatch, report: RoleReport, theta: Tensor) -> Tensor:
+    """Held-out accuracy of the best probe of each pair, shape (B,)."""
+    probe = report.spectrum.vectors @ report.spectrum.coefficients.to(theta)[..., None]
+    return accuracy(problem, task, theta @ probe).squeeze(-1).cpu()
 
 
 def run(stage: Stage) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from immunization.linear.cache import TaskCache
 from immunization.linear.sufficient_statistics import (
     TaskBatch,
     select_tasks,
@@ -114,7 +115,7 @@ class TaskSet:
         statistics: padded tensors over tasks, as in `TaskBatch`.
         intercept: whether probes have one, so that K is that of centred features.
         info: parameters and provenance, stored with the file.
-        shared: what batches of the same pairs may reuse while the program runs; not stored.
+        cache: what batches of the same pairs may reuse while the program runs; not stored.
     """
 
     name: str
@@ -130,7 +131,7 @@ class TaskSet:
     statistics: dict[str, Tensor]
     intercept: bool = False
     info: dict[str, Any] = field(default_factory=dict)
-    shared: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    cache: TaskCache = field(default_factory=TaskCache, repr=False, compare=False)
 
     def features(self, rows: Tensor) -> Tensor:
         """Features of some rows in float64, shape (..., D)."""
@@ -140,10 +141,9 @@ class TaskSet:
         """Raw inputs on a device, sent there once: rows by rows, again and again, take longer."""
         if device.type == "cpu":
             return self.inputs
-        if ("inputs", device) not in self.shared:
-            self.shared["inputs", device] = self.inputs.to(device)
-        found: Tensor = self.shared["inputs", device]
-        return found
+        if device not in self.cache.inputs:
+            self.cache.inputs[device] = self.inputs.to(device)
+        return self.cache.inputs[device]
 
     def members(self, seed: int) -> list[tuple[int, int]]:
         """All pairs under one of the seeds, as (seed, number of the pair)."""

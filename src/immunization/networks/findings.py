@@ -40,12 +40,14 @@ def findings(tables: dict[str, pd.DataFrame]) -> list[str]:
         ]
         told.append(f"Of these, κ grows on D_H and not on D_P with {', '.join(words)}.")
     resistance = tables["resistance"]
-    for kind, part in resistance[resistance["method"] != "identity"].groupby("kind", sort=False):
+    for kind, part in resistance[resistance["method"] != "identity"].groupby(
+        "attacker_kind", sort=False
+    ):
         broken = [display_label(m) for m in part.loc[part["verdict"] == "broken", "method"]]
         slowed = part[part["verdict"].isin(["slowed", "withstood"])]
         words = [
-            f"{display_label(r.method)} ({times(r.slowdown, r.bound)}; to {r.lower_target:.3g} of the "
-            f"best accuracy {times(r.lower_slowdown, r.lower_bound)}, {r.lower_verdict})"
+            f"{display_label(r.method)} ({times(r.slowdown, r.is_lower_bound)}; to {r.lower_target:.3g} of the "
+            f"best accuracy {times(r.lower_slowdown, r.lower_is_lower_bound)}, {r.lower_verdict})"
             for r in slowed.itertuples()
         ]
         open_ = [display_label(m) for m in part.loc[part["verdict"] == "not shown", "method"]]
@@ -62,11 +64,11 @@ def findings(tables: dict[str, pd.DataFrame]) -> list[str]:
 
 def by_chance(resistance: pd.DataFrame) -> list[str]:
     """What chance alone would give of so many intervals."""
-    own = resistance[(resistance["method"] != "identity") & resistance["low"].notna()]
+    own = resistance[(resistance["method"] != "identity") & resistance["ci_low"].notna()]
     if own.empty:
         return []
     count, seeds = len(own), int(own["seeds"].max())
-    above = int((own["low"] > 1).sum())
+    above = int((own["ci_low"] > 1).sum())
     return [
         f"These are {count} intervals of 95 % from {seeds} seeds, not corrected for their number: "
         f"if no method changed anything, about {0.025 * count:.2g} would lie above 1 by chance and "

@@ -18,7 +18,7 @@ FINE = "fine-tuning"
 TIMES = ["steps", "censored", "fastest", "accuracy", "goal"]
 SLOWDOWNS = [
     "steps", "reference_steps", "accuracy", "accuracy_std", "reference_accuracy", "goal",
-    "slowdown", "low", "high", "bound", "verdict", "fastest", "seeds",
+    "slowdown", "ci_low", "ci_high", "is_lower_bound", "verdict", "fastest", "seeds",
 ]  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def with_goal(curves: pd.DataFrame, uses: dict[str, str], target: float, by: str
         target: share of the reference's best accuracy.
         by: column that attackers share a goal in, ``attack`` or ``attacker_kind``.
     """
-    curves = curves.assign(kind=curves["attack"].map(uses).map(attacker_kind))
+    curves = curves.assign(attacker_kind=curves["attack"].map(uses).map(attacker_kind))
     reference = curves[curves["method"] == "identity"]
     keys = ["network", "task", by]
     goal = target * best_accuracy(reference, keys)
@@ -151,9 +151,9 @@ def slowdowns(times_: pd.DataFrame, by: str) -> pd.DataFrame:
                 "reference_accuracy": before["accuracy"].mean(),
                 "goal": part["goal"].mean(),
                 "slowdown": middle,
-                "low": low,
-                "high": high,
-                "bound": bound,
+                "ci_low": low,
+                "ci_high": high,
+                "is_lower_bound": bound,
                 "verdict": "reference"
                 if place["method"] == "identity"
                 else verdict(middle, low, part["censored"].astype(float).tolist(), bound=bound),
@@ -166,9 +166,9 @@ def slowdowns(times_: pd.DataFrame, by: str) -> pd.DataFrame:
 
 def best_against_best(curves: pd.DataFrame, uses: dict[str, str], target: float) -> pd.DataFrame:
     """Slowdowns of the fastest attacker of each kind, who share a goal."""
-    own = with_goal(full_data_tuned(curves), uses, target, "kind")
-    own = own[own["kind"] != ATTACKER_KINDS["scratch"]]
-    return slowdowns(steps_to_goal(own, "kind"), "kind")
+    own = with_goal(full_data_tuned(curves), uses, target, "attacker_kind")
+    own = own[own["attacker_kind"] != ATTACKER_KINDS["scratch"]]
+    return slowdowns(steps_to_goal(own, "attacker_kind"), "attacker_kind")
 
 
 def plain_sgd(curves: pd.DataFrame, uses: dict[str, str], target: float) -> pd.DataFrame:
@@ -178,4 +178,7 @@ def plain_sgd(curves: pd.DataFrame, uses: dict[str, str], target: float) -> pd.D
     probe = own["attack"].map(uses) == "linear_probe"
     naive = own["member"].str.startswith("sgd") & own["member"].str.endswith(", none")
     own = own[probe & naive & (own["role"] == "H")]
-    return slowdowns(steps_to_goal(with_goal(own, uses, target, "kind"), "kind"), "kind")
+    return slowdowns(
+        steps_to_goal(with_goal(own, uses, target, "attacker_kind"), "attacker_kind"),
+        "attacker_kind",
+    )

@@ -9,13 +9,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 
+from immunization.reporting.contracts import FigureComponent
+from immunization.reporting.style import STYLE
 from immunization.runtime.files.atomic import atomic
 from immunization.runtime.files.io import write_text
 
 
-def draw_all(module: Any, results: Any, files: list[str], record: Any = None) -> None:
+def draw_all(module: FigureComponent, results: Any, files: list[str], record: Any = None) -> None:
     """Draw a figure for everything that its files name.
 
     Args:
@@ -27,17 +30,25 @@ def draw_all(module: Any, results: Any, files: list[str], record: Any = None) ->
     outputs: dict[str, list[Path]] = {}
     for path in map(Path, files):
         outputs.setdefault(path.name.split(".")[1], []).append(path)
-    for dataset, paths in outputs.items():
-        figure = module.draw(results, dataset)
-        figure.draw_without_rendering()  # lays out once, which takes longer than to draw
-        figure.set_layout_engine("none")
-        for path in paths:
-            if path.suffix == ".txt":
-                told = module.says(results, dataset) if hasattr(module, "says") else ""
-                write_text(path, f"{told}\n", record)
-                continue
-            # No date inside, so that the same data gives the same file.
-            metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-            with atomic(path, record) as temporary:
-                figure.savefig(temporary, metadata=metadata)
-        plt.close(figure)
+    with mpl.rc_context(STYLE):
+        for subject, paths in outputs.items():
+            _draw(module, results, subject, paths, record)
+
+
+def _draw(
+    module: FigureComponent, results: Any, subject: str, paths: list[Path], record: Any
+) -> None:
+    figure = module.draw(results, subject)
+    figure.draw_without_rendering()  # lays out once, which takes longer than to draw
+    figure.set_layout_engine("none")
+    for path in paths:
+        if path.suffix == ".txt":
+            says = getattr(module, "says", None)
+            told = says(results, subject) if says is not None else ""
+            write_text(path, f"{told}\n", record)
+            continue
+        # No date inside, so that the same data gives the same file.
+        metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+        with atomic(path, record) as temporary:
+            figure.savefig(temporary, metadata=metadata)
+    plt.close(figure)

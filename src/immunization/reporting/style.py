@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -21,21 +20,19 @@ COLOURS = [
 REFERENCE = "#777777"
 DASHES = ["-", "--", "-.", ":"]
 
-mpl.use("Agg")
-mpl.rcParams.update(
-    {
-        "figure.dpi": 100,
-        "savefig.dpi": 160,
-        "font.size": 9,
-        "axes.titlesize": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "legend.frameon": False,
-        "svg.fonttype": "none",
-        "svg.hashsalt": "immunization",  # the same file for the same data
-        "figure.constrained_layout.use": True,
-    }
-)
+STYLE: Any = {
+    "figure.dpi": 100,
+    "savefig.dpi": 160,
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "immunization",  # the same file for the same data
+    "figure.constrained_layout.use": True,
+}
+"""Settings of matplotlib, for ``matplotlib.rc_context(STYLE)`` while a figure is drawn."""
 
 
 def look(methods: list[str]) -> dict[str, dict[str, Any]]:

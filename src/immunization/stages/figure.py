@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 
+import matplotlib
+
 from immunization.reporting.draw import draw_all
 from immunization.runtime.jobs.command import run_command
 from immunization.runtime.jobs.stage import Stage
@@ -16,6 +18,7 @@ from immunization.study.components import import_component
 
 def run(stage: Stage) -> None:
     """The stage."""
+    matplotlib.use("Agg")  # no display is needed, and none may be there
     wing, entry = stage.paths.wing, stage.config["figures"][stage.label]
     use, parameters = entry["use"], entry["parameters"]
     results = importlib.import_module(f"immunization.{wing}.results").Results.of(stage, parameters)

@@ -167,7 +167,7 @@ class Job:
         if view.rows == (1.0, False):
             return select_tasks(self.factors, torch.tensor(numbers), self.device)
         distinct = sorted(set(numbers))
-        known = self.task_set.shared
+        known = self.task_set.cache.statistics
         for number in distinct:
             if (view.rows, seed, number) not in known:
                 (task,) = self.rows_of(view, [number], seed)

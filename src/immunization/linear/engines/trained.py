@@ -187,10 +187,8 @@ def roots(
 def _lowest(job: Job, tasks: list[Task], theta: Tensor, loss: str) -> Tensor:
     """Loss to come close to, of each problem; a task is solved once for all methods."""
     # By all of its rows: tasks of one class share its own and differ in the others.
-    ridge, known = job.settings["goal_ridge"], job.task_set.shared
-    names = [
-        ("lowest", loss, ridge, task.name, task.train_rows.numpy().tobytes()) for task in tasks
-    ]
+    ridge, known = job.settings["goal_ridge"], job.task_set.cache.goals
+    names = [(loss, ridge, task.name, task.train_rows.numpy().tobytes()) for task in tasks]
     eye = torch.eye(theta.shape[-1], dtype=theta.dtype, device=theta.device)[None]
     for name, task in zip(names, tasks, strict=True):
         if name not in known:  # one at a time, so that what is kept from before changes nothing

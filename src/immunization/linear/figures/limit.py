@@ -31,14 +31,17 @@ def draw(results: Results, dataset: str) -> Figure:
         # Colours repeat after fourteen methods; then another shape tells them apart.
         shape = "o" if styles[method]["linestyle"] == "-" else "s"
         axis.scatter(
-            part.loc[~finite, "reach_with_floor"], part.loc[~finite, "rir"],
+            part.loc[~finite, "rir_with_unseen_floor"], part.loc[~finite, "rir"],
             s=9, marker=shape, facecolors="none", edgecolors=colour, linewidths=0.6, alpha=0.6,
         )  # fmt: skip
         handles[method] = axis.scatter(
             part.loc[finite, "limit"], part.loc[finite, "rir"], s=16, color=colour, marker=shape
         )
     low = min(1.0, float(ratios["rir"].min()))
-    left, right = ratios["reach_with_floor"].min() / 2, ratios["reach_with_floor"].max() * 2
+    left, right = (
+        ratios["rir_with_unseen_floor"].min() / 2,
+        ratios["rir_with_unseen_floor"].max() * 2,
+    )
     axis.plot([left, right], [left, right], color="black", linewidth=0.8)
     axis.axhline(1, color="black", linewidth=0.5, linestyle=":")
     axis.set(

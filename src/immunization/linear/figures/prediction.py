@@ -23,7 +23,7 @@ PARAMETERS = {
     "predictors": {
         "type": "array",
         "items": {"type": "string"},
-        "default": ["ratio_i", "label_ratio_i", "rir", "released_rir"],
+        "default": ["ratio_i", "label_weighted_ratio_i", "rir", "released_rir"],
         "description": "columns of the ratios that stand beside the slowdown.",
     },
 }

@@ -291,14 +291,13 @@ def joint_of(problem: Problem) -> JointRange:
 
     Those of the last batch are kept: on a GPU, under the next seed, it is often the same tasks.
     """
-    shared = problem.source.shared
+    cache = problem.source.cache
     device = problem.primary.factor.device
     key = device, tuple(problem.primary.tasks), tuple(problem.harmful.tasks)
-    # One entry, set at once: other threads may be at other seeds.
-    known, joint = shared.get("joint", (None, None))
-    if known != key or joint is None:
-        joint = None  # its memory first
-        shared.pop("joint", None)
+    known = cache.joint
+    joint = known[1] if known is not None and known[0] == key else None
+    if joint is None:
+        known = cache.joint = None  # its memory first
         primary = problem.primary.range_factors()
         # A task has one factor, whichever role it plays: its mirrored pair is known by that.
         factors = dict(zip(problem.primary.tasks, primary, strict=True))
@@ -309,5 +308,5 @@ def joint_of(problem: Problem) -> JointRange:
             )
         ]
         joint = joint_range(primary, harmful)
-        shared["joint"] = key, joint
+        cache.joint = key, joint
     return joint

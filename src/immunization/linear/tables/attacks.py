@@ -47,10 +47,13 @@ def attacks_table(slowed: pd.DataFrame) -> pd.DataFrame:
         parts[f"{name}_median"] = middle
         # A bound where larger censored values would move it, as in `measures.median`.
         raised = values.mask(censored & values.notna(), np.inf).groupby(by).median()
-        parts[f"{name}_bound"] = raised > middle
+        parts[f"{name}_is_lower_bound"] = raised > middle
     wide = pd.DataFrame(parts).unstack("role")
     wide.columns = [f"{name}_{role}" for name, role in wide.columns]
-    for name in ("steps_bound_P", "slowdown_bound_P"):  # most attackers leave D_P alone
+    for name in (
+        "steps_is_lower_bound_P",
+        "slowdown_is_lower_bound_P",
+    ):  # most attackers leave D_P alone
         if name in wide:
             wide[name] = wide[name].fillna(value=False).astype(bool)
     return wide.reset_index()
@@ -59,7 +62,7 @@ def attacks_table(slowed: pd.DataFrame) -> pd.DataFrame:
 def show(table: pd.DataFrame) -> pd.DataFrame:
     """`attacks_table` for people: the slowdown on D_H, one column a method."""
     shown = table.assign(
-        cell=table["slowdown_bound_H"].map({True: "≥ ", False: ""})
+        cell=table["slowdown_is_lower_bound_H"].map({True: "≥ ", False: ""})
         + table["slowdown_median_H"].map(format_number)
         + [
             f" (diverged on {k:.0f} of {n:.0f})" if k else ""
@@ -70,7 +73,7 @@ def show(table: pd.DataFrame) -> pd.DataFrame:
     methods = list(dict.fromkeys(table["method"]))
     wide = shown.pivot(index=["dataset", "attack"], columns="method", values="cell").reindex(order)
     reference = shown[shown["method"] == "identity"].set_index(["dataset", "attack"])
-    signs = reference["steps_bound_H"].map({True: "≥ ", False: ""})
+    signs = reference["steps_is_lower_bound_H"].map({True: "≥ ", False: ""})
     counts = reference["steps_median_H"].map(lambda v: "–" if v != v else f"{v:.0f}")
     steps = (signs + counts).reindex(order)
     wide = wide[[m for m in methods if m != "identity"]].fillna("")

@@ -26,10 +26,12 @@ def definition_table(ratios: pd.DataFrame) -> pd.DataFrame:
         pairs=1,
         rir_above_1=ratios["rir"] > 1 + UNCHANGED,
         i_above_1_ii_at_most_1=(ratios["ratio_i"] > 1 + UNCHANGED) & kept,
-        all_met=ratios["met_a"] & ratios["met_b"] & ratios["met_c"],
+        all_met=ratios["definition_a_met"]
+        & ratios["definition_b_met"]
+        & ratios["definition_c_met"],
     )
     columns = [
-        "pairs", "rir_above_1", "i_above_1_ii_at_most_1", "met_a", "met_b", "met_c", "all_met",
+        "pairs", "rir_above_1", "i_above_1_ii_at_most_1", "definition_a_met", "definition_b_met", "definition_c_met", "all_met",
         "resolved",
     ]  # fmt: skip
     by_seed = met.groupby(["dataset", "method", "seed"])[columns].sum()
@@ -42,9 +44,9 @@ def show(table: pd.DataFrame) -> pd.DataFrame:
         "pairs": "pairs",
         "rir_above_1": "RIR > 1",
         "i_above_1_ii_at_most_1": "(i) > 1 and (ii) ≤ 1",
-        "met_a": "(a) met",
-        "met_b": "(b) met",
-        "met_c": "(c) met",
+        "definition_a_met": "(a) met",
+        "definition_b_met": "(b) met",
+        "definition_c_met": "(c) met",
         "all_met": "(a), (b) and (c)",
         "resolved": "κ resolved",
     }

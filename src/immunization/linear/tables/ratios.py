@@ -48,7 +48,11 @@ def ratios_table(ratios: pd.DataFrame) -> pd.DataFrame:
         ratios["limit"].mask(infinite).groupby(keys).median().rename("limit_median_finite"),
         infinite.groupby(keys).mean().rename("limit_infinite_share"),
         *with_intercept(ratios),
-        ratios["outside"].where(infinite).groupby(keys).median().rename("outside_median_infinite"),
+        ratios["harmful_energy_outside"]
+        .where(infinite)
+        .groupby(keys)
+        .median()
+        .rename("harmful_energy_outside_median_infinite"),
     ]
     return pd.concat(parts, axis=1).reset_index()
 

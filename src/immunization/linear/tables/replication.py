@@ -41,7 +41,7 @@ READINGS = {
 }
 """What the paper's "succeeds" may mean, of (i) and (ii); it does not say."""
 COLUMNS = [
-    "where", "dataset", "method", "quantity", "published",
+    "published_in", "dataset", "method", "quantity", "published",
     *(f"{profile}{part}" for profile in PROFILES for part in ("_label", "_mean", "_std")),
     "limit", "verdict",
 ]  # fmt: skip
@@ -54,7 +54,7 @@ def replication_table(
 
     Args:
         ratios: rows of the spectrum stage.
-        published: columns source, task, method, quantity, value, note and because; quantity is
+        published: columns source, task, method, quantity, value, note and explanation; quantity is
             ratio_i, ratio_ii, rir, or success (a number of pairs).
         grids: Fig. 2, columns method, row, column and log_rir.
         order: of study.json, with ``replication``.
@@ -68,7 +68,7 @@ def replication_table(
         known = published[(published["source"] == source) & (published["task"] == task)]
         for figure in known.itertuples():
             labels = order["replication"].get(figure.method, {})
-            start = {"where": figure.note, "dataset": dataset, "method": figure.method}
+            start = {"published_in": figure.note, "dataset": dataset, "method": figure.method}
             if figure.quantity == "success":
                 for reading in READINGS:
                     rows.append(
@@ -77,7 +77,7 @@ def replication_table(
                         | _limit(ours)
                         | _row(ours, labels, lambda r, p, reading=reading: _count(r, p, reading))
                     )
-                    rows[-1]["verdict"] = _count_verdict(rows[-1], figure.because)
+                    rows[-1]["verdict"] = _count_verdict(rows[-1], figure.explanation)
                 continue
             rows.append(
                 start
@@ -85,7 +85,7 @@ def replication_table(
                 | _limit(ours)
                 | _row(ours, labels, lambda r, p, q=figure.quantity: _mean(r, p, q))
             )
-            rows[-1]["verdict"] = _verdict(rows[-1], figure.because)
+            rows[-1]["verdict"] = _verdict(rows[-1], figure.explanation)
         if source == "mnist" and task == "digit":
             for method, grid in grids.groupby("method", sort=False):
                 rows += _figure_2(dataset, str(method), ours, grid, order)
@@ -131,7 +131,7 @@ def _figure_2(
     """Fig. 2 of one method: its mean, and how its pairs go with ours, either way round."""
     theirs = grid[grid["row"] != grid["column"]]
     labels = order["replication"].get(method, {})
-    start = {"where": "Fig. 2", "dataset": dataset, "method": method} | _limit(ours)
+    start = {"published_in": "Fig. 2", "dataset": dataset, "method": method} | _limit(ours)
     rows = [
         start
         | {"quantity": "mean log RIR", "published": theirs["log_rir"].mean()}
@@ -193,7 +193,7 @@ def _nearest(off: dict[str, float]) -> str:
     return min((p for p in order if p in off), key=lambda profile: round(off[profile], 2))
 
 
-def _verdict(row: dict[str, Any], because: str) -> str:
+def _verdict(row: dict[str, Any], explanation: str) -> str:
     """Which of ours comes nearest to a positive figure, and how near."""
     factors = {
         profile: float(np.exp(abs(np.log(row[f"{profile}_mean"] / row["published"]))))
@@ -211,10 +211,10 @@ def _verdict(row: dict[str, Any], because: str) -> str:
         if factor <= SAME_ORDER
         else f"differs, ×{format_number(factor)} off at best ({best})"
     )
-    return f"{near}: {because}" if because else near
+    return f"{near}: {explanation}" if explanation else near
 
 
-def _count_verdict(row: dict[str, Any], because: str) -> str:
+def _count_verdict(row: dict[str, Any], explanation: str) -> str:
     """The same for a number of pairs."""
     missed = {
         profile: abs(row[f"{profile}_mean"] - row["published"])
@@ -228,12 +228,12 @@ def _count_verdict(row: dict[str, Any], because: str) -> str:
         off = "exactly" if missed[best] == 0 else f"within {format_number(missed[best])} pairs"
         return f"reproduced {off} ({best})"
     near = f"nearest is {best}, {format_number(missed[best])} pairs off"
-    return f"{near}: {because}" if because else near
+    return f"{near}: {explanation}" if explanation else near
 
 
 def show(table: pd.DataFrame) -> pd.DataFrame:
     """`replication_table` for people."""
-    shown = table[["where", "dataset", "method", "quantity"]].copy()
+    shown = table[["published_in", "dataset", "method", "quantity"]].copy()
     names = {"ratio_i": "(i)", "ratio_ii": "(ii)", "rir": "RIR"}
     shown["quantity"] = shown["quantity"].replace(names)
     shown["published"] = [format_number(value) for value in table["published"]]
@@ -244,7 +244,7 @@ def show(table: pd.DataFrame) -> pd.DataFrame:
         ]
     shown["limit"] = [format_number(value) for value in table["limit"]]
     shown["verdict"] = table["verdict"].fillna("")
-    return shown
+    return shown.rename(columns={"published_in": "published in"})
 
 
 def table(results: Results) -> pd.DataFrame:

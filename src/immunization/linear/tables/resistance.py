@@ -66,12 +66,12 @@ def resistance_table(
                     "method": method,
                     "loss": loss,
                     "slowdown": slowdown,
-                    "slowdown_low": low,
-                    "slowdown_high": high,
-                    "slowdown_bound": bound,
+                    "slowdown_ci_low": low,
+                    "slowdown_ci_high": high,
+                    "slowdown_is_lower_bound": bound,
                     "slowdown_flops": flops,
-                    "slowdown_flops_bound": flops_bound,
-                    "withstood_share": float(np.mean(never)),
+                    "slowdown_flops_is_lower_bound": flops_bound,
+                    "never_reached_share": float(np.mean(never)),
                     "benign_lost": gone,
                     "verdict": ""
                     if uses[method] == "identity"
@@ -185,15 +185,17 @@ def show(table: pd.DataFrame) -> pd.DataFrame:
     shown = table[["dataset", "method", "loss"]].copy()
     cells = []
     for row in table.itertuples(index=False):
-        sign = "≥ " if row.slowdown_bound else ""
+        sign = "≥ " if row.slowdown_is_lower_bound else ""
         text = sign + format_number(row.slowdown)
-        if row.slowdown_low == row.slowdown_low:
-            text += f" [{format_number(row.slowdown_low)}, {format_number(row.slowdown_high)}]"
+        if row.slowdown_ci_low == row.slowdown_ci_low:
+            text += (
+                f" [{format_number(row.slowdown_ci_low)}, {format_number(row.slowdown_ci_high)}]"
+            )
         cells.append(text)
     shown["slowdown S, best against best"] = cells
-    signs = table["slowdown_flops_bound"].map({True: "≥ ", False: ""})
+    signs = table["slowdown_flops_is_lower_bound"].map({True: "≥ ", False: ""})
     shown["the same in operations"] = signs + table["slowdown_flops"].map(format_number)
-    shown["never reached"] = table["withstood_share"].map("{:.0%}".format)
+    shown["never reached"] = table["never_reached_share"].map("{:.0%}".format)
     for name, title in (
         ("accuracy_linear", "D_H, best linear %"),
         ("accuracy_nonlinear", "D_H, best non-linear %"),

@@ -139,9 +139,7 @@ def fine_tune_with_search(
     Returns:
         One row a run, and one a recorded step.
     """
-    steps = parameters["steps"]
     recipe = Recipe(parameters["optimiser"], 1.0, parameters["weight_decay"])
-    records = set(recorded_steps(steps))
     runs: list[dict[str, Any]] = []
     curves: list[dict[str, Any]] = []
     chosen: float | None = None
@@ -157,30 +155,20 @@ def fine_tune_with_search(
         stepper = victim.kept.get(structure)
         if stepper is None:
             stepper = victim.kept[structure] = Stepper(made, recipe, half=half)
-        model = stepper.model
-        rates = list(dict.fromkeys(parameters["learning_rates"])) if chosen is None else [chosen]
-        most = len(rates) + parameters["extend"]
         area: dict[float, float] = {}
-        for rate in rates:
-            own = replace(recipe, learning_rate=rate)
-            stepper.restart(start)
-            found = []
-            batches = _order(places, parameters["batch"], steps, (victim.name, seed))
-            model.train(parameters["batch_norm"] == "batch")
-            for step, (rows, inputs) in enumerate(zip(batches, feed(batches, seed), strict=True)):
-                loss = stepper.step(inputs, victim.train.labels[rows], own.rate(step, steps))
-                if step + 1 in records:
-                    model.eval()
-                    found.append((step + 1, accuracy(model, test(), half=half)))
-                    model.train(parameters["batch_norm"] == "batch")
-            keys = {"seed": seed, "learning_rate": rate, "fraction": parameters["fraction"]}
-            keys["member"] = f"{parameters['optimiser']} {rate:g}"
-            area[rate] = sum(value for _, value in found) / len(found)
-            runs.append(keys | {"loss": float(loss), "accuracy": found[-1][1]})
-            curves += [keys | {"step": step, "accuracy": value} for step, value in found]
-            if len(area) == len(rates) < most:
-                # The loop goes on over what is added to the list.
-                rates += further(area)
+        rates = list(dict.fromkeys(parameters["learning_rates"])) if chosen is None else [chosen]
+        for more in range(1 + parameters["extend"]):
+            for rate in further(area) if more else rates:
+                stepper.restart(start)
+                found, loss = _train(
+                    victim, parameters, stepper, replace(recipe, learning_rate=rate), places, feed,
+                    test, seed, half=half,
+                )  # fmt: skip
+                area[rate] = sum(value for _, value in found) / len(found)
+                keys = {"seed": seed, "learning_rate": rate, "fraction": parameters["fraction"]}
+                keys["member"] = f"{parameters['optimiser']} {rate:g}"
+                runs.append(keys | {"loss": loss, "accuracy": found[-1][1]})
+                curves += [keys | {"step": step, "accuracy": value} for step, value in found]
         if chosen is None:
             inner = sorted(area)[1:-1]  # of several that are alike, one that is no end
             chosen = max(area, key=lambda rate: (area[rate], rate in inner))
@@ -192,6 +180,26 @@ def fine_tune_with_search(
         for frame in (pd.DataFrame(runs), pd.DataFrame(curves))
     )
     return first, second
+
+
+def _train(
+    victim: AttackedModel, parameters: dict[str, Any], stepper: Stepper, recipe: Recipe,
+    places: Tensor, feed: Feed, test: Callable[[], Iterator[tuple[Tensor, Tensor]]], seed: int, *,
+    half: bool,
+) -> tuple[list[tuple[int, float]], float]:  # fmt: skip
+    """Fine-tune once; held-out accuracy at the recorded steps, and the last loss."""
+    steps, model = parameters["steps"], stepper.model
+    records, learns = set(recorded_steps(steps)), parameters["batch_norm"] == "batch"
+    batches = _order(places, parameters["batch"], steps, (victim.name, seed))
+    found = []
+    model.train(learns)
+    for step, (rows, inputs) in enumerate(zip(batches, feed(batches, seed), strict=True)):
+        loss = stepper.step(inputs, victim.train.labels[rows], recipe.rate(step, steps))
+        if step + 1 in records:
+            model.eval()
+            found.append((step + 1, accuracy(model, test(), half=half)))
+            model.train(learns)
+    return found, float(loss)
 
 
 def further(area: dict[float, float]) -> list[float]:

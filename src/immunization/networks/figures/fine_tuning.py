@@ -72,10 +72,12 @@ def says(results: Results, setting: str) -> str:
     table = table[table["role"] == "H"]
     reference = table[table["method"] == "identity"].set_index("attack")["accuracy"]
     told = [f"{display_label(a)} {percent(v)}" for a, v in reference.items()]
-    others = table[(table["method"] != "identity") & (table["kind"] != ATTACKER_KINDS["scratch"])]
+    others = table[
+        (table["method"] != "identity") & (table["attacker_kind"] != ATTACKER_KINDS["scratch"])
+    ]
     lost = others.assign(lost=reference.reindex(others["attack"]).to_numpy() - others["accuracy"])
     found = f"Best accuracies on D_H without immunization: {', '.join(told)}."
-    for group, part in lost.groupby("kind", sort=False):
+    for group, part in lost.groupby("attacker_kind", sort=False):
         # An attacker takes whatever works best.
         best = part.groupby("method")["accuracy"].max()
         top = reference.reindex(part["attack"].unique()).max()

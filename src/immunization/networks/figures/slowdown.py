@@ -26,7 +26,7 @@ LIMIT = 1.5
 def draw(results: Results, setting: str) -> Figure:
     """Attacks by methods."""
     own = results.rows_of(attacked(results), setting)
-    own = own[own["kind"] != ATTACKER_KINDS["scratch"]]
+    own = own[own["attacker_kind"] != ATTACKER_KINDS["scratch"]]
     methods = [m for m in results.methods if m != "identity" and m in set(own["method"])]
     if not methods:
         return nothing("This study has no method to show.")
@@ -42,8 +42,11 @@ def draw(results: Results, setting: str) -> Figure:
     ]
     first = len(rows)
     rows += [
-        (f"best {kind}, {display_label(setting.split('-')[1])}", best[best["kind"] == kind])
-        for kind in best["kind"].unique()
+        (
+            f"best {kind}, {display_label(setting.split('-')[1])}",
+            best[best["attacker_kind"] == kind],
+        )
+        for kind in best["attacker_kind"].unique()
     ]
     grid = np.full((len(rows), len(methods)), np.nan)
     figure, axis = plt.subplots(figsize=(3.2 + 0.75 * len(methods), 1.6 + 0.22 * len(rows)))
@@ -71,12 +74,14 @@ def draw(results: Results, setting: str) -> Figure:
 def says(results: Results, setting: str) -> str:
     """Verdicts, best against best."""
     told = []
-    for kind, part in results.rows_of(resisted(results), setting).groupby("kind", sort=False):
+    for kind, part in results.rows_of(resisted(results), setting).groupby(
+        "attacker_kind", sort=False
+    ):
         part = part[part["method"] != "identity"]
         broken = [title(m) for m in part.loc[part["verdict"] == "broken", "method"]]
         standing = part[part["verdict"].isin(["slowed", "withstood"])]
         words = [
-            f"{title(r.method)} {'at least ' if r.bound else ''}{format_number(r.slowdown)} times"
+            f"{title(r.method)} {'at least ' if r.is_lower_bound else ''}{format_number(r.slowdown)} times"
             for r in standing.itertuples()
         ]
         text = f"Best {kind} against best {kind}: "

@@ -26,7 +26,7 @@ def in_order(table: pd.DataFrame, order: dict[str, Any]) -> pd.DataFrame:
     for column, places in (
         ("method", order["methods"]),
         ("attack", order["attacks"]),
-        ("kind", ORDER_OF_KINDS),
+        ("attacker_kind", ORDER_OF_KINDS),
         ("network", order["networks"]),
     ):
         if column in table:

@@ -32,7 +32,7 @@ def attacks_table(curves: pd.DataFrame, uses: dict[str, str], target: float) -> 
     """Every attacker against every method, each attacker with a goal of its own."""
     own = with_goal(largest_share_tuned(curves), uses, target, "attack")
     table = slowdowns(steps_to_goal(own, "attack"), "attack")
-    table["kind"] = table["attack"].map(uses).map(attacker_kind)
+    table["attacker_kind"] = table["attack"].map(uses).map(attacker_kind)
     return table.merge(deviations(own), how="left", on=[*PLACE, "method", "attack"])
 
 
@@ -66,7 +66,7 @@ def show(table: pd.DataFrame) -> pd.DataFrame:
     shown["best accuracy (%)"] = [plus_minus(m, s) for m, s in pairs]
     shown["steps"] = [
         f"{'≥ ' if bound else ''}{format_number(steps)}"
-        for steps, bound in zip(table["steps"], table["bound"], strict=True)
+        for steps, bound in zip(table["steps"], table["is_lower_bound"], strict=True)
     ]
     shown["slowdown"] = [show_slowdown(row) for row in table.itertuples()]
     shown["RFD"] = table["rfd"].map(format_number)

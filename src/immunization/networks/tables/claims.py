@@ -40,79 +40,112 @@ def claims_table(
         order: what labels stand for.
 
     Returns:
-        Columns network, harmful, method, claim, theirs (by the paper's measure), ours (by the
-        strict one), holds_theirs, holds.
+        Columns network, harmful, method, claim, paper_value (by the paper's measure), strict_value,
+        holds_by_paper, holds, note.
     """
-    rows: list[dict[str, Any]] = []
     uses = order["methods"]
+    rows = []
     for keys, row in table3.set_index(["network", "harmful", "method"]).iterrows():
-        network, harmful, method = keys
-        if uses[method] != "alg1":
-            continue
-        place = {"network": network, "harmful": harmful, "method": method}
-
-        def add(
-            claim: str,
-            theirs: float,
-            ours: float,
-            good: Any,
-            note: str = "",
-            place: Any = place,
-            strict: Any = None,
-        ) -> None:
-            rows.append(
-                place
-                | {
-                    "claim": claim, "theirs": theirs, "ours": ours,
-                    "holds_theirs": _truth(good, theirs),
-                    "holds": _truth(strict or good, ours),
-                    "note": note,
-                }
-            )  # fmt: skip
-
-        paper, full = "groups_released", "full"
-        share = 1 - float(row["rank_kept_share"])
-        lost_rank = f"features lost rank with {share:.0%} of the seeds" if share else ""
-        add("(i) > 1: the harmful κ grows", row[f"{paper}_i_mean"], row[f"{full}_i_mean"],
-            lambda v: v > 1, lost_rank)  # fmt: skip
-        add("(ii) ≤ 1: the benign κ does not", row[f"{paper}_ii_mean"], row[f"{full}_ii_mean"],
-            lambda v: v <= 1, lost_rank)  # fmt: skip
-        add(f"RIR much larger than 1 (> {LARGE:g})", row[f"{paper}_rir_mean"],
-            row[f"{full}_rir_mean"], lambda v: v > LARGE, lost_rank)  # fmt: skip
-        add(f"RIR without the smallest hundredth of eigenvalues much larger than 1 (> {LARGE:g})",
-            float("nan"), row["trimmed_rir_mean"], lambda v: v > LARGE, lost_rank)  # fmt: skip
-        lost = 100 * float(row["accuracy_p_lost"])
-        add("accuracy on D_P kept within a point (points lost)", lost, lost,
-            lambda v: v <= 100 * POINT)  # fmt: skip
-        own = _pick(plain, place | {"role": "H"})
-        best = _pick(resistance, place | {"kind": "linear probe"})
-        naive = float(own["slowdown"]) if own is not None else float("nan")
-
-        def slower(found: Any) -> bool | None:
-            if found is None or found["verdict"] in ("not shown", "no verdict", "unknown"):
-                return None
-            return found["verdict"] in ("slowed", "withstood")
-
-        if own is not None or best is not None:
-            add("a linear probe trains slowly (slowdown: SGD; best of all)", naive,
-                float(best["slowdown"]) if best is not None else float("nan"),
-                lambda v, f=own: slower(f), strict=lambda v, f=best: slower(f),
-                note=_bound(own, best))  # fmt: skip
-        fine = _pick(resistance, place | {"kind": "fine-tuning"})
-        if fine is not None:
-            add("fine-tuning of more than a probe is slow (slowdown, best of all)", float("nan"),
-                float(fine["slowdown"]), lambda v, f=fine: slower(f),
-                note=_bound(None, fine))  # fmt: skip
-        if best is not None and best["selectivity"] == best["selectivity"]:
-            add("it slows D_H more than benign third tasks (selectivity, linear probe)",
-                float("nan"), float(best["selectivity"]),
-                lambda v, f=best: slower(f) and v > 0,
-                note="" if slower(best) else "counts where the best linear probe is slowed",
-            )  # fmt: skip
+        place = dict(zip(("network", "harmful", "method"), keys, strict=True))
+        if uses[place["method"]] == "alg1":
+            claims = [*_of_condition(row), *_of_attackers(place, resistance, plain)]
+            rows += [place | claim for claim in claims]
     columns = [
-        "network", "harmful", "method", "claim", "theirs", "ours", "holds_theirs", "holds", "note",
+        "network", "harmful", "method", "claim", "paper_value", "strict_value", "holds_by_paper",
+        "holds", "note",
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
+
+
+def _claim(
+    claim: str, paper: float, strict: float, good: Any, note: str = "", by_strict: Any = None
+) -> dict[str, Any]:
+    """One row: values by the paper's measure and by the strict one, and whether each holds."""
+    return {
+        "claim": claim, "paper_value": paper, "strict_value": strict,
+        "holds_by_paper": _truth(good, paper), "holds": _truth(by_strict or good, strict),
+        "note": note,
+    }  # fmt: skip
+
+
+def _of_condition(row: Any) -> list[dict[str, Any]]:
+    """Claims on κ and on the accuracy on D_P, from a row of `table3`."""
+    nan, paper = float("nan"), "groups_released"
+    share = 1 - float(row["rank_kept_share"])
+    note = f"features lost rank with {share:.0%} of the seeds" if share else ""
+    lost = 100 * float(row["accuracy_p_lost"])
+    return [
+        _claim(
+            "(i) > 1: the harmful κ grows", row[f"{paper}_i_mean"], row["full_i_mean"],
+            lambda v: v > 1, note,
+        ),
+        _claim(
+            "(ii) ≤ 1: the benign κ does not", row[f"{paper}_ii_mean"], row["full_ii_mean"],
+            lambda v: v <= 1, note,
+        ),
+        _claim(
+            f"RIR much larger than 1 (> {LARGE:g})", row[f"{paper}_rir_mean"], row["full_rir_mean"],
+            lambda v: v > LARGE, note,
+        ),
+        _claim(
+            f"RIR without the smallest hundredth of eigenvalues much larger than 1 (> {LARGE:g})",
+            nan, row["trimmed_rir_mean"], lambda v: v > LARGE, note,
+        ),
+        _claim(
+            "accuracy on D_P kept within a point (points lost)", lost, lost,
+            lambda v: v <= 100 * POINT,
+        ),
+    ]  # fmt: skip
+
+
+def _of_attackers(
+    place: dict[str, str], resistance: pd.DataFrame, plain: pd.DataFrame
+) -> list[dict[str, Any]]:
+    """Claims on slowdowns and selectivity."""
+    nan = float("nan")
+    own = _pick(plain, place | {"role": "H"})
+    best = _pick(resistance, place | {"attacker_kind": "linear probe"})
+    fine = _pick(resistance, place | {"attacker_kind": "fine-tuning"})
+    rows = []
+    if own is not None or best is not None:
+        rows.append(
+            _claim(
+                "a linear probe trains slowly (slowdown: SGD; best of all)",
+                nan if own is None else float(own["slowdown"]),
+                nan if best is None else float(best["slowdown"]),
+                lambda v: _slower(own),
+                note=_bound(own, best),
+                by_strict=lambda v: _slower(best),
+            )
+        )
+    if fine is not None:
+        rows.append(
+            _claim(
+                "fine-tuning of more than a probe is slow (slowdown, best of all)",
+                nan,
+                float(fine["slowdown"]),
+                lambda v: _slower(fine),
+                note=_bound(None, fine),
+            )
+        )
+    if best is not None and best["selectivity"] == best["selectivity"]:
+        rows.append(
+            _claim(
+                "it slows D_H more than benign third tasks (selectivity, linear probe)",
+                nan,
+                float(best["selectivity"]),
+                lambda v: _slower(best) and v > 0,
+                note="" if _slower(best) else "counts where the best linear probe is slowed",
+            )
+        )
+    return rows  # fmt: skip
+
+
+def _slower(found: Any) -> bool | None:
+    """Whether a verdict says that attackers were slowed; None where it does not say."""
+    if found is None or found["verdict"] in ("not shown", "no verdict", "unknown"):
+        return None
+    return found["verdict"] in ("slowed", "withstood")
 
 
 def _truth(rule: Any, value: float) -> bool | None:
@@ -133,11 +166,11 @@ def _pick(table: pd.DataFrame, keys: dict[str, str]) -> Any:
 def _bound(own: Any, best: Any) -> str:
     told = []
     for what, found in (("SGD", own), ("best", best)):
-        if found is not None and found["bound"]:
+        if found is not None and found["is_lower_bound"]:
             told.append(f"{what}: a lower bound, the budget ran out")
-        if found is not None and found["low"] == found["low"]:
+        if found is not None and found["ci_low"] == found["ci_low"]:
             told.append(
-                f"{what}: 95 % interval {format_number(found['low'])} to {format_number(found['high'])}"
+                f"{what}: 95 % interval {format_number(found['ci_low'])} to {format_number(found['ci_high'])}"
             )
     return "; ".join(told)
 
@@ -150,9 +183,9 @@ def show(table: pd.DataFrame) -> pd.DataFrame:
         return said[None if value is None or value != value else bool(value)]
 
     shown = table[["network", "harmful", "method", "claim"]].copy()
-    shown["by the paper's measure"] = table["theirs"].map(format_number)
-    shown["holds there"] = table["holds_theirs"].map(words)
-    shown["by the strict one"] = table["ours"].map(format_number)
+    shown["by the paper's measure"] = table["paper_value"].map(format_number)
+    shown["holds there"] = table["holds_by_paper"].map(words)
+    shown["by the strict one"] = table["strict_value"].map(format_number)
     shown["survives"] = table["holds"].map(words)
     shown["note"] = table["note"].fillna("")
     return shown

@@ -46,7 +46,7 @@ def resistance_table(
         lower: another share; S for it comes in columns ``lower_*``.
     """
     table = best_against_best(curves, uses, target)
-    keys = ["network", "harmful", "method", "kind"]
+    keys = ["network", "harmful", "method", "attacker_kind"]
     third = table[table["role"] == "T"].assign(log=lambda t: np.log(t["slowdown"]))
     worst = third.groupby(keys)["log"].max().rename("worst_third")
     harmful = table[table["role"] == "H"].merge(worst.reset_index(), how="left", on=keys)
@@ -54,21 +54,24 @@ def resistance_table(
     few = curves[(curves["fraction"] < 1) & (curves["role"] == "H")]
     if len(few):
         least = few[few["fraction"] == few["fraction"].min()]
-        least = least.assign(kind=least["attack"].map(uses).map(attacker_kind))
+        least = least.assign(attacker_kind=least["attack"].map(uses).map(attacker_kind))
         accuracy = best_accuracy(least, keys).rename("accuracy_few")
         harmful = harmful.merge(accuracy.reset_index(), how="left", on=keys)
     else:
         harmful["accuracy_few"] = np.nan
     if lower is not None:
         easier = best_against_best(curves, uses, lower)
-        names = {name: f"lower_{name}" for name in ("slowdown", "low", "high", "bound", "verdict")}
+        names = {
+            name: f"lower_{name}"
+            for name in ("slowdown", "ci_low", "ci_high", "is_lower_bound", "verdict")
+        }
         easier = easier.loc[easier["role"] == "H", [*keys, *names]].rename(columns=names)
         harmful = harmful.merge(easier, how="left", on=keys).assign(lower_target=lower)
     return harmful
 
 
 def show_slowdown(row: Any, prefix: str = "") -> str:
-    names = ("slowdown", "low", "high", "bound")
+    names = ("slowdown", "ci_low", "ci_high", "is_lower_bound")
     slowdown, low, high, bound = (getattr(row, f"{prefix}{name}") for name in names)
     if slowdown != slowdown:
         return "–"
@@ -80,7 +83,8 @@ def show_slowdown(row: Any, prefix: str = "") -> str:
 
 def show(table: pd.DataFrame) -> pd.DataFrame:
     """For people."""
-    shown = table[["network", "harmful", "kind", "method"]].copy()
+    shown = table[["network", "harmful", "attacker_kind", "method"]].copy()
+    shown = shown.rename(columns={"attacker_kind": "kind"})
     shown["verdict"] = table["verdict"]
     shown["S"] = [show_slowdown(row) for row in table.itertuples()]
     for share in table["lower_target"].unique():

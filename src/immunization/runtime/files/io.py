@@ -111,7 +111,17 @@ def read_json(path: Path | str) -> Any:
         return json.loads(read_text(path))
 
 
-TEXT = ("dataset", "method", "attack", "quantity", "where", "verdict", "network", "harmful", "task")
+TEXT = (
+    "dataset",
+    "method",
+    "attack",
+    "quantity",
+    "published_in",
+    "verdict",
+    "network",
+    "harmful",
+    "task",
+)
 """Columns of our tables that hold text."""
 
 

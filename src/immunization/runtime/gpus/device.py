@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 
 from immunization.runtime.errors import UserError
@@ -29,5 +31,7 @@ def acquire_device(wanted: str) -> str:
             "or `auto`, install a CUDA build of torch, or run on a GPU node."
         )
     if wanted == "cuda":
+        # A matrix that Jacobi rotations do not finish is decomposed another way; nothing to do.
+        warnings.filterwarnings("ignore", message="torch.linalg.svd: During SVD computation")
         limit_memory()
     return wanted
