@@ -4,8 +4,8 @@
     python benchmarks/gpus.py --data FOLDER --gpus 2 --share 1  # a job on each of two
 
 Jobs are the pipeline's own command lines in processes of their own, as Snakemake starts them, each
-of which claims a GPU or its part (`immunization.runtime.gpus.claims`). Times are of whole jobs, imports and
-files included; each form twice, in turn, and the better time counts.
+of which claims a GPU or its part (`immunization.runtime.gpus.claims`). Times are of whole jobs,
+imports and files included; each form twice, in turn, and the better time counts.
 """
 
 from __future__ import annotations

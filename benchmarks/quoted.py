@@ -143,7 +143,8 @@ def values(folder: Path) -> dict[str, float]:
     for name, dataset in (("binary", BINARY), ("digits", DIGITS), ("diabetes", "diabetes")):
         found[f"raw_{name}"] = correlation(dataset, "ratio_i")
         found[f"label_{name}"] = correlation(dataset, "label_weighted_ratio_i")
-        found[f"label_{name}_within"] = correlation(dataset, "label_weighted_ratio_i", "spearman_within")
+        predictor = "label_weighted_ratio_i"
+        found[f"label_{name}_within"] = correlation(dataset, predictor, "spearman_within")
     found["released_diabetes"] = correlation("diabetes", "released_ratio_i")
     return {name: float(value) for name, value in (found | moved(folder)).items()}
 

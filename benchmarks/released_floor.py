@@ -42,7 +42,9 @@ def tasks(source: str, data: Path, **given: Any) -> dict[str, Tensor]:
     parameters = {k: v["default"] for k, v in schema.items() if "default" in v} | given
     place = Place(data, Path(".cache/data"))
     found = (
-        import_component("linear/datasets", source).load(parameters, place).build(source, parameters, [0])
+        import_component("linear/datasets", source)
+        .load(parameters, place)
+        .build(source, parameters, [0])
     )
     return {task.name: found.features(task.train_rows) for task in found.tasks}
 

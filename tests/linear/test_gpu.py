@@ -213,7 +213,8 @@ def test_jobs_share_a_gpu_only_where_the_config_says_so(digits, tmp_path, jobs, 
         "PYTHONPATH": str(Path(__file__).parents[2] / "src"),
     }
     neighbour = subprocess.Popen(
-        [sys.executable, "-c", NEIGHBOUR], env=os.environ | shared | {environment_.JOBS_PER_GPU: "4"},
+        [sys.executable, "-c", NEIGHBOUR],
+        env=os.environ | shared | {environment_.JOBS_PER_GPU: "4"},
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     end = threading.Timer(20, neighbour.kill)

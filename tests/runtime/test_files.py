@@ -138,7 +138,8 @@ def test_extractors_that_are_not_finite_are_named(tmp_path):
 def test_files_have_the_permissions_that_the_umask_leaves(tmp_path, umask):
     code = (
         "from pathlib import Path\n"
-        "from immunization.runtime.files.io import write_text\nfrom immunization.runtime.jobs.run_lock import RunLock\n"
+        "from immunization.runtime.files.io import write_text\n"
+        "from immunization.runtime.jobs.run_lock import RunLock\n"
         "write_text('a/x.txt', 'x')\nh = RunLock(Path('a'))\nh.acquire()\n"
         "import shutil; shutil.copy('a/.run.json', 'a/note')"
     )

@@ -138,7 +138,10 @@ def test_what_stands_outside_of_fingerprints_is_there_and_has_a_reason():
 @pytest.mark.parametrize("name", ["python3.12", "python3.13", "python3.14"])
 def test_another_python_computes_the_same_fingerprint(name):
     """As in a conda environment, whose Python is not Snakemake's."""
-    code = "from immunization.runtime.record.fingerprint import *; print(fingerprint('immunization.linear.attack'))"
+    code = (
+        "from immunization.runtime.record.fingerprint import fingerprint\n"
+        "print(fingerprint('immunization.linear.attack'))"
+    )
     try:
         done = subprocess.run(
             [name, "-c", code], capture_output=True, text=True, check=True,

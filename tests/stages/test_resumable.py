@@ -19,7 +19,8 @@ from tests.linear.conftest import task_set
 from tests.studies import arguments, write_study
 
 SETTINGS = {
-    "budget": 3000, "threshold": 1e-3, "curve_steps": 100, "budget_likelihood": 200, "sampled_pairs": 4,
+    "budget": 3000, "threshold": 1e-3, "curve_steps": 100, "budget_likelihood": 200,
+    "sampled_pairs": 4,
     "third_tasks": 2, "nonlinear_rows": 100,
 }  # fmt: skip
 LADDER = {
@@ -88,7 +89,8 @@ def written(out, engine, kind="steps"):
 def small_pieces(tmp_path):
     """An environment in which pieces are one target each, so that there are many to kill."""
     (tmp_path / "sitecustomize.py").write_text(
-        "import immunization.linear.engines.simulated as s, immunization.linear.engines.trained as t\n"
+        "import immunization.linear.engines.simulated as s\n"
+        "import immunization.linear.engines.trained as t\n"
         "s.ENTRIES['cpu'] = 1\nt.BYTES['cpu'] = 1\n"
     )
     root = Path(__file__).parents[2]

@@ -288,9 +288,13 @@ EDITS = {
     "a comment of a method": (
         "linear/methods/optimum.py", ("from __future__", "# here\nfrom __future__"), set()
     ),
-    "a message": ("linear/tasks.py", ("no training rows (an empty class)", "no rows to train on"), set()),
+    "a message": (
+        "linear/tasks.py", ("no training rows (an empty class)", "no rows to train on"), set()
+    ),
     "a lock": ("runtime/jobs/run_lock.py", ("timeout=0)", "timeout=0.0)"), set()),
-    "what resumes": ("runtime/jobs/resumable.py", ("from __future__", "MORE = 1\nfrom __future__"), set()),
+    "what resumes": (
+        "runtime/jobs/resumable.py", ("from __future__", "MORE = 1\nfrom __future__"), set()
+    ),
     "the config's loader": ("study/load.py", ("2**18", "2**19"), set()),
     "an attacker": (
         "linear/attacks/least_squares.py", ("from __future__", "MORE = 1\nfrom __future__"),

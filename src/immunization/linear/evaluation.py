@@ -1,6 +1,6 @@
 """What immunization did to one batch of pairs: κ by each definition, ratios, limit, Definition 3.1.
 
-Pure functions on tensors; `immunization.linear.spectra` and `immunization.linear.attack` are their edges.
+Pure functions on tensors; the stages in `spectra` and `attack` are their edges.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Limit(NamedTuple):
 
 
 def limits(problem: Problem, *, unseen_floor: float) -> Limit:
-    """Immunizability limit of each pair of a problem (see `hessian_spectrum.immunizability`); on the
+    """Immunizability limit of each pair (see `hessian_spectrum.immunizability`); on the
     CPU, wherever it was computed."""
 
     Pair = tuple[RangeFactor, RangeFactor]

@@ -63,10 +63,11 @@ def _limit(ratios: pd.DataFrame, order: dict[str, Any]) -> list[str]:
         )
     else:
         tail = f" On the others the median limit for {probe} is {middle}." if share < 1 else ""
+        outside = format_number(first["harmful_energy_outside_median_infinite"])
         told = (
             f"On {share:.0%} of the pairs the limit is infinite: the harmful inputs use directions "
             "that the benign inputs do not have (median share of the harmful energy there: "
-            f"{format_number(first['harmful_energy_outside_median_infinite'])}), and those can be scaled at will.{tail}"
+            f"{outside}), and those can be scaled at will.{tail}"
         )
     if order.get("intercept"):
         return [told]
@@ -178,17 +179,18 @@ def _attack(attacks: pd.DataFrame, order: dict[str, Any], threshold: float) -> l
             continue
         bounds = good[good["slowdown_is_lower_bound_H"].astype(bool)]
         if len(bounds):  # which of them is the slowest is not known
+            least = format_number(bounds["slowdown_median_H"].min())
             told.append(
                 f"Against {label}, among methods that do not slow D_P, the budget runs out on D_H "
-                f"with {_list(bounds.index)}: at least {format_number(bounds['slowdown_median_H'].min())} "
-                f"times as many steps in the median ({before})."
+                f"with {_list(bounds.index)}: at least {least} times as many "
+                f"steps in the median ({before})."
             )
             continue
         slowest = good["slowdown_median_H"].idxmax()
+        most = format_number(good.loc[slowest, "slowdown_median_H"])
         told.append(
             f"Against {label}, among methods that do not slow D_P, {_name(slowest)} slows D_H "
-            f"most: {format_number(good.loc[slowest, 'slowdown_median_H'])} times as many steps in the "
-            f"median ({before})."
+            f"most: {most} times as many steps in the median ({before})."
         )
     return told
 
@@ -253,7 +255,8 @@ def _with_numbers(part: pd.DataFrame) -> str:
         + (
             "(S unknown)"
             if row.slowdown != row.slowdown
-            else f"({'at least ' if row.slowdown_is_lower_bound else ''}{format_number(row.slowdown)} times)"
+            else f"({'at least ' if row.slowdown_is_lower_bound else ''}"
+            f"{format_number(row.slowdown)} times)"
         )
         for row in part.itertuples()
     )

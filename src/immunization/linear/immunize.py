@@ -120,7 +120,7 @@ def trajectory(problem: Problem, found: Immunized) -> pd.DataFrame:
 
 
 class Batches:
-    """Keeps a batch in a file of tensors and a table (see `immunization.runtime.jobs.resumable`)."""
+    """Keeps a batch in a file of tensors and a table (see `ResultStore`)."""
 
     def paths(self, stem: Path) -> list[Path]:
         """See `Keeper`."""

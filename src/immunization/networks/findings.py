@@ -46,8 +46,9 @@ def findings(tables: dict[str, pd.DataFrame]) -> list[str]:
         broken = [display_label(m) for m in part.loc[part["verdict"] == "broken", "method"]]
         slowed = part[part["verdict"].isin(["slowed", "withstood"])]
         words = [
-            f"{display_label(r.method)} ({times(r.slowdown, r.is_lower_bound)}; to {r.lower_target:.3g} of the "
-            f"best accuracy {times(r.lower_slowdown, r.lower_is_lower_bound)}, {r.lower_verdict})"
+            f"{display_label(r.method)} ({times(r.slowdown, r.is_lower_bound)}; to "
+            f"{r.lower_target:.3g} of the best accuracy "
+            f"{times(r.lower_slowdown, r.lower_is_lower_bound)}, {r.lower_verdict})"
             for r in slowed.itertuples()
         ]
         open_ = [display_label(m) for m in part.loc[part["verdict"] == "not shown", "method"]]

@@ -38,7 +38,7 @@ def eigenvalues(features: Tensor, rank: int) -> Tensor:
 
 
 def resolved(values: Tensor) -> Tensor:
-    """Ascending eigenvalues, those that float64 does not tell from zero raised to `FLOAT64_FLOOR`."""
+    """Ascending eigenvalues; what float64 does not tell from zero is raised to `FLOAT64_FLOOR`."""
     return values.clamp_min(FLOAT64_FLOOR * float(values[-1].detach()))
 
 

@@ -32,7 +32,7 @@ class FigureComponent(Protocol):
     Attributes:
         CAPTION: for a reader who does not know the paper.
 
-    It may have ``says(results, subject)``, which gives a sentence that is computed from the numbers.
+    It may have ``says(results, subject)``: a sentence that is computed from the numbers.
     """
 
     CAPTION: ClassVar[str]

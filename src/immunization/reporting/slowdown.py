@@ -61,11 +61,11 @@ def verdict(
 
     Returns:
         The first that applies. no verdict: one seed tells nothing of seeds. destroyed: more than
-        `MAX_BENIGN_LOSS` of the benign task is gone. unknown: the reference is. withstood: with every seed at
-        least `MIN_WITHSTOOD_SHARE` of the problems were never solved, and no more than `MAX_REGAINED_SHARE` of the accuracy
-        comes back. slowed: S is more than `MAX_BROKEN_SLOWDOWN`, and its
-        interval lies above 1. broken: S is at most `MAX_BROKEN_SLOWDOWN`. not shown: the interval holds 1, or S
-        is a lower bound that low.
+        `MAX_BENIGN_LOSS` of the benign task is gone. unknown: the reference is. withstood: with
+        every seed at least `MIN_WITHSTOOD_SHARE` of the problems were never solved, and no more
+        than `MAX_REGAINED_SHARE` of the accuracy comes back. slowed: S is more than
+        `MAX_BROKEN_SLOWDOWN`, and its interval lies above 1. broken: S is at most that. not shown:
+        the interval holds 1, or S is a lower bound that low.
     """
     if len(never) < 2:
         return "no verdict"

@@ -1,4 +1,4 @@
-"""What follows from a checked study. Needs no more than the standard library: stages read it too."""
+"""What follows from a checked study. Needs the standard library alone: stages read it too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Config files read as plain data: no code is run, and nothing is silently read as something else."""
+"""Config files read as plain data: no code is run, and nothing is read as what it is not."""
 
 from __future__ import annotations
 

@@ -112,9 +112,9 @@ def _components(
         name = entry.setdefault(choice, label)
         if not isinstance(name, str) or name not in available:
             yield (
-                f"  {where}: no {singular} named '{name}'{near_spelling(str(name), list(available))}. "
-                f"There are: {', '.join(available)}. Files in src/immunization/{rules.folder}/ "
-                "add more."
+                f"  {where}: no {singular} named "
+                f"'{name}'{near_spelling(str(name), list(available))}. There are: "
+                f"{', '.join(available)}. Files in src/immunization/{rules.folder}/ add more."
             )
             continue
         parameters = available[name].parameters

@@ -33,12 +33,14 @@ def linear_semantics(study: dict[str, Any]) -> Iterator[str]:
             for name in figure["datasets"]:
                 if sweep_members(study, "datasets", name)[0] not in study["datasets"]:
                     known = [*study["datasets"], *study["sweeps"]]
-                    yield f"  figures.{label}.datasets: no data set '{name}'{near_spelling(name, known)}."
+                    near = near_spelling(name, known)
+                    yield f"  figures.{label}.datasets: no data set '{name}'{near}."
     for use, profiles in study["replication"].items():
         for profile, label in profiles.items():
             if label not in study["methods"]:
                 known = list(study["methods"])
-                yield f"  replication.{use}.{profile}: no method '{label}'{near_spelling(label, known)}."
+                near = near_spelling(label, known)
+                yield f"  replication.{use}.{profile}: no method '{label}'{near}."
 
 
 def network_semantics(study: dict[str, Any]) -> Iterator[str]:

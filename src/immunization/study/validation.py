@@ -81,7 +81,7 @@ def not_finite(value: Any, path: str = "") -> Iterator[str]:
         yield f"  {path}: {value} is a date to YAML. Put it in quotes."
 
 
-# A float that has no fraction is a whole number to JSON Schema; `as_number` has made those whole that
+# A float without a fraction is a whole number to JSON Schema; `as_number` has made those whole that
 # fit 64 bits.
 _Validator = extend(
     Draft202012Validator,

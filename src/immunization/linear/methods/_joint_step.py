@@ -1,6 +1,6 @@
 """Algorithm 1 as printed, in coordinates where K_P and K_H are both diagonal.
 
-A step takes two matrix products of the joint range's size (see `hessian_spectrum.joint_range`). The state
+A step takes two matrix products of the joint range's size (`hessian_spectrum.joint_range`). State
 is one square matrix S = [φ; ωᵀ]: SSᵀ holds φφᵀ, from which both Hessians are read off, and φω, from
 which the task loss has its gradients; the whole update is S ← MS. It is the same θ as by
 Algorithm 1 line by line: to round-off with exact eigenpairs, within 1e-5 over 20 steps with those

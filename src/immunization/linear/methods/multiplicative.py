@@ -9,7 +9,7 @@ Not in the paper. Every step multiplies θ from the right by a polynomial of the
 Once H_P = I, H_H has the generalized eigenvalues c of (K_H, K_P) for its spectrum, and the two
 Hessians commute: a stretch leaves the least c, and what D_H does not use, where they are, and moves
 each other one by a factor that grows with it. So κ(H_H) = (c_1/c_r)·κ(H_P) all along, the limit
-that no invertible θ exceeds (see `hessian_spectrum.immunizability`). Only matrix products are taken,
+that no invertible θ exceeds (`hessian_spectrum.immunizability`). Only matrix products are taken,
 all pairs at once, and the number of steps follows from the data before the first. (c) of Definition
 3.1 holds as θ stays invertible.
 """

@@ -31,7 +31,8 @@ def definition_table(ratios: pd.DataFrame) -> pd.DataFrame:
         & ratios["definition_c_met"],
     )
     columns = [
-        "pairs", "rir_above_1", "i_above_1_ii_at_most_1", "definition_a_met", "definition_b_met", "definition_c_met", "all_met",
+        "pairs", "rir_above_1", "i_above_1_ii_at_most_1", "definition_a_met", "definition_b_met",
+        "definition_c_met", "all_met",
         "resolved",
     ]  # fmt: skip
     by_seed = met.groupby(["dataset", "method", "seed"])[columns].sum()

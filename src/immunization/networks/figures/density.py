@@ -60,6 +60,6 @@ def says(results: Results, setting: str) -> str:
         if m in largest.index and m != "identity"
     ]
     return (
-        f"Largest eigenvalue without immunization: {format_number(reference)}; after it, as multiples of "
-        f"that: {', '.join(told)}."
+        f"Largest eigenvalue without immunization: {format_number(reference)}; after it, as "
+        f"multiples of that: {', '.join(told)}."
     )

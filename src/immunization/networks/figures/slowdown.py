@@ -81,7 +81,8 @@ def says(results: Results, setting: str) -> str:
         broken = [title(m) for m in part.loc[part["verdict"] == "broken", "method"]]
         standing = part[part["verdict"].isin(["slowed", "withstood"])]
         words = [
-            f"{title(r.method)} {'at least ' if r.is_lower_bound else ''}{format_number(r.slowdown)} times"
+            f"{title(r.method)} {'at least ' if r.is_lower_bound else ''}"
+            f"{format_number(r.slowdown)} times"
             for r in standing.itertuples()
         ]
         text = f"Best {kind} against best {kind}: "

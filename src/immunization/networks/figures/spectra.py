@@ -57,5 +57,6 @@ def says(results: Results, setting: str) -> str:
     best = str(good.idxmax())
     return (
         f"Of the methods that do not raise κ on D_P, {named(best)} raises it most on D_H: "
-        f"{format_number(float(good.max()))} times, with {format_number(float(ii[best]))} times on D_P."
+        f"{format_number(float(good.max()))} times, "
+        f"with {format_number(float(ii[best]))} times on D_P."
     )

@@ -104,7 +104,7 @@ def descend(
 
     Args:
         problem: its tail and head are changed.
-        parameters: `steps`, `batch`, and for weights that are balanced `relative_step` and `balance`.
+        parameters: `steps`, `batch`, and for balanced weights `relative_step` and `balance`.
         terms: the objective.
         recipe: how to step.
         weights: of the terms; balanced at the first step where None: see `relative_step`.
@@ -184,8 +184,8 @@ def diverged(problem: Problem, step: int) -> UserError:
     """What is said where a descent diverges."""
     return UserError(
         f"immunization of {' on '.join(map(str, problem.key[:2]))} diverged at step {step}: "
-        "features or a term of the objective are not finite. Take a smaller `eta` or `relative_step` for "
-        "this method, or fewer `steps`."
+        "features or a term of the objective are not finite. Take a smaller `eta` or "
+        "`relative_step` for this method, or fewer `steps`."
     )
 
 

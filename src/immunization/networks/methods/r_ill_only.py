@@ -14,7 +14,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 0.0001,
-        "description": "without effect, there being no benign loss: the step follows from `relative_step`.",
+        "description": "without effect, there being no benign loss: the step follows from "
+        "`relative_step`.",
     },
 }
 

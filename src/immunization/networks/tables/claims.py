@@ -170,7 +170,8 @@ def _bound(own: Any, best: Any) -> str:
             told.append(f"{what}: a lower bound, the budget ran out")
         if found is not None and found["ci_low"] == found["ci_low"]:
             told.append(
-                f"{what}: 95 % interval {format_number(found['ci_low'])} to {format_number(found['ci_high'])}"
+                f"{what}: 95 % interval {format_number(found['ci_low'])} to "
+                f"{format_number(found['ci_high'])}"
             )
     return "; ".join(told)
 

@@ -99,8 +99,8 @@ def show(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_destroyed(resistance: pd.DataFrame, table3: pd.DataFrame) -> pd.DataFrame:
-    """The verdict *destroyed* where more than `MAX_BENIGN_LOSS` of θ₀'s accuracy on D_P is gone, by more than
-    one seed."""
+    """The verdict *destroyed* where more than `MAX_BENIGN_LOSS` of θ₀'s accuracy on D_P is gone, by
+    more than one seed."""
     keys = ["network", "harmful", "method"]
     before = table3["accuracy_p_mean"] + table3["accuracy_p_lost"]
     gone = (table3["accuracy_p_lost"] / before).set_axis(pd.MultiIndex.from_frame(table3[keys]))

@@ -55,7 +55,7 @@ def _tree(path: Path) -> ast.Module:
 
 @cache
 def _reexports(path: Path) -> dict[str, str]:
-    """Where a package's ``__init__`` has its names from, by name, for what it defines nothing of."""
+    """Where a package's ``__init__`` has names from that it passes on, by name."""
     return {
         alias.asname or alias.name: f"{node.module}.{alias.name}"
         for node in _tree(path).body
