@@ -32,7 +32,7 @@ def odd(tmp_path_factory):
     }  # fmt: skip
     (workflow.folder / "src/immunization/linear/methods/zero.py").write_text(
         '"""θ of zeros: nothing is left of either task."""\n\nPARAMETERS = {}\n\n\n'
-        "def draws(parameters):\n    return False\n\n\n"
+        "def depends_on_seed(parameters):\n    return False\n\n\n"
         "def immunize(problem, parameters):\n    return 0 * problem.identity()\n"
     )
     workflow.configure(

@@ -167,9 +167,16 @@ def plan(
         parameters: of the method.
         task_set: the data set.
         device: where they will run.
+
+    Raises:
+        UserError: for a method that declares what earlier versions asked for.
     """
     members = [member for seed in task_set.seeds for member in task_set.members(seed)]
     sources = {member: member for member in members}
+    if hasattr(method, "draws"):
+        raise UserError(
+            f"{getattr(method, '__file__', 'method')}: declares `draws`, which is now called `{DEPENDS_ON_SEED}`."
+        )
     depends = getattr(method, DEPENDS_ON_SEED, None)
     if depends is not None and not depends(parameters):
         sources = task_set.distinct_members()
