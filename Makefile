@@ -7,8 +7,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
-# Files of tests that run at a time.
-AT_ONCE ?= 2
+# Files of tests that run at a time: one more than two cores, since some mostly wait.
+AT_ONCE ?= 3
 # Further arguments for Snakemake, such as ARGS="--configfile config/paper.yaml".
 ARGS ?=
 

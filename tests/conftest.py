@@ -32,8 +32,11 @@ def generator() -> torch.Generator:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that mostly wait go first, so that others run beside them (`pytest -n 2`)."""
-    waiting = ("cluster", "test_faults.py", "test_security.py")
+    """Tests that mostly wait go first, then the long files, so that all end together (`-n 3`)."""
+    waiting = (
+        "cluster", "test_faults.py", "test_networks.py", "test_study.py", "test_stale.py",
+        "test_shutdown.py", "workflow", "conda",
+    )  # fmt: skip
     items.sort(key=lambda item: min(
         (place for place, name in enumerate(waiting) if name in item.path.parts),
         default=len(waiting),

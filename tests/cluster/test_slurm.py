@@ -49,6 +49,7 @@ def test_a_study_through_slurm_has_every_job_in_its_partition_with_its_gpu(clust
     assert "Nothing to be done" in cluster.submit().output
 
 
+@pytest.mark.slow
 def test_with_two_forced_failures_the_results_are_the_same(cluster, local):
     """One job is cancelled, and the process of another is killed: both are tried again."""
     process = cluster.start()

@@ -109,10 +109,10 @@ def test_training_killed_at_a_random_step_resumes_to_the_same_bits(
     use, prepared, tmp_path, deterministic
 ):
     images = tmp_path / "images"
-    run_stage("pretrain", pretraining(tmp_path / "whole", images, use, epochs=12), "n")
+    run_stage("pretrain", pretraining(tmp_path / "whole", images, use, epochs=8), "n")
     whole, metadata = read_tensors(tmp_path / "whole" / "pretrained" / "n.safetensors")
     folder = tmp_path / "killed"
-    study = pretraining(folder, images, use, epochs=12)
+    study = pretraining(folder, images, use, epochs=8)
     run = [
         sys.executable, "-m", "immunization.stages.pretrain",
         *arguments(study, "n", checkpoint_seconds=0),

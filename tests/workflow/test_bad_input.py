@@ -7,6 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
+from immunization.runtime.errors import UserError
+from tests.studies import run_stage, write_study
+
 from .conftest import MINIATURE, Workflow
 
 
@@ -60,19 +63,29 @@ def with_table(**parameters):
     return config
 
 
-@pytest.mark.parametrize(
-    ("columns", "parameters", "words"),
-    [
-        ({}, {"harmful_target": "w"}, ["table.csv", "'w' is missing"]),
-        ({"x": [np.nan] + [1.0] * 59}, {}, ["table.csv", "'x'", "row 2", "missing or infinite"]),
-        ({"y": [np.inf] + [1.0] * 59}, {}, ["table.csv", "'y'", "row 2", "missing or infinite"]),
-        ({}, {"harmful_values": ["none"]}, ["empty class"]),
-        ({"u": [3.0] * 60}, {}, ["'u'", "constant"]),
-    ],
-)
-def test_bad_data_stop_with_the_place_and_keep_what_is_done(
-    finished, tmp_path, columns, parameters, words
-):
+BAD = [
+    ({}, {"harmful_target": "w"}, ["table.csv", "'w' is missing"]),
+    ({"x": [np.nan] + [1.0] * 59}, {}, ["table.csv", "'x'", "row 2", "missing or infinite"]),
+    ({"y": [np.inf] + [1.0] * 59}, {}, ["table.csv", "'y'", "row 2", "missing or infinite"]),
+    ({}, {"harmful_values": ["none"]}, ["empty class"]),
+    ({"u": [3.0] * 60}, {}, ["'u'", "constant"]),
+]
+
+
+@pytest.mark.parametrize(("columns", "parameters", "words"), BAD)
+def test_bad_data_stop_with_the_place(tmp_path, monkeypatch, columns, parameters, words):
+    monkeypatch.chdir(tmp_path)
+    table("table.csv", **columns)
+    study = write_study(tmp_path / "s", with_table(**parameters))
+    with pytest.raises(UserError) as error:
+        run_stage("prepare", study, "mine")
+    for word in words:
+        assert word in str(error.value)
+    assert not (tmp_path / "s/tasks/mine.safetensors").exists()
+
+
+def test_bad_data_stop_a_study_with_the_place_and_keep_what_is_done(tmp_path):
+    columns, parameters, words = BAD[1]
     workflow = Workflow(tmp_path / "w")
     table(workflow.folder / "table.csv", **columns)
     workflow.configure(with_table(**parameters))

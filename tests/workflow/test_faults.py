@@ -91,7 +91,10 @@ def trial(workflow: Workflow, expected: dict[str, bytes], kind: str, moment: flo
     return True
 
 
-@pytest.mark.parametrize(("kind", "share"), [("job", 0.3), ("snakemake", 0.5), ("group", 0.75)])
+@pytest.mark.parametrize(
+    ("kind", "share"),
+    [("job", 0.3), pytest.param("snakemake", 0.5, marks=pytest.mark.slow), ("group", 0.75)],
+)
 def test_a_kill(undisturbed, tmp_path, kind, share):
     expected, seconds = undisturbed
     for number in range(6):  # sooner, where this run is quicker than the first was
@@ -102,6 +105,7 @@ def test_a_kill(undisturbed, tmp_path, kind, share):
     raise AssertionError("every run had ended by then")
 
 
+@pytest.mark.slow
 def test_a_kill_where_snakemake_keeps_its_notes_in_a_data_base(small, undisturbed):
     keep = ("--persistence-backend", "db")
     process = small.start(*keep)
@@ -200,6 +204,7 @@ def test_a_full_disk_is_named_and_with_more_space_the_study_goes_on(small, disk,
     assert small.results() == undisturbed[0]
 
 
+@pytest.mark.slow
 def test_a_read_only_folder_is_named_and_once_writable_the_study_goes_on(small, disk, undisturbed):
     disk("-o", "remount,size=64m,ro")
     run = small.run()
@@ -371,6 +376,7 @@ def test_another_user_is_told_who_is_at_work(small):
     assert "is being made by another Snakemake, started by root" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_clock_that_runs_ahead_on_one_machine(done, undisturbed):
     """The machine that prepared the tasks dates them tomorrow; another goes on from there."""
     base = done.folder / "results" / "mini"

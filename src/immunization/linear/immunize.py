@@ -175,7 +175,8 @@ def plan(
     sources = {member: member for member in members}
     if hasattr(method, "draws"):
         raise UserError(
-            f"{getattr(method, '__file__', 'method')}: declares `draws`, which is now called `{DEPENDS_ON_SEED}`."
+            f"{getattr(method, '__file__', 'method')}: declares `draws`, which is now called "
+            f"`{DEPENDS_ON_SEED}`."
         )
     depends = getattr(method, DEPENDS_ON_SEED, None)
     if depends is not None and not depends(parameters):
