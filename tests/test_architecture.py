@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,16 @@ def test_stages_that_compute_nothing_start_without_torch(stage):
         check=True,
     )  # fmt: skip
     assert "torch" not in {name.split(".")[0] for name in done.stdout.split()}
+
+
+def test_a_wheel_carries_every_file_that_the_packages_read():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    for package, patterns in declared["package-data"].items():
+        folder = SRC / package
+        carried = {path for pattern in patterns for path in folder.glob(pattern)}
+        there = {
+            path
+            for path in folder.rglob("*")
+            if path.is_file() and path.suffix not in (".py", ".pyc")
+        }
+        assert carried == there, package

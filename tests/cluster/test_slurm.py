@@ -104,7 +104,7 @@ def test_a_pre_empted_job_is_saved_requeued_and_goes_on(cluster, long_local):
     number = cluster.wait_for("immunize_wildcards_alg1")
     log = cluster.folder / "logs/mini/immunize/alg1.log"
     end = time.monotonic() + HANG
-    while time.monotonic() < end and (not log.is_file() or "piece 2 " not in log.read_text()):
+    while time.monotonic() < end and (not log.is_file() or "unit 2 " not in log.read_text()):
         time.sleep(0.2)
     urgent = slurm(
         "sbatch", "--parsable", "-p", "urgent", "--gpus=2", "-c", "8", "-o", "/dev/null",
@@ -122,7 +122,7 @@ def test_a_pre_empted_job_is_saved_requeued_and_goes_on(cluster, long_local):
     assert record["Restarts"] == "1"
     assert record["JobState"] == "COMPLETED"
     text = log.read_text()  # of the last run alone
-    assert f"{saved} of them kept" in text, text
+    assert f"{saved} of them saved" in text, text
     assert urgent
     assert cluster.results() == long_local
 
@@ -140,7 +140,7 @@ def test_a_job_over_its_time_is_saved_and_goes_on_with_more(cluster, long_local)
     assert last["JobState"] == "COMPLETED"
     assert [r["TimeLimit"] for r in tried] == [f"00:0{n + 1}:00" for n in range(len(tried))]
     text = (cluster.folder / "logs/mini/immunize/alg1.log").read_text()
-    assert int(text.split(" of them kept")[0].split()[-1]) >= 1, text
+    assert int(text.split(" of them saved")[0].split()[-1]) >= 1, text
     assert cluster.results() == long_local
 
 

@@ -12,7 +12,7 @@ from immunization.linear.tables import resistance
 from immunization.linear.tables.attacks import attacks_table
 from immunization.linear.tables.attacks import show as show_attacks
 from immunization.linear.tables.measures import measures_table
-from immunization.reporting.slowdown import best_of_k, rfd, verdict
+from immunization.reporting.intervals_and_verdicts import best_of_k, rfd, verdict
 
 USES = {"identity": "identity", "strong": "alg1", "hidden": "erase"}
 

@@ -126,7 +126,7 @@ def test_killed_five_times_at_random_it_repeats_one_piece_at_most_and_ends_the_s
         # At a random moment after a random number of further pieces.
         assert process.stderr is not None
         for _ in range(draw.randint(1, 4)):
-            assert "piece" in process.stderr.readline()
+            assert "unit" in process.stderr.readline()
         time.sleep(draw.uniform(0, 0.05))
         process.send_signal(signal.SIGKILL)
         rest = process.communicate()[0] or ""
@@ -137,7 +137,7 @@ def test_killed_five_times_at_random_it_repeats_one_piece_at_most_and_ends_the_s
     assert not written(killed, "simulated").exists()
     last = run(command(inputs, killed, "simulated"), small_pieces)
     assert last.returncode == 0, last.stderr
-    logged = last.stderr.count("piece ")
+    logged = last.stderr.count("unit ")
     # A piece is two files; one that was killed between them is done again.
     assert count - finished <= logged <= count - finished + 1
     for kind in ("steps", "curves"):
@@ -156,11 +156,11 @@ def test_a_second_run_keeps_every_piece_and_a_changed_setting_none(
     assert first.returncode == 0, first.stderr
     before = read_table(written(tmp_path, engine))
     second = run(command(inputs, tmp_path, engine), small_pieces)
-    assert "piece " not in second.stderr
+    assert "unit " not in second.stderr
     assert read_table(written(tmp_path, engine)).equals(before)
     monkeypatch.setitem(SETTINGS, "sampled_pairs", 3)
     third = run(command(inputs, tmp_path, engine), small_pieces)
-    assert ", 0 of them kept" in third.stderr
+    assert ", 0 of them saved" in third.stderr
 
 
 @pytest.mark.slow
@@ -192,5 +192,5 @@ def test_a_damaged_piece_is_done_again(inputs, tmp_path, small_pieces):
     piece = sorted(progress(tmp_path, "nonlinear").glob("*.steps.parquet"))[0]
     piece.write_bytes(piece.read_bytes()[:40])
     again = run(command(inputs, tmp_path, "nonlinear"), small_pieces)
-    assert again.stderr.count("piece ") == 1
+    assert again.stderr.count("unit ") == 1
     assert written(tmp_path, "nonlinear").read_bytes() == before

@@ -65,7 +65,7 @@ def after_pieces(process, count):
     """Wait until so many pieces are done."""
     for _ in range(count):
         line = process.stderr.readline()
-        assert "piece" in line, line
+        assert "unit" in line, line
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def whole(tasks, tmp_path_factory):
     process = start(tasks, out)
     text = process.communicate(timeout=HANG)[1]
     assert process.returncode == 0, text
-    assert text.count("piece ") > 10
+    assert text.count("unit ") > 10
     assert not list(progress(out).glob("*"))
     return out
 
@@ -89,7 +89,7 @@ def go_on(tasks, out, whole):
         found, wanted = (theta(folder).with_suffix(suffix) for folder in (out, whole))
         assert found.read_bytes() == wanted.read_bytes()
     assert not list(progress(out).glob("*"))
-    return int(text.split(" of them kept")[0].split()[-1])
+    return int(text.split(" of them saved")[0].split()[-1])
 
 
 def saved(out, count):
@@ -111,7 +111,7 @@ def test_finished_batches_are_saved_at_a_signal_and_not_computed_again(
     process.send_signal(number)
     text = process.communicate(timeout=HANG)[1]
     assert process.returncode == 143, text
-    assert "saving what is finished" in text
+    assert "saving completed work" in text
     assert not theta(tmp_path).exists()
     assert go_on(tasks, tmp_path, whole) >= 5
 
@@ -244,7 +244,7 @@ def test_too_little_memory_is_told_with_the_remedy(tasks, tmp_path, environment,
     process = start(tasks, tmp_path, before=limit, environment=environment)
     text = process.communicate(timeout=HANG)[1]
     assert process.returncode == 2, text
-    assert "the machine's memory did not suffice" in text
+    assert "out of memory" in text
     assert remedy in text
 
 
@@ -257,5 +257,5 @@ def test_too_little_gpu_memory_is_told_with_the_remedy(tasks, tmp_path):
     process = start(tasks, tmp_path, before=fails)
     text = process.communicate(timeout=HANG)[1]
     assert process.returncode == 2, text
-    assert "the GPU's memory did not suffice (CUDA out of memory. Tried 9 GiB.)" in text
+    assert "out of GPU memory (CUDA out of memory. Tried 9 GiB.)" in text
     assert "Traceback" not in text

@@ -90,7 +90,7 @@ def test_provenance_groups_files_by_what_made_them(folder):
 
 def test_a_file_without_a_seal_stops_the_manifest(folder):
     (folder / "tables" / ".ratios.csv.seal").unlink()
-    with pytest.raises(UserError, match=r"ratios\.csv: has no seal"):
+    with pytest.raises(UserError, match=r"ratios\.csv: has no checksum"):
         finish(folder)
 
 
@@ -103,8 +103,8 @@ def test_what_is_missing_damaged_or_newer_is_told_apart(folder, capsys):
     assert checked(folder, "--repair") == 1
     told = capsys.readouterr().out
     assert "study.json: missing" in told
-    assert "ratios.csv: made anew since the sums were taken" in told
-    assert "It was set aside as theta.safetensors.damaged" in told
+    assert "ratios.csv: rewritten since the sums were taken" in told
+    assert "It was renamed to theta.safetensors.damaged" in told
     assert (folder / "tables" / "ratios.csv").is_file()
 
 

@@ -333,7 +333,7 @@ def test_files_of_an_unfinished_run_are_not_taken_for_damaged(done):
     (base / "SHA256SUMS").write_text("\n".join(old) + "\n")
     found = verify(done, "--repair")
     assert found.returncode == 1
-    assert "tables/ratios.csv: made anew since the sums were taken" in found.stdout
+    assert "tables/ratios.csv: rewritten since the sums were taken" in found.stdout
     assert (base / "tables/ratios.csv").is_file()
 
 

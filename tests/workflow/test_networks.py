@@ -38,8 +38,6 @@ MINIATURE = {
     },
     "methods": {
         "identity": {},
-        "r_ill_only": {"steps": 3},
-        "imma": {"steps": 3},
         "opt_kappa": {"steps": 3},
         "alg1_paper": {"use": "alg1", "profile": "paper", "steps": 3},
         "alg1_corrected": {
@@ -215,7 +213,7 @@ def test_missing_data_stop_the_papers_study_with_what_to_fetch(tmp_path):
         ),
         ({"attacks": {"lora": {"rank": 0}}}, ["attacks.lora.rank: 0 must be at least 1"]),
         ({"size": 2}, ["size: 2 must be at least 8"]),
-        ({"datasets": {}}, ["unknown key 'datasets'"]),
+        ({"images": {}}, ["'images' (now called 'datasets')"]),
     ],
 )
 def test_a_wrong_key_is_named_with_its_remedy(change, words):

@@ -90,7 +90,7 @@ def test_an_older_file_with_a_seal_of_its_own_is_not_mixed_with_newer_ones(workf
     table = base / "tables/ratios.csv"
     before = (base / "report.html").read_bytes()
     rolled_back(table, re.sub(r"\d\.\d+", "1.25", table.read_text()))
-    assert "made anew since the sums were taken" in verify(workflow).stdout
+    assert "rewritten since the sums were taken" in verify(workflow).stdout
     run = workflow.run()  # which is what verify says
     assert run.code == 0, run.output
     assert set(run.jobs) == {"report_page", "manifest"}

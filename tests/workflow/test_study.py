@@ -15,6 +15,7 @@ import yaml
 
 from immunization.runtime.files.io import read_table, read_tensors
 from tests import HANG
+from tests.studies import run_stage
 
 from .conftest import MINIATURE, ROOT, Workflow
 
@@ -65,6 +66,26 @@ def test_optimum_reaches_every_finite_limit(finished):
     best = ratios[ratios["method"] == "optimum"]["optimality"].dropna()
     assert len(best) > 0
     assert best.min() >= 0.999
+
+
+def test_tables_figures_and_the_report_by_hand_are_those_of_the_workflow(
+    finished, tmp_path, monkeypatch
+):
+    """Their commands, in this process, on the files of the finished study, which lie elsewhere."""
+    base, here = finished.folder / "results" / "mini", tmp_path / "mini"
+    made = ("tables", "figures", "report.html", "*.seal", "SHA256SUMS", "provenance.json")
+    shutil.copytree(base, here, ignore=shutil.ignore_patterns(*made))
+    study = here / "study.json"
+    run_stage("study", study)
+    run_stage("tables", study)
+    for label in MINIATURE["figures"]:
+        run_stage("figure", study, label)
+    run_stage("report", study)
+    for name in ("study.json", "report.html", "tables", "figures"):
+        for path in sorted((here / name).rglob("*")) or [here / name]:
+            if path.suffix != ".seal":
+                same = path.read_bytes() == (base / path.relative_to(here)).read_bytes()
+                assert same, path
 
 
 def test_a_second_call_does_nothing(finished):

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from immunization.linear.slowdowns import BEST
-from immunization.reporting.slowdown import (
+from immunization.reporting.intervals_and_verdicts import (
     MAX_BENIGN_LOSS,
     MAX_BROKEN_SLOWDOWN,
     MIN_WITHSTOOD_SHARE,

@@ -20,7 +20,7 @@ LIMIT = 12 * 2**30
 
 
 class Activations:
-    """The trunk's answers to one part of a data set.
+    """The trunk's outputs for one part of a data set.
 
     Args:
         backbone: its trunk is used, in eval mode.

@@ -58,7 +58,7 @@ class AttackContext:
         return self._pretrained[path]
 
     def parts(self, network: Pretrained, name: str) -> tuple[Any, ...]:
-        """Places of a task's images, and what the trunk answers to them."""
+        """Places of a task's images, and what the trunk outputs for them."""
         key = (network.name, name)
         if key not in self._parts:
             # One network and task at a time: activations are large.
@@ -87,7 +87,7 @@ def units_of(
     use: str,
     parameters: dict[str, Any],
 ) -> list[WorkUnit]:
-    """A piece for each network, task and method."""
+    """A unit for each network, task and method."""
     module: AttackerComponent = import_component("networks/attacks", use)
     control = bool(components("networks/attacks")[use].traits.get("CONTROL"))
     units = []

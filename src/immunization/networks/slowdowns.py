@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from immunization.reporting.slowdown import interval, verdict
+from immunization.reporting.intervals_and_verdicts import interval, verdict
 
 PLACE = ["network", "harmful", "task", "role"]
 ATTACKER_KINDS = {"linear_probe": "linear probe", "scratch": "from scratch"}

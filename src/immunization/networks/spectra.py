@@ -253,7 +253,7 @@ class Subjects:
         return self._pretrained
 
     def part(self, network: str, name: str, split: str) -> Activations:
-        """The trunk's answers to images of a part, evenly over its classes."""
+        """The trunk's outputs for images of a part, evenly over its classes."""
         pretrained = self.pretrained(network)
         if (name, split) not in self._known:
             if name not in self._sets:

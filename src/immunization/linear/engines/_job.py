@@ -1,4 +1,4 @@
-"""What the engines share: the job, its targets, and how both are cut into pieces and grids."""
+"""What the engines share: the job, its targets, and how both are cut into units and grids."""
 
 from __future__ import annotations
 
@@ -206,8 +206,8 @@ def within_memory(
 
     Args:
         run: an engine's, of targets and attackers.
-        targets: a piece.
-        attackers: of the piece.
+        targets: of a unit of work.
+        attackers: likewise.
 
     Raises:
         UserError: when a single problem does not fit.
@@ -221,7 +221,7 @@ def within_memory(
     halves = halved(targets)
     if halves is None:
         raise UserError(
-            f"the GPU has not enough memory for a single problem ({short}). Free it from other "
+            f"the GPU has too little memory for a single problem ({short}). Free it from other "
             "programs, or set `device: cpu`."
         )
     LOG.info("out of GPU memory; going on with half of the problems at a time")

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from immunization.linear.results import Results
 from immunization.linear.slowdowns import BEST, full_data_linear_attackers
-from immunization.reporting.slowdown import best_of_k
+from immunization.reporting.intervals_and_verdicts import best_of_k
 from immunization.reporting.style import look, nothing, shared_legend, title
 
 CAPTION = (

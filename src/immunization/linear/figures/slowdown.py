@@ -10,7 +10,7 @@ from immunization.linear.figures._attacks import attacker, in_order, listed
 from immunization.linear.results import Results
 from immunization.linear.slowdowns import BEST, full_data_linear_attackers
 from immunization.linear.tables.attacks import attacks_table
-from immunization.reporting.slowdown import MAX_BROKEN_SLOWDOWN
+from immunization.reporting.intervals_and_verdicts import MAX_BROKEN_SLOWDOWN
 from immunization.reporting.style import nothing, title
 from immunization.reporting.text import format_number
 

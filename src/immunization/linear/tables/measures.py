@@ -9,7 +9,7 @@ from immunization.linear.results import Results
 from immunization.linear.slowdowns import (
     selectivity,
 )
-from immunization.reporting.slowdown import rfd
+from immunization.reporting.intervals_and_verdicts import rfd
 from immunization.reporting.text import format_number
 
 CAPTION = (

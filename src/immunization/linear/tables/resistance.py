@@ -13,7 +13,7 @@ from immunization.linear.slowdowns import (
     median,
     median_slowdown,
 )
-from immunization.reporting.slowdown import interval, verdict
+from immunization.reporting.intervals_and_verdicts import interval, verdict
 from immunization.reporting.text import format_number
 
 CAPTION = (

@@ -55,7 +55,11 @@ def draw(results: Results, setting: str) -> Figure:
             across = methods.index(row.method)
             grid[down, across] = np.log10(row.slowdown)
             unknown = row.slowdown != row.slowdown
-            text = "–" if unknown else ("≥" if row.bound else "") + format_number(row.slowdown)
+            text = (
+                "–"
+                if unknown
+                else ("≥" if row.is_lower_bound else "") + format_number(row.slowdown)
+            )
             dark = not unknown and abs(np.log10(row.slowdown)) > 0.6 * LIMIT
             axis.text(
                 across, down, text, ha="center", va="center", fontsize=6,

@@ -15,7 +15,7 @@ from immunization.networks.slowdowns import (
 )
 from immunization.networks.tables._keys import in_order
 from immunization.networks.tables.resistance import show_slowdown
-from immunization.reporting.slowdown import rfd
+from immunization.reporting.intervals_and_verdicts import rfd
 from immunization.reporting.text import format_number, plus_minus
 
 CAPTION = (

@@ -14,7 +14,7 @@ from immunization.networks.slowdowns import (
     best_against_best,
 )
 from immunization.networks.tables._keys import in_order
-from immunization.reporting.slowdown import MAX_BENIGN_LOSS
+from immunization.reporting.intervals_and_verdicts import MAX_BENIGN_LOSS
 from immunization.reporting.text import format_number
 
 CAPTION = (

@@ -102,12 +102,12 @@ def _unwritable(path: Path, error: Exception) -> UserError | None:
 
     if one_of(_FULL):
         return UserError(
-            f"{path}: the disk is full (no space left in {path.parent}). Nothing that was finished "
-            "is lost. Free some space and run the same command again; it goes on from there."
+            f"{path}: the disk is full (no space left in {path.parent}). Completed work "
+            "is saved. Free some space and run the same command again; it resumes there."
         )
     if one_of(_FORBIDDEN):
         return UserError(
             f"{path}: cannot be written, {path.parent} is read-only or belongs to another user. "
-            "Make it writable, or work in a folder of your own; what is finished stays."
+            "Make it writable, or work in a folder of your own. Completed work is saved."
         )
     return None

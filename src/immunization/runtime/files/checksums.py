@@ -2,8 +2,8 @@
 
 ``table.csv`` gets a hidden companion ``.table.csv.seal``, JSON with the SHA-256 and size of the
 file, where it comes from, what made it, and the SHA-256 of every sealed file that was read before
-it was written. A file that does not fit its seal was damaged after it was written: it is set aside
-as ``table.csv.damaged`` and named, and the next run of the same command makes it anew. Whether a
+it was written. A file that does not fit its seal was damaged after it was written: it is renamed
+to ``table.csv.damaged`` and reported, and the next run of the same command recomputes it. Whether a
 whole file is the one that a study asks for tells `immunization.runtime.record.stale`.
 """
 
@@ -24,7 +24,7 @@ from immunization.runtime.errors import UserError
 UNREADABLE = "unreadable"
 """In place of the sum in a seal that is damaged itself: it fits no file."""
 PIECES = "progress"
-"""Name of folders with finished pieces of jobs, which are nobody's inputs."""
+"""Name of folders with finished units of jobs, which are nobody's inputs."""
 
 _checked: dict[tuple[str, int, int], str | None] = {}
 _lock = threading.Lock()
@@ -167,19 +167,19 @@ def quarantine(path: Path | str) -> str:
         path.replace(aside)
     except OSError as error:
         return (
-            f"It could not be set aside ({error.strerror}). Delete it and run the same command "
+            f"It could not be renamed ({error.strerror}). Delete it and run the same command "
             "again; only what depends on it is recomputed."
         )
     with contextlib.suppress(OSError):
         sidecar_path(path).unlink(missing_ok=True)
     return (
-        f"It was set aside as {aside.name}. Run the same command again: it is made anew, and what "
+        f"It was renamed to {aside.name}. Run the same command again to recompute it and what "
         "depends on it."
     )
 
 
 def content_hash(path: Path | str) -> str:
-    """SHA-256 of a file, from its seal where that fits; what pieces of a job are named by."""
+    """SHA-256 of a file, from its seal where that fits; what units of a job are named by."""
     verify_or_quarantine(path)
     expected = read_seal(path)
     return str(expected["sha256"]) if expected is not None else sha256(path)

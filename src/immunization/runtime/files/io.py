@@ -229,8 +229,8 @@ def _unreadable(path: Path | str, error: Exception) -> UserError:
     aside = path.with_name(f"{path.name}.damaged")
     if not path.exists() and aside.exists():  # another attempt of the same job said so in full
         return UserError(
-            f"{path}: was damaged, and set aside as {aside.name}. Run the same command again: it "
-            "is made anew, and what depends on it."
+            f"{path}: is damaged and was renamed to {aside.name}. Run the same command again to "
+            "recompute it and what depends on it."
         )
     return UserError(
         f"{path}: cannot be read ({error}). It may be left over from an interrupted run or "

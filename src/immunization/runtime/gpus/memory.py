@@ -60,7 +60,7 @@ def run_within_memory(
             LOG.info("out of GPU memory; trying again after clearing up")
     if len(items) == 1:
         raise UserError(
-            f"the GPU has not enough memory for a single pair ({short}). Free it from other "
+            f"the GPU has too little memory for a single pair ({short}). Free it from other "
             "programs, or set `device: cpu`."
         )
     half = len(items) // 2

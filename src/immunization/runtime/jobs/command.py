@@ -63,9 +63,9 @@ def _too_little_memory(what: str) -> NoReturn:
     else:
         how = "`snakemake --set-resources RULE:mem_mb=N`"
     print(
-        f"error: the machine's memory did not suffice{what}. What is finished is kept. Run fewer "
-        f"jobs or threads at a time, or give the rule more memory: {how}; with `--retries 2` it "
-        "grows by itself.",
+        f"error: out of memory{what}. Completed work is saved. Run fewer jobs or threads "
+        f"at a time, or give the rule more memory: {how}; with `--retries 2` it grows by "
+        "itself.",
         file=sys.stderr,
     )
     sys.exit(2)
@@ -73,8 +73,8 @@ def _too_little_memory(what: str) -> NoReturn:
 
 def _too_little_gpu_memory(error: RuntimeError) -> NoReturn:
     print(
-        f"error: the GPU's memory did not suffice ({str(error).splitlines()[0]}). What is "
-        "finished is kept. Lower the config key `jobs_per_gpu`, end what else is on the "
+        f"error: out of GPU memory ({str(error).splitlines()[0]}). Completed "
+        "work is saved. Lower the config key `jobs_per_gpu`, end what else is on the "
         "GPU, take a larger one, or a smaller `batch` where the component has it.",
         file=sys.stderr,
     )

@@ -1,6 +1,6 @@
-"""Pieces of a long job that are kept as they are finished, so that an interrupted one goes on.
+"""Units of a long job that are saved when they are finished, so that a killed job resumes.
 
-Each piece is one or more files named by a hash of all that it depends on; a killed job leaves whole
+A unit is one or more files, named by a hash of all that it depends on. A killed job leaves whole
 files or none.
 """
 
@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 
 class ResultStore(Protocol[Result]):
-    """How the result of a piece is kept in files."""
+    """How the result of a unit is stored in files."""
 
     def paths(self, stem: Path) -> list[Path]:
         """Its files, for a path without suffix."""
@@ -44,60 +44,59 @@ class ResultStore(Protocol[Result]):
 
 
 class ResumableUnits(Generic[Result]):
-    """The pieces of one job.
+    """The units of one job.
 
     Args:
-        folder: where they are kept.
-        keeper: how.
-        base: what all pieces depend on, as JSON: code, contents of files, settings.
-        every: seconds between writes. 0 writes each piece when it is finished and goes on with what
-            is read back; otherwise a quick job writes none, and a killed one loses about so
-            much work.
+        folder: where they are stored.
+        store: how.
+        base: what all units depend on, as JSON: code, contents of files, settings.
+        every: seconds between writes, and so the work that a kill may cost. A job that is quicker
+            writes nothing. 0 writes each unit when it is finished, and uses what is read back.
     """
 
     def __init__(
-        self, folder: Path, keeper: ResultStore[Result], base: Any, every: float = 0.0
+        self, folder: Path, store: ResultStore[Result], base: Any, every: float = 0.0
     ) -> None:
-        self.folder, self.keeper, self.base = folder, keeper, base
+        self.folder, self.store, self.base = folder, store, base
         self.every = every
         self._unsaved: dict[Path, Result] = {}
         self._saved = time.monotonic()
 
     def unit_path(self, key: Any) -> Path:
-        """Path of a piece, without suffix."""
+        """Path of a unit, without suffix."""
         text = json.dumps([self.base, key], sort_keys=True)
         return self.folder / hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
     def _there(self, stem: Path) -> bool:
-        return all(path.is_file() for path in self.keeper.paths(stem))
+        return all(path.is_file() for path in self.store.paths(stem))
 
     def _kept(self, stem: Path) -> Result | None:
         if self._there(stem):
             try:
-                return self.keeper.read(stem)
-            except UserError as error:  # damaged on disk: do it again
+                return self.store.read(stem)
+            except UserError as error:  # damaged on disk: compute it again
                 LOG.info("%s", error)
         return None
 
     def flush(self) -> None:
-        """Write what is finished."""
+        """Write all finished units."""
         for stem, result in list(self._unsaved.items()):
-            self.keeper.write(stem, result)
+            self.store.write(stem, result)
             self._unsaved.pop(stem, None)
         self._saved = time.monotonic()
 
     def run(
         self, keys: Sequence[Any], work: Callable[[int], Result], threads: int = 1
     ) -> list[Result]:
-        """Run what is not there yet.
+        """Run the units that are not stored yet.
 
         Args:
-            keys: what each piece depends on besides the base, as JSON.
-            work: computes a piece, given by number.
-            threads: pieces at a time.
+            keys: what each unit depends on besides the base, as JSON.
+            work: computes a unit, given by number.
+            threads: units at a time.
 
         Returns:
-            The result of every piece, in order.
+            The result of every unit, in order.
         """
         stems = [self.unit_path(key) for key in keys]
         kept = 0
@@ -112,19 +111,19 @@ class ResumableUnits(Generic[Result]):
             self._unsaved[stems[number]] = found
             if time.monotonic() - self._saved >= self.every:
                 self.flush()
-            LOG.info("piece %d of %d done", number + 1, len(stems))
+            LOG.info("unit %d of %d done", number + 1, len(stems))
             # As read back, so that a resumed job gives the same bytes.
-            return found if self.every else self.keeper.read(stems[number])
+            return found if self.every else self.store.read(stems[number])
 
         with on_shutdown(self.flush):
             found = map_threads(one, list(range(len(stems))), threads)
-        LOG.info("%d pieces, %d of them kept from before", len(stems), kept)
+        LOG.info("%d units, %d of them saved before", len(stems), kept)
         self._unsaved.clear()
         return found
 
     def delete_others(self, keys: Sequence[Any] = ()) -> None:
-        """Remove all pieces but some, and what a kill left half written."""
-        wanted = {path for key in keys for path in self.keeper.paths(self.unit_path(key))}
+        """Remove all units but some, and what a kill left half written."""
+        wanted = {path for key in keys for path in self.store.paths(self.unit_path(key))}
         wanted |= {sidecar_path(path) for path in wanted}
         for path in self.folder.glob("*"):
             if path not in wanted:
@@ -132,7 +131,7 @@ class ResumableUnits(Generic[Result]):
 
 
 class TablePairStore:
-    """Keeps a pair of tables.
+    """Stores a pair of tables.
 
     Args:
         kinds: what the two are called.
@@ -163,22 +162,22 @@ def run_units(
     threads: int,
     kinds: tuple[str, str] = DEFAULT_TABLES,
 ) -> list[Frames]:
-    """Run the units of an attack or of spectra that are not there yet; the others are removed.
+    """Run the units that are not stored yet, and delete those of other keys.
 
     Args:
-        units: pieces of work.
-        folder: where they are kept.
-        base: what all pieces depend on, as JSON: code, contents of files, settings.
-        threads: pieces at a time.
-        kinds: what the two tables of a piece are called.
+        units: of work.
+        folder: where they are stored.
+        base: what all units depend on, as JSON: code, contents of files, settings.
+        threads: units at a time.
+        kinds: what the two tables of a unit are called.
 
     Returns:
-        The rows of every piece, in order.
+        The rows of every unit, in order.
     """
-    units_ = ResumableUnits(folder, TablePairStore(kinds), base)
+    saved = ResumableUnits(folder, TablePairStore(kinds), base)
     keys = [unit.key for unit in units]
-    found = units_.run(keys, lambda number: units[number].run(), threads)
-    units_.delete_others(keys)
+    found = saved.run(keys, lambda number: units[number].run(), threads)
+    saved.delete_others(keys)
     return found
 
 
@@ -186,7 +185,7 @@ Frames = tuple[pd.DataFrame, pd.DataFrame]
 
 
 class WorkUnit(NamedTuple):
-    """A piece of work.
+    """A unit of work.
 
     Attributes:
         key: what it depends on besides files and code, as JSON.

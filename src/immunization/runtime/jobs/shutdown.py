@@ -114,7 +114,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
         timer.daemon = True
         timer.start()
         return
-    _tell(f"{signal.Signals(number).name}: saving what is finished, then leaving")
+    _tell(f"{signal.Signals(number).name}: saving completed work, then leaving")
     _end()
 
 

@@ -71,7 +71,7 @@ def provenance(
 
 
 def essence(record: dict[str, Any]) -> list[Any]:
-    """The part of a record that the numbers depend on: what finished pieces of a job are named by.
+    """The part of a record that the numbers depend on: what finished units of a job are named by.
 
     A method added to the study, or a commit that changes nothing of it, leaves them good.
     """

@@ -33,7 +33,8 @@ def collect(folder: Path, files: Iterable[Path]) -> tuple[dict[str, str], dict[s
         seal = read_seal(path)
         if seal is None or seal["sha256"] == UNREADABLE:
             raise UserError(
-                f"{path}: has no seal. Delete it and run the same command again; it is made anew."
+                f"{path}: has no checksum beside it. Delete it and run the same command again "
+                "to recompute it."
             )
         count_as_read(path, seal)
         sums[name], records[name] = seal["sha256"], seal.get("provenance")
@@ -49,7 +50,7 @@ def compact_records(records: dict[str, Any]) -> dict[str, Any]:
     return {"results": list(found.values())}
 
 
-NEWER = "made anew since the sums were taken, and whole; run snakemake to the end"
+NEWER = "rewritten since the sums were taken, and intact; run snakemake to the end"
 """What is told of a file of an unfinished run: no damage."""
 
 

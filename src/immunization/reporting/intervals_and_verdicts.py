@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import comb
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 MAX_BROKEN_SLOWDOWN = 1.05
 """A slowdown up to this is not told from 1: a step count moves by a step or two on its own."""
@@ -35,7 +35,7 @@ def interval(values: np.ndarray) -> tuple[float, float, float]:
     if len(logs) < 2:
         return float(np.exp(middle)), float("nan"), float("nan")
     spread = float(logs.std(ddof=1)) / len(logs) ** 0.5
-    reach = float(stats.t.ppf(0.975, len(logs) - 1)) * spread
+    reach = float(stdtrit(len(logs) - 1, 0.975)) * spread
     return tuple(float(np.exp(v)) for v in (middle, middle - reach, middle + reach))  # type: ignore[return-value]
 
 
