@@ -23,7 +23,7 @@ rattler = pytest.importorskip("rattler")
 
 TINY = copy.deepcopy(MINIATURE) | {"seeds": [0], "figures": {"limit": {}}}
 TINY["datasets"] = {"binary": TINY["datasets"]["binary"]}
-TINY["methods"] = {"identity": {}, "optimum": {}}
+TINY["methods"] = {"identity": {}, "alg1": {"profile": "paper", "steps": 5}, "optimum": {}}
 TINY["attacks"] = {"gradient_descent": {}}
 
 
@@ -144,8 +144,9 @@ def test_what_stages_and_components_import_is_in_their_environments():
 
 
 def test_a_study_runs_in_its_environments_with_the_same_results(workflow, environment, tmp_path):
+    """To the last bit, also on another number of threads."""
     plain = Workflow(tmp_path / "plain")
-    plain.configure(TINY)
+    plain.configure(TINY | {"threads": 2})
     assert plain.run().code == 0
     run = with_conda(workflow, environment)
     assert run.code == 0, run.output

@@ -29,17 +29,16 @@ def changed(**parts):
         ({"datasets": {"a/../b": {}}}, ["datasets.a/../b", "letters, digits"]),
     ],
 )
-def test_a_wrong_config_stops_before_any_job_and_touches_nothing(finished, parts, words):
-    before = finished.results()
-    finished.configure(changed(**parts))
-    run = finished.run()
-    finished.configure(MINIATURE)
+def test_a_wrong_config_stops_before_any_job_and_touches_nothing(workflow, parts, words):
+    before = workflow.results()
+    workflow.configure(changed(**parts))
+    run = workflow.run()
     assert run.code != 0
     for word in words:
         assert word in run.output, run.output
     assert run.output.count("the config is not right") == 1
     assert "Traceback" not in run.output
-    assert finished.results() == before
+    assert workflow.results() == before
 
 
 def table(path, **columns):

@@ -93,7 +93,11 @@ def trial(workflow: Workflow, expected: dict[str, bytes], kind: str, moment: flo
 
 @pytest.mark.parametrize(
     ("kind", "share"),
-    [("job", 0.3), pytest.param("snakemake", 0.5, marks=pytest.mark.slow), ("group", 0.75)],
+    [
+        pytest.param("job", 0.3, marks=pytest.mark.slow),
+        pytest.param("snakemake", 0.5, marks=pytest.mark.slow),
+        ("group", 0.75),
+    ],
 )
 def test_a_kill(undisturbed, tmp_path, kind, share):
     expected, seconds = undisturbed
@@ -195,7 +199,7 @@ def test_a_full_disk_is_named_and_with_more_space_the_study_goes_on(small, disk,
     run = small.run()
     assert run.code != 0
     assert "the disk is full (no space left in results/mini" in run.output, run.output
-    assert "Nothing that was finished is lost" in run.output
+    assert "Completed work is saved" in run.output
     before = small.complete()
     disk("-o", "remount,size=64m")
     run = small.run()

@@ -94,6 +94,7 @@ def test_a_second_call_does_nothing(finished):
     assert "Nothing to be done" in run.output
 
 
+@pytest.mark.slow
 def test_results_are_the_same_to_the_last_bit_in_two_runs_and_on_one_or_two_threads(
     finished, tmp_path
 ):
@@ -134,14 +135,12 @@ def test_a_new_method_runs_its_own_job_and_what_follows(workflow):
     config = copy.deepcopy(MINIATURE)
     config["methods"]["corrected"] = {"use": "alg1", "profile": "corrected", "steps": 5}
     workflow.configure(config)
-    run = workflow.run()
+    run = workflow.run("-n")
     assert run.code == 0, run.output
     assert run.jobs == {
         "study": 1, "immunize": 1, "spectrum": 1, "attack": 3, "tables": 1,
         "figure_limit": 1, "figure_convergence": 1, "report_page": 1, "manifest": 1,
     }  # fmt: skip
-    ratios = read_table(workflow.folder / "results/mini/spectrum/ratios.parquet")
-    assert "corrected" in set(ratios["method"])
 
 
 def test_a_method_attack_and_figure_of_a_users_own_take_one_file_each(workflow):
