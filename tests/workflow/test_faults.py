@@ -78,35 +78,40 @@ def trial(workflow: Workflow, expected: dict[str, bytes], kind: str, moment: flo
         kill(workflow, process, kind)
     else:
         return False
-    assert process.wait(timeout=HANG) != 0
-    before = workflow.complete()
-    run = workflow.run()
-    assert run.code == 0, (kind, moment, run.output)
-    after = workflow.complete()
-    again = [name for name, written in before.items() if after[name] != written]
-    assert not again, (kind, moment, again)
-    found = workflow.results()
-    assert found.keys() == expected.keys(), (kind, moment)
-    assert [n for n in found if found[n] != expected[n]] == [], (kind, moment)
+    goes_on(workflow, process, expected, f"{kind} after {moment} s")
     return True
 
 
+def goes_on(
+    workflow: Workflow, process: subprocess.Popen, expected: dict[str, bytes], what: str
+) -> None:
+    """The same command after a kill does what is missing, and no more."""
+    assert process.wait(timeout=HANG) != 0
+    before = workflow.complete()
+    run = workflow.run()
+    assert run.code == 0, (what, run.output)
+    after = workflow.complete()
+    again = [name for name, written in before.items() if after[name] != written]
+    assert not again, (what, again)
+    found = workflow.results()
+    assert found.keys() == expected.keys(), what
+    assert [n for n in found if found[n] != expected[n]] == [], what
+
+
 @pytest.mark.parametrize(
-    ("kind", "share"),
+    ("kind", "stage"),
     [
-        pytest.param("job", 0.3, marks=pytest.mark.slow),
-        pytest.param("snakemake", 0.5, marks=pytest.mark.slow),
-        ("group", 0.75),
+        pytest.param("job", "prepare", marks=pytest.mark.slow),
+        pytest.param("snakemake", "immunize", marks=pytest.mark.slow),
+        ("group", "attack"),
     ],
 )
-def test_a_kill(undisturbed, tmp_path, kind, share):
-    expected, seconds = undisturbed
-    for number in range(6):  # sooner, where this run is quicker than the first was
-        workflow = Workflow(tmp_path / str(number))
-        workflow.configure(SMALL)
-        if trial(workflow, expected, kind, share * seconds / 2**number):
-            return
-    raise AssertionError("every run had ended by then")
+def test_a_kill(small, undisturbed, kind, stage):
+    """While a stage is at work; the same command goes on, and ends with the same results."""
+    process = small.start()
+    small.wait_for_stage(f"immunization.stages.{stage}")
+    kill(small, process, kind)
+    goes_on(small, process, undisturbed[0], kind)
 
 
 @pytest.mark.slow
