@@ -19,30 +19,25 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from timing import record
 
+from immunization.runtime import environment as names_
 from immunization.runtime.gpus import claims
-from immunization.study.components import components
+from immunization.study.resolve import resolve
+from immunization.study.whole import whole
 
 ETAS, BALANCES = (0.002, 0.005, 0.01, 0.02), (1, 3)
 
 
-def defaults(kind: str, name: str, **given: Any) -> dict[str, Any]:
-    """Parameters of a component, complete."""
-    known = components(f"linear/{kind}")[name].parameters
-    return {key: rule["default"] for key, rule in known.items() if "default" in rule} | given
-
-
-def stage(module: str, arguments: list[str], environment: dict[str, str]) -> None:
+def stage(name: str, arguments: list[str], environment: dict[str, str]) -> None:
     """One job."""
     done = subprocess.run(
-        [sys.executable, "-m", f"immunization.{module}", *arguments],
+        [sys.executable, "-m", f"immunization.stages.{name}", *arguments],
         env=os.environ | environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
-        sys.exit(f"{module} failed:\n{done.stderr}")
+        sys.exit(f"{name} failed:\n{done.stderr}")
 
 
 def main() -> None:
@@ -58,43 +53,44 @@ def main() -> None:
     if len(names) < options.gpus:
         sys.exit(f"{options.gpus} GPUs are wanted, and {len(names)} can be seen.")
     options.work.mkdir(parents=True)
-    tasks = str(options.work / "mnist.safetensors")
-    data = defaults("datasets", "mnist", task="digit", pixels="normalised")
+    members = [(eta, balance) for eta in ETAS for balance in BALANCES]
+    methods = {
+        f"alg1_{number}": {
+            "use": "alg1", "profile": "corrected", "steps": 200, "eta": eta, "balance": balance,
+        }
+        for number, (eta, balance) in enumerate(members)
+    }  # fmt: skip
+    raw = {
+        "study": "gpus", "seeds": list(range(options.seeds)), "device": "cuda",
+        "datasets": {"mnist": {"task": "digit", "pixels": "normalised"}},
+        "methods": {"identity": {}} | methods, "attacks": {"gradient_descent": {}},
+    }  # fmt: skip
+    study = options.work / "study.json"
+    study.write_text(json.dumps(whole(resolve(raw), raw)))
+    prepared = options.work / "prepared"
     stage(
         "prepare",
-        ["--name", "mnist", "--source", "mnist", "--mirror", options.data, "--threads", "8",
-         "--parameters", json.dumps(data), "--seeds", json.dumps(list(range(options.seeds))),
-         "--out", tasks],
+        [str(study), "mnist", f"--results={prepared}", f"--mirror={options.data}", "--threads=8"],
         {},
-    )  # fmt: skip
-    members = [(eta, balance) for eta in ETAS for balance in BALANCES]
+    )
 
-    def immunize(number: int, folder: Path, environment: dict[str, str]) -> None:
-        eta, balance = members[number]
-        given = {"profile": "corrected", "steps": 200, "eta": eta, "balance": balance}
-        out = folder / f"{number}.safetensors"
-        stage(
-            "immunize",
-            ["--label", f"alg1_{number}", "--method", "alg1", "--tasks", tasks, "--device", "cuda",
-             "--parameters", json.dumps({"mnist": defaults("methods", "alg1", **given)}),
-             "--out", str(out), "--trajectories", str(out.with_suffix(".parquet")),
-             "--progress", str(folder / "progress" / str(number))],
-            environment,
-        )  # fmt: skip
+    def immunize(label: str, folder: Path, environment: dict[str, str]) -> None:
+        stage("immunize", [str(study), label, f"--results={folder}"], environment)
 
     forms = {"one after another": (1, 1), "side by side": (options.gpus, options.share)}
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     for name in [*forms, *forms]:
         gpus, share = forms[name]
         folder = options.work / "sweep"
+        shutil.copytree(prepared, folder)
         environment = {
-            claims.JOBS: str(share),
-            claims.LEDGER: str(folder / "locks"),
+            names_.JOBS_PER_GPU: str(share),
+            names_.LEDGER: str(folder / "locks"),
             "CUDA_VISIBLE_DEVICES": ",".join(names[:gpus]),
         }
         started = time.perf_counter()
         with ThreadPoolExecutor(gpus * share) as pool:
-            for job in [pool.submit(immunize, n, folder, environment) for n in range(len(members))]:
+            for job in [pool.submit(immunize, label, folder, environment) for label in methods]:
                 job.result()
         seconds[name].append(time.perf_counter() - started)
         print(name, seconds[name], flush=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -29,27 +30,29 @@ from timing import record
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("Snakefile", "src", "workflow", "config", "envs", "profiles")
-STUB = '''"""Write every output that a command line names, and nothing else."""
+STUB = '''"""Write every output of a job that is not there, and nothing else."""
 import json, pathlib, sys
-words = iter(sys.argv[1:])
-current = None
-for word in words:
-    if word.startswith("--"):
-        current = word
-        continue
-    if current in {"--out", "--trajectories", "--spectra", "--ratios", "--steps", "--curves",
-                   "--sums", "--provenance"}:
-        path = pathlib.Path(word)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():  # else an input, which tables name by the same option
-            path.write_text("")
-    if current == "--folder" and "tables" in sys.argv[0]:
-        for name in NAMES:
-            for suffix in ("csv", "md", "tex"):
-                path = pathlib.Path(word) / f"{name}.{suffix}"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text("")
+from immunization.study.layout import layout
+config = json.loads(pathlib.Path(sys.argv[1]).read_text())["config"]
+labels = [word for word in sys.argv[2:] if not word.startswith("--") and not word.isdigit()]
+lie = layout(config, f"results/{config['study']}")
+outputs = {
+    "study": lambda: [lie.study],
+    "prepare": lambda: [lie.tasks(*labels)],
+    "immunize": lambda: [*lie.thetas(*labels), *lie.trajectories(*labels)],
+    "spectrum": lambda: [lie.spectra, lie.ratios],
+    "attack": lambda: lie.attack(*labels),
+    "tables": lambda: lie.all_tables("csv", "md", "tex"),
+    "figure": lambda: lie.figure(*labels),
+    "report": lambda: [lie.report],
+    "manifest": lambda: [lie.sums, lie.provenance],
+}
+for path in map(pathlib.Path, outputs[pathlib.Path(__file__).stem]()):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
 '''
+STAGES = ("study", "prepare", "immunize", "spectrum", "attack", "tables", "figure", "report",
+          "manifest")  # fmt: skip
 
 
 def checkout(folder: Path) -> Path:
@@ -114,23 +117,18 @@ def dry(folder: Path, config: str) -> dict[str, Any]:
 
 def whole(folder: Path) -> dict[str, Any]:
     """Snakemake's own time for every job of the paper's study."""
-    package = folder / "src" / "immunization"
-    tables = re.search(
-        r"TABLES = \((.*?)\)", (folder / "workflow/rules/tables.smk").read_text(), re.S
-    )
-    assert tables is not None
-    names = re.findall(r'"(\w+)"', tables.group(1))
-    stub = f"NAMES = {names!r}\n{STUB}"
-    stages = ("study", "prepare", "immunize", "spectrum", "attack", "tables", "figure", "report",
-              "manifest")  # fmt: skip
-    for name in stages:
-        (package / f"{name}.py").write_text(stub)
+    for name in STAGES:
+        (folder / "src" / "immunization" / "stages" / f"{name}.py").write_text(STUB)
     took, peak, output = snakemake(folder, "--configfile", "config/paper.yaml")
     jobs = re.findall(r"Finished jobid: (\d+)", output)
     # What the stubs themselves take: an interpreter each.
+    study = max((folder / ".snakemake" / "immunization").glob("*.json"), key=os.path.getmtime)
     started = time.perf_counter()
     for _ in range(10):
-        subprocess.run([sys.executable, str(package / "study.py")], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "immunization.stages.study", str(study)], check=True,
+            cwd=folder, env={"PYTHONPATH": str(folder / "src")},
+        )  # fmt: skip
     each = (time.perf_counter() - started) / 10
     return {
         "jobs": len(jobs),
