@@ -8,10 +8,9 @@ from typing import Any
 import pandas as pd
 
 from immunization.linear.findings import findings, replicated
-from immunization.reporting.page import drawing, origin_of, template
+from immunization.reporting.page import drawing, template, write_report
 from immunization.reporting.table import for_page, in_report
 from immunization.reporting.text import display_label
-from immunization.runtime.files.io import read_csv, write_text
 from immunization.runtime.jobs.stage import Stage
 from immunization.runtime.record.provenance import KAPPA_DEFINITION
 from immunization.study.components import components
@@ -82,10 +81,4 @@ def page(
 
 def run(stage: Stage) -> None:
     """The stage: the report of the study."""
-    paths = stage.paths
-    tables = {name: read_csv(paths.table(name)) for name in paths.tables}
-    figures = [Path(path) for path in paths.figures if path.endswith(".svg")]
-    text = page(stage.study, tables, figures, origin_of(stage.study, paths.ratios))
-    write_text(
-        paths.report, text, stage.record({}, "page", *(f"tables.{name}" for name in paths.tables))
-    )
+    write_report(stage, page, stage.paths.ratios)

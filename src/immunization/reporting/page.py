@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from immunization.reporting.text import display_label
-from immunization.runtime.files.io import read_table, read_text
+from immunization.runtime.files.io import read_csv, read_table, read_text, write_text
+from immunization.runtime.jobs.stage import Stage
 from immunization.runtime.record.provenance import KAPPA_DEFINITION
 from immunization.study.components import components
 
@@ -83,3 +85,19 @@ def drawing(path: Path, uses: dict[str, str], kind: str) -> dict[str, str]:
         "caption": components(kind)[uses[label]].traits.get("CAPTION", ""),
         "data": embed(path),
     }
+
+
+def write_report(stage: Stage, page: Callable[..., str], spectra: str) -> None:
+    """Write the page of a study from its tables and figures.
+
+    Args:
+        stage: the job.
+        page: makes the page of study, tables, SVG files of figures, and origin.
+        spectra: a table of the spectrum stage, which tells where the numbers come from.
+    """
+    paths = stage.paths
+    tables = {name: read_csv(paths.table(name)) for name in paths.tables}
+    figures = [Path(path) for path in paths.figures if path.endswith(".svg")]
+    text = page(stage.study, tables, figures, origin_of(stage.study, spectra))
+    modules = ["page", *(f"tables.{name}" for name in paths.tables)]
+    write_text(paths.report, text, stage.record({}, *modules))
