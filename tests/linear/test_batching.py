@@ -9,7 +9,7 @@ from immunization.linear.datasets._labelled import Labelled
 from immunization.linear.files import open_extractors, save_extractors
 from immunization.linear.immunize import immunize
 from immunization.runtime.errors import UserError
-from immunization.runtime.gpus.memory import run_within_memory
+from immunization.runtime.gpus.memory import halves, run_within_memory
 from immunization.study.components import import_component
 
 from .conftest import defaults, task_set
@@ -80,7 +80,7 @@ def test_a_batch_that_the_gpu_has_no_memory_for_goes_through_in_halves():
             raise torch.cuda.OutOfMemoryError("out of memory")
         return [pair for _, pair in some]
 
-    parts = run_within_memory(work, members)
+    parts = run_within_memory(work, members, halves)
     assert [pair for _, found in parts for pair in found] == list(range(11))
     assert [member for some, _ in parts for member in some] == members
     # The same batch is tried once more first: what was left behind may have been in the way.
@@ -96,7 +96,7 @@ def test_what_fails_once_only_is_not_split():
             raise torch.cuda.OutOfMemoryError("out of memory")
         return len(some)
 
-    assert run_within_memory(work, [(0, 0), (0, 1)]) == [([(0, 0), (0, 1)], 2)]
+    assert run_within_memory(work, [(0, 0), (0, 1)], halves) == [([(0, 0), (0, 1)], 2)]
 
 
 def test_a_pair_too_large_for_the_gpu_is_told_with_a_remedy():
@@ -104,7 +104,7 @@ def test_a_pair_too_large_for_the_gpu_is_told_with_a_remedy():
         raise torch.cuda.OutOfMemoryError("tried to allocate 9 GiB\nmore")
 
     with pytest.raises(UserError, match=r"single pair \(tried to allocate 9 GiB\).*device: cpu"):
-        run_within_memory(work, [(0, 0), (0, 1)])
+        run_within_memory(work, [(0, 0), (0, 1)], halves)
 
 
 def test_a_file_gives_each_seed_its_extractor(tmp_path, generator):

@@ -27,7 +27,7 @@ from immunization.linear.tasks import Problem, TaskSet
 from immunization.runtime.errors import UserError
 from immunization.runtime.files.checksums import content_hash
 from immunization.runtime.files.io import read_table, read_tensors, write_table, write_tensors
-from immunization.runtime.gpus.memory import run_within_memory
+from immunization.runtime.gpus.memory import halves, run_within_memory
 from immunization.runtime.jobs.resumable import ResumableUnits
 from immunization.runtime.jobs.stage import Stage, write_tables
 from immunization.runtime.log import LOG
@@ -193,7 +193,7 @@ def run_part(
     run = partial(immunize_batch, label, method, todo.parameters, todo.task_set, device)
     if device == "cpu":
         return run(members)
-    found = [batch for _, batch in run_within_memory(run, members)]
+    found = [batch for _, batch in run_within_memory(run, members, halves)]
     if len(found) == 1:
         return found[0]
     return Batch(

@@ -22,10 +22,8 @@ from immunization.linear.sufficient_statistics import (
     task_statistics,
 )
 from immunization.linear.tasks import Task, TaskSet
-from immunization.runtime.errors import UserError
-from immunization.runtime.gpus.memory import free_gpu_memory
+from immunization.runtime.gpus.memory import run_within_memory
 from immunization.runtime.jobs.resumable import Frames
-from immunization.runtime.log import LOG
 from immunization.runtime.seeding import seeded
 
 
@@ -212,20 +210,10 @@ def within_memory(
     Raises:
         UserError: when a single problem does not fit.
     """
-    try:
-        return run(targets, attackers)
-    except torch.cuda.OutOfMemoryError as error:
-        short = str(error).split("\n")[0]
-    # Outside of the handler: the traceback would hold the failed attempt in memory.
-    free_gpu_memory()
-    halves = halved(targets)
-    if halves is None:
-        raise UserError(
-            f"the GPU has too little memory for a single problem ({short}). Free it from other "
-            "programs, or set `device: cpu`."
-        )
-    LOG.info("out of GPU memory; going on with half of the problems at a time")
-    parts = [within_memory(run, half, attackers) for half in halves]
+    found = run_within_memory(lambda some: run(some, attackers), targets, halved, "problem")
+    parts = [frames for _, frames in found]
+    if len(parts) == 1:
+        return parts[0]
     steps, curves = (
         pd.concat([part[place] for part in parts], ignore_index=True) for place in range(2)
     )

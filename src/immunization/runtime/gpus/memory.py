@@ -17,6 +17,7 @@ CUDA_CONTEXT_BYTES = 2 * 2**30
 measured on an H200."""
 
 Item = TypeVar("Item")
+Work = TypeVar("Work")
 Result = TypeVar("Result")
 
 
@@ -30,27 +31,38 @@ def free_gpu_memory() -> None:
     torch.cuda.empty_cache()
 
 
+def halves(items: list[Item]) -> tuple[list[Item], list[Item]] | None:
+    """A list in two halves; None for a single item."""
+    half = len(items) // 2
+    return (items[:half], items[half:]) if half else None
+
+
 def run_within_memory(
-    function: Callable[[list[Item]], Result], items: list[Item]
-) -> list[tuple[list[Item], Result]]:
-    """Apply a function to a batch, in halves where the GPU runs out of memory.
+    function: Callable[[Work], Result],
+    work: Work,
+    halve: Callable[[Work], tuple[Work, Work] | None],
+    what: str = "pair",
+) -> list[tuple[Work, Result]]:
+    """Apply a function, to halves of the work where the GPU runs out of memory.
 
     Args:
-        function: of some items.
-        items: the batch.
+        function: of some work.
+        work: all of it.
+        halve: the work in two halves, such as `halves`; None where it cannot be halved.
+        what: what a smallest part is called, for the message.
 
     Returns:
         The parts that passed, in order, with their results.
 
     Raises:
-        UserError: when a single item does not fit.
+        UserError: when a smallest part does not fit.
     """
     for last in (False, True):
         try:
-            found = function(items)
+            found = function(work)
             # The memory of its graphs, which nothing else takes from the cache.
             torch.cuda.empty_cache()
-            return [(items, found)]
+            return [(work, found)]
         except torch.cuda.OutOfMemoryError as error:
             short = str(error).split("\n")[0]
         # Outside of the handler: the traceback would hold the failed batch in memory. What earlier
@@ -58,16 +70,14 @@ def run_within_memory(
         free_gpu_memory()
         if not last:
             LOG.info("out of GPU memory; trying again after clearing up")
-    if len(items) == 1:
+    parts = halve(work)
+    if parts is None:
         raise UserError(
-            f"the GPU has too little memory for a single pair ({short}). Free it from other "
+            f"the GPU has too little memory for a single {what} ({short}). Free it from other "
             "programs, or set `device: cpu`."
         )
-    half = len(items) // 2
-    LOG.info("out of GPU memory with %d pairs; going on with %d", len(items), half)
-    return [
-        part for some in (items[:half], items[half:]) for part in run_within_memory(function, some)
-    ]
+    LOG.info("out of GPU memory; going on with half of the work at a time")
+    return [done for part in parts for done in run_within_memory(function, part, halve, what)]
 
 
 def own_memory(device: str = "cuda") -> int:
