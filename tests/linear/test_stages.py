@@ -125,6 +125,14 @@ def test_labels_that_the_study_does_not_have_are_refused(folder, labels, told):
         run_stage("immunize", folder / "study.json", *labels)
 
 
+@pytest.mark.parametrize(
+    ("stage", "labels"), [("attack", ["binary", "simulated"]), ("spectrum", []), ("tables", [])]
+)
+def test_a_stage_whose_inputs_are_not_there_yet_says_so(folder, tmp_path, stage, labels):
+    with pytest.raises(UserError, match=r"run the stage that makes it first"):
+        run_stage(stage, folder / "study.json", *labels, results=tmp_path)
+
+
 def test_a_stage_of_the_other_kind_of_study_is_refused(folder):
     with pytest.raises(UserError, match=r"pretrain: a study of this kind \(linear\) has no such"):
         run_stage("pretrain", folder / "study.json", "resnet")

@@ -52,7 +52,9 @@ class Command:
             prog=f"python -m immunization.stages.{self.name}", description=self.about
         )
         parser.add_argument("study", type=Path, help="study.json")
-        parser.add_argument("labels", nargs="*", help=f"one of each: {sections or 'none needed'}")
+        parser.add_argument(
+            "labels", nargs="*", help=f"a label of the study's {sections}" if sections else "none"
+        )
         parser.add_argument("--results", help="folder of the study; default: results/STUDY")
         parser.add_argument(
             "--device", choices=["auto", "cpu", "cuda"], help="default: the study's, or auto"

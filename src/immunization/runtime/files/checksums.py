@@ -179,7 +179,17 @@ def quarantine(path: Path | str) -> str:
 
 
 def content_hash(path: Path | str) -> str:
-    """SHA-256 of a file, from its seal where that fits; what units of a job are named by."""
+    """SHA-256 of a file, from its seal where that fits; what units of a job are named by.
+
+    Raises:
+        UserError: when it cannot be read, or does not fit its seal.
+    """
     verify_or_quarantine(path)
     expected = read_seal(path)
-    return str(expected["sha256"]) if expected is not None else sha256(path)
+    try:
+        return str(expected["sha256"]) if expected is not None else sha256(path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}). If it is a result of a study, run the "
+            "stage that makes it first; snakemake runs all of them in order."
+        ) from error

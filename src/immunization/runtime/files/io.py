@@ -232,6 +232,11 @@ def _unreadable(path: Path | str, error: Exception) -> UserError:
             f"{path}: is damaged and was renamed to {aside.name}. Run the same command again to "
             "recompute it and what depends on it."
         )
+    if not path.exists():
+        return UserError(
+            f"{path}: cannot be read, since it does not exist. If it is a result of a study, run "
+            "the stage that makes it first; snakemake runs all of them in order."
+        )
     return UserError(
         f"{path}: cannot be read ({error}). It may be left over from an interrupted run or "
         "damaged on disk. Delete it and run the same command again; only what depends on it "
