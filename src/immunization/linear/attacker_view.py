@@ -46,14 +46,14 @@ class AttackerView(NamedTuple):
         )
 
     @property
-    def rows(self) -> tuple[float, bool]:
+    def row_selection(self) -> tuple[float, bool]:
         """What decides the rows."""
         return self.fraction, self.unseen_rows
 
     @property
-    def whole(self) -> bool:
+    def uses_all_rows_unrepaired(self) -> bool:
         """Whether all training rows and the features as they are."""
-        return self.rows == (1.0, False) and self.repair in ("none", "intercept")
+        return self.row_selection == (1.0, False) and self.repair in ("none", "intercept")
 
     @property
     def whitens(self) -> bool:
@@ -61,7 +61,7 @@ class AttackerView(NamedTuple):
         return self.repair in ("pca_whiten", "zca_whiten", "ridge_whiten")
 
     @property
-    def basis(self) -> str:
+    def decomposition_key(self) -> str:
         """Which decomposition it takes: whitening only rescales that of the centred features."""
         return self.repair if self.repair in ("none", "scale") else "centre"
 
@@ -71,7 +71,7 @@ def choose_rows(task: Task, view: AttackerView, seed: int) -> Task:
 
     Rows are drawn within each label where there are two of them, at least two of each.
     """
-    if view.rows == (1.0, False):
+    if view.row_selection == (1.0, False):
         return task
     draw = seeded("rows", seed, task.name, view.fraction, view.unseen_rows)
     if view.unseen_rows:
@@ -115,20 +115,20 @@ class Decomposition(NamedTuple):
     Attributes:
         eigenvalues: σ², shape (B, k), those of padding and beyond round-off zero.
         coefficients: w* in the eigenbasis, shape (B, k).
-        lift: from a probe in the eigenbasis to weights on the inputs, shape (B, D, k).
+        to_inputs: maps a probe in the eigenbasis to weights on the inputs, shape (B, D, k).
         intercept: whether the last coordinate is one.
         mean: of the inputs, shape (B, D), which the intercept takes off; zero without.
     """
 
     eigenvalues: Tensor
     coefficients: Tensor
-    lift: Tensor
+    to_inputs: Tensor
     intercept: bool
     mean: Tensor
 
     def on_inputs(self, probes: Tensor) -> tuple[Tensor, Tensor]:
         """Weights on the inputs (B, D, m) and offsets (B, m) of probes (B, m, k)."""
-        weights = self.lift @ probes.mT
+        weights = self.to_inputs @ probes.mT
         offset = -(self.mean[:, None] @ weights).squeeze(1)
         if self.intercept:
             offset = offset + probes[..., -1]
@@ -147,7 +147,7 @@ def decompose(
         singular: whether θ has lost directions on purpose, so that what round-off leaves of them
             is no part of the spectrum.
     """
-    if view.basis == "none":
+    if view.decomposition_key == "none":
         spectrum = probe_spectrum(task.factor, task.targets, task.ranks, theta)
         if singular:
             spectrum = resolved_only(spectrum)
@@ -155,7 +155,7 @@ def decompose(
         return Decomposition(
             spectrum.eigenvalues, spectrum.coefficients, theta @ spectrum.vectors, False, mean
         )
-    return repair(task, *centred_spectrum(task, theta, view.basis), view)
+    return repair(task, *centred_spectrum(task, theta, view.decomposition_key), view)
 
 
 def centred_spectrum(task: TaskBatch, theta: Tensor, basis: str) -> tuple[ProbeSpectrum, Tensor]:
@@ -185,12 +185,12 @@ def repair(
         new = rows.sqrt() * old / (squares + ridge).sqrt()
     stretch = torch.where(old > 0, new / torch.where(old > 0, old, 1.0), 0.0)
     shrink = torch.where(stretch > 0, 1 / torch.where(stretch > 0, stretch, 1.0), 0.0)
-    lift = (theta @ spectrum.vectors) * stretch[:, None]
+    to_inputs = (theta @ spectrum.vectors) * stretch[:, None]
     constant = (task.target_sum / task.rows)[:, None]
     return Decomposition(
         eigenvalues=torch.cat([new.square(), rows], dim=1),
         coefficients=torch.cat([spectrum.coefficients * shrink, constant], dim=1),
-        lift=torch.nn.functional.pad(lift, (0, 1)),
+        to_inputs=torch.nn.functional.pad(to_inputs, (0, 1)),
         intercept=True,
         mean=task.mean,
     )

@@ -110,7 +110,7 @@ class Job:
 
     def benign(self) -> list[Attacker]:
         """Attackers of D_P and third tasks."""
-        plain = [a for a in self.attackers if a.view.whole and not a.restarts]
+        plain = [a for a in self.attackers if a.view.uses_all_rows_unrepaired and not a.restarts]
         wanted = self.settings["benign"]
         return plain if wanted is None else [a for a in plain if a.label in wanted]
 
@@ -162,12 +162,12 @@ class Job:
 
     def statistics(self, view: AttackerView, numbers: list[int], seed: int) -> TaskBatch:
         """The same as statistics."""
-        if view.rows == (1.0, False):
+        if view.row_selection == (1.0, False):
             return select_tasks(self.factors, torch.tensor(numbers), self.device)
         distinct = sorted(set(numbers))
         known = self.task_set.cache.statistics
         for number in distinct:
-            if (view.rows, seed, number) not in known:
+            if (view.row_selection, seed, number) not in known:
                 (task,) = self.rows_of(view, [number], seed)
                 rows = self.task_set.features(task.train_rows).to(self.device)
                 # The rank of a few rows is decided at the tolerance of all.
@@ -178,8 +178,10 @@ class Job:
                     tolerance,
                     intercept=self.task_set.intercept,
                 )
-                known[view.rows, seed, number] = {name: v.cpu() for name, v in part.items()}
-        stacked = stack_statistics([known[view.rows, seed, number] for number in distinct])
+                known[view.row_selection, seed, number] = {
+                    name: v.cpu() for name, v in part.items()
+                }
+        stacked = stack_statistics([known[view.row_selection, seed, number] for number in distinct])
         chosen = torch.tensor([distinct.index(number) for number in numbers])
         return select_tasks(stacked, chosen, self.device)
 

@@ -49,11 +49,15 @@ def units(job: Job) -> list[WorkUnit]:
     by_basis: dict[tuple[Any, ...], list[Attacker]] = {}
     for attacker in job.attackers:
         if job.has_rows(attacker.view):
-            key = (attacker.view.fraction, attacker.view.unseen_rows, attacker.view.basis)
+            key = (
+                attacker.view.fraction,
+                attacker.view.unseen_rows,
+                attacker.view.decomposition_key,
+            )
             by_basis.setdefault(key, []).append(attacker)
     for attackers in by_basis.values():
         # Other rows need a factor of their own for each task: on the stated sample.
-        whole = attackers[0].view.rows == (1.0, False)
+        whole = attackers[0].view.row_selection == (1.0, False)
         found += _units(job, "H", everyone if whole else job.sample(), attackers)
     plain = job.benign()
     if plain:
@@ -72,8 +76,8 @@ def _units(job: Job, role: str, pairs: list[int], attackers: list[Attacker]) -> 
         WorkUnit(
             {
                 "role": role,
-                "rows": view.rows,
-                "basis": view.basis,
+                "rows": view.row_selection,
+                "basis": view.decomposition_key,
                 "targets": target_key(group),
                 "pairs": pairs,
                 "attackers": [[a.label, a.use, a.parameters] for a in attackers],
@@ -90,7 +94,9 @@ def run(job: Job, targets: list[AttackTarget], attackers: list[Attacker]) -> Fra
     tasks = [job.statistics(view, t.tasks, t.owner) for t in targets]
     thetas = [t.file.theta(t.owner, job.device, t.pairs) for t in targets]
     bases = [
-        centred_spectrum(task, theta, view.basis) if view.basis != "none" else None
+        centred_spectrum(task, theta, view.decomposition_key)
+        if view.decomposition_key != "none"
+        else None
         for task, theta in zip(tasks, thetas, strict=True)
     ]
     explained = torch.cat([task.targets.square().sum(-1) for task in tasks])
