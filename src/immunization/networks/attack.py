@@ -79,7 +79,7 @@ class AttackContext:
 
 
 def units_of(
-    field: AttackContext,
+    context: AttackContext,
     files: list[Immunized],
     networks: dict[str, str],
     third: list[str],
@@ -105,21 +105,21 @@ def units_of(
                 def run(
                     file: Immunized = file, task: str = task, role: str = role, path: str = path
                 ) -> Any:
-                    network, pretrained = file.network, field.pretrained(path)
-                    rows, test_rows, train, test = field.parts(pretrained, task)
-                    tails = {s: file.of_seed(s, pretrained, field.device)[0] for s in file.seeds}
+                    network, pretrained = file.network, context.pretrained(path)
+                    rows, test_rows, train, test = context.parts(pretrained, task)
+                    tails = {s: file.of_seed(s, pretrained, context.device)[0] for s in file.seeds}
                     victim = AttackedModel(
-                        pretrained, tails, field.images(task), rows, test_rows, train, test,
+                        pretrained, tails, context.images(task), rows, test_rows, train, test,
                         f"{label}.{network}.{task}",
-                        field.kept.setdefault((network, task), {}),
+                        context.kept.setdefault((network, task), {}),
                     )  # fmt: skip
                     found = module.attack(victim, parameters)
                     keys = {
                         "network": network, "harmful": file.harmful, "task": task, "role": role,
                         "method": file.method, "attack": label, "code": file.code,
                     }  # fmt: skip
-                    for old in [k for k in field.kept if k != (network, task)]:
-                        del field.kept[old]
+                    for old in [k for k in context.kept if k != (network, task)]:
+                        del context.kept[old]
                     LOG.info("%s on %s of %s: done", label, task, file.method)
                     return tuple(frame.assign(**keys) for frame in found)
 
