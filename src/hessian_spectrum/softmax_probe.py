@@ -185,15 +185,7 @@ def softmax_probe_spectrum(
     compressed = factor.left * factor.singular_values
     p = probabilities.to(torch.float64)
     p = p / p.sum(dim=1, keepdim=True)  # rows of a narrow dtype sum to 1 in that dtype only
-    # Eigenvectors of the mean of diag p − ppᵀ across the direction of equal classes, which
-    # contrasts take out exactly. Sums of p_c·p_k keep their digits for a sure probe, where p − p²
-    # has none.
-    together = p.mT @ p
-    together = together - torch.diag(together.diagonal())
-    across = contrasts(p.shape[1]).to(p)
-    spread = across.mT @ (torch.diag(together.sum(dim=1)) - together) @ across
-    weights, turn = torch.linalg.eigh(spread * scale)
-    rotation = across @ turn
+    weights, rotation = _class_axes(p, scale)
     if not float(weights[-1]) > 0:
         raise ValueError("The Hessian is zero: the probe is certain of every sample.")
     classes, width = len(weights), factor.rank
@@ -225,6 +217,41 @@ def softmax_probe_spectrum(
         )
 
     guess = (weights[:, None] * factor.singular_values.square()).reshape(-1, 1)
+    largest, smallest, residual = _extremes(
+        operator, guess, cut, generator, tolerance, max_products, progress
+    )
+    return SoftmaxProbeSpectrum(largest, smallest, operator.dimension, size, trace, cut, residual)
+
+
+def _class_axes(probabilities: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (C − 1,) and eigenvectors (C, C − 1) of the mean of diag p − ppᵀ across the
+    direction of equal classes, which contrasts take out exactly.
+
+    Sums of p_c·p_k keep their digits for a sure probe, where p − p² has none.
+    """
+    together = probabilities.mT @ probabilities
+    together = together - torch.diag(together.diagonal())
+    across = contrasts(probabilities.shape[1]).to(probabilities)
+    spread = across.mT @ (torch.diag(together.sum(dim=1)) - together) @ across
+    weights, turn = torch.linalg.eigh(spread * scale)
+    return weights, across @ turn
+
+
+def _extremes(
+    operator: SymmetricOperator, guess: Tensor, cut: float, generator: torch.Generator,
+    tolerance: float, max_products: int, progress: Progress | None,
+) -> tuple[float, float, float]:  # fmt: skip
+    """Largest and smallest eigenvalue of a positive definite operator, and their relative residual.
+
+    Args:
+        operator: on the range of the features.
+        guess: of its diagonal in these axes, shape (dimension, 1), which preconditions.
+        cut: eigenvalues below this share of the largest are round-off.
+        generator, tolerance, max_products, progress: as `softmax_probe_spectrum`.
+
+    Raises:
+        ValueError: where the operator is numerically singular.
+    """
     guess = guess.clamp_min(float(guess.max()) * torch.finfo(torch.float64).eps)
     top = operator_eigenpairs(
         operator, generator=generator, tolerance=tolerance, max_products=max_products
@@ -247,7 +274,7 @@ def softmax_probe_spectrum(
             f"{operator.dimension}; raise `dense` to that many dimensions to count it."
         )
     residual = max(float(top.residuals[0]) / largest, float(low.residuals[0]) / smallest)
-    return SoftmaxProbeSpectrum(largest, smallest, operator.dimension, size, trace, cut, residual)
+    return largest, smallest, residual
 
 
 def contrasts(classes: int) -> Tensor:
