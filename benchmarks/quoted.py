@@ -93,7 +93,7 @@ def values(folder: Path) -> dict[str, float]:
 
     def equal(method: str) -> float:
         own = trained[(trained["method"] == method) & (trained["role"] == "H")]
-        own = own[(own["fraction"] == 1) & ~own["fresh"].astype(bool)]
+        own = own[(own["fraction"] == 1) & ~own["unseen_rows"].astype(bool)]
         return float(own.groupby("attack")["accuracy_end"].mean().max())
 
     def ended(attack: str, method: str) -> float:
