@@ -9,7 +9,6 @@ import subprocess
 import sys
 import zipfile
 
-import pandas as pd
 import pytest
 import yaml
 
@@ -229,49 +228,3 @@ def test_environments_constraints_and_the_package_agree():
             name = conda.get(name, name)
             assert name in declared, (path.name, name)
             assert pins[name].startswith(version), (path.name, name, version, pins[name])
-
-
-def test_the_miniature_runs_on_every_method_figure_and_attack_that_ships(tmp_path):
-    """All components at once, so that none is documented and broken."""
-    from immunization.study.components import components
-
-    config = copy.deepcopy(MINIATURE) | {"seeds": [3]}
-    config["methods"] = {
-        name: {key: 2 for key in ("steps", "epochs", "inner_steps") if key in component.parameters}
-        for name, component in components("linear/methods").items()
-    }
-    config["attacks"] = {name: {} for name in components("linear/attacks")} | {
-        "logistic": {"use": "lbfgs", "loss": "logistic"},
-        "softmax": {"use": "newton", "loss": "softmax", "repair": "scale"},
-        "unseen_rows": {"use": "least_squares", "ridge": 0.001, "unseen_rows": True},
-        "starts": {"use": "nesterov", "restarts": 2},
-        "grid": {"use": "adam", "sweep": {"learning_rate": [0.01, 0.1], "warm_up": [0, 5]}},
-    }
-    config["attack"] |= {"budget_likelihood": 20, "sampled_pairs": 2}
-    config["figures"] = {
-        name: {"parameter": "eta"} if name == "sensitivity" else {}
-        for name in components("linear/figures")
-    } | {"heat_map": {"datasets": "pairs"}}
-    del config["datasets"]["diabetes"]
-    config["datasets"]["digits"] |= {"pairs": "all", "rows_per_class": 20}
-    config["datasets"]["binary"]["rows_per_class"] = 30
-    workflow = Workflow(tmp_path / "w")
-    workflow.configure(config)
-    run = workflow.run()
-    assert run.code == 0, run.output
-    table = pd.read_csv(workflow.folder / "results/mini/tables/ratios.csv")
-    assert set(table["method"]) == set(components("linear/methods"))
-    figures = workflow.folder / "results/mini/figures"
-    assert (figures / "heat_map.digits.svg").is_file()
-    assert "best linear attacker reaches" in (figures / "frontier.binary.txt").read_text()
-    steps = read_table(workflow.folder / "results/mini/attack/binary.trained.steps.parquet")
-    grid = {f"grid_learning_rate_{rate}_warm_up_{t}" for rate in ("0p01", "0p1") for t in (0, 5)}
-    assert set(steps["attack"]) == {"adam", "logistic", "low_precision", "softmax"} | grid
-    resistance = pd.read_csv(workflow.folder / "results/mini/tables/resistance.csv")
-    resistance = resistance.set_index(["dataset", "method", "loss"])
-    assert resistance.loc[("binary", "optimum", "squared"), "slowdown"] <= 1.05
-    assert resistance.loc[("binary", "erase", "squared"), "never_reached_share"] == 1
-    assert resistance.loc[("binary", "erase", "squared"), "verdict"] == "no verdict"  # one seed
-    study = json.loads((workflow.folder / "results/mini/study.json").read_text())
-    assert study["config"]["seeds"] == [3]
-    shutil.rmtree(workflow.folder)
