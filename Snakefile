@@ -46,4 +46,4 @@ rule all:
         LIE.sums,
         LIE.all_tables("csv"),
         LIE.numbers(),
-        LIE.figures,
+        LIE.figure_files,

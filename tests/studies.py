@@ -44,7 +44,7 @@ def run_study(folder: Path, raw: dict[str, Any]) -> Path:
     jobs += [("immunize", label) for label in paths.methods]
     jobs += [("spectrum",)]
     jobs += [("attack", name, engine) for name in paths.datasets for engine in paths.engines]
-    jobs += [("tables",), *(("figure", label) for label in paths.figure_labels)]
+    jobs += [("tables",), *(("figure", label) for label in paths.figures)]
     jobs += [("report",), ("manifest",)]
     for name, *labels in jobs:
         run_stage(name, study, *labels, device="cpu")

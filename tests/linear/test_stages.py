@@ -133,6 +133,13 @@ def test_a_stage_whose_inputs_are_not_there_yet_says_so(folder, tmp_path, stage,
         run_stage(stage, folder / "study.json", *labels, results=tmp_path)
 
 
+@pytest.mark.parametrize("threads", ["0", "-1", "two"])
+def test_threads_that_are_no_number_of_threads_are_refused(folder, capsys, threads):
+    with pytest.raises(SystemExit):
+        run_stage("spectrum", folder / "study.json", threads=threads)
+    assert "invalid positive value" in capsys.readouterr().err
+
+
 def test_a_stage_of_the_other_kind_of_study_is_refused(folder):
     with pytest.raises(UserError, match=r"pretrain: a study of this kind \(linear\) has no such"):
         run_stage("pretrain", folder / "study.json", "resnet")
@@ -141,6 +148,8 @@ def test_a_stage_of_the_other_kind_of_study_is_refused(folder):
 @pytest.mark.parametrize(("text", "told"), [
     ("{", "cannot be read"),
     ("[]", "is no study.json"),
+    ('{"format": 2, "config": {"study": "s"}, "order": {}}', "its config is not complete"),
+    ('{"format": 2, "config": [], "order": {}}', "its config is not complete"),
     ('{"config": {}, "order": {}}', "has format 1, and this version reads format 2"),
 ])  # fmt: skip
 def test_a_study_of_another_format_or_none_is_refused(tmp_path, text, told):

@@ -31,6 +31,7 @@ from immunization.runtime.jobs.run_lock import RunLock, is_dry_run
 from immunization.runtime.record import stale
 from immunization.runtime.record.fingerprint import commit
 from immunization.study.components import components
+from immunization.study.derived import attack_settings
 from immunization.study.layout import layout
 from immunization.study.load import load
 from immunization.study.resolve import resolve

@@ -16,7 +16,7 @@ rule report_page:
     input:
         LIE.study,
         LIE.all_tables("csv", "md", "tex"),
-        LIE.figures,
+        LIE.figure_files,
         REPORT_INPUT,
     output:
         report(LIE.report, caption="../report/page.rst", category="Report"),

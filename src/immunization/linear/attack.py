@@ -19,6 +19,7 @@ from immunization.runtime.log import LOG
 from immunization.runtime.record.provenance import essence
 from immunization.runtime.threads import map_threads
 from immunization.study.components import import_component
+from immunization.study.derived import attack_settings
 
 SMALL = 2**17
 """Numbers in the errors of all problems under which steps on a GPU are launches alone, and a
@@ -51,7 +52,7 @@ def run(stage: Stage) -> None:
     dataset, name = stage.labels
     # Another order in the config is the same question, and gives the same file.
     entries = dict(sorted(stage.paths.engines[name].items()))
-    settings = settings_of(stage.config)
+    settings = attack_settings(stage.config)
     files = [stage.paths.tasks(dataset), *stage.paths.thetas_on(dataset)]
     contents = map_threads(content_hash, files, READERS)
     task_set = load_task_set(files[0])
@@ -75,11 +76,6 @@ def run(stage: Stage) -> None:
         frames.append(pd.concat(parts, ignore_index=True) if parts else pd.DataFrame())
     write_tables(stage.paths.attack(dataset, name), frames, record)
     LOG.info("%s attackers on %s done", name, dataset)
-
-
-def settings_of(config: dict[str, Any]) -> dict[str, Any]:
-    """What engines are told of the config's ``attack``: all but the rate that tables use."""
-    return {key: value for key, value in config["attack"].items() if key != "flops_per_second"}
 
 
 def attackers_of(entries: dict[str, dict[str, Any]], intercept: bool) -> list[Attacker]:

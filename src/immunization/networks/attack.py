@@ -21,6 +21,7 @@ from immunization.runtime.jobs.stage import Stage, write_tables
 from immunization.runtime.log import LOG
 from immunization.runtime.record.provenance import essence
 from immunization.study.components import components, import_component
+from immunization.study.derived import attack_settings
 
 TABLES = ("runs", "curves")
 
@@ -134,7 +135,7 @@ def run(stage: Stage) -> None:
     """The stage: one attacker against every method, network, task and seed."""
     config, paths, label = stage.config, stage.paths, stage.label
     use, parameters = config["attacks"][label]["use"], config["attacks"][label]["parameters"]
-    settings, exact = settings_of(config), config["deterministic"]
+    settings, exact = attack_settings(config), config["deterministic"]
     traits = components("networks/attacks")[use].traits
     device = stage.device()
     kernels = bool(traits.get("IMAGES"))
@@ -152,8 +153,3 @@ def run(stage: Stage) -> None:
     found = run_units(units, stage.progress, base, 1, TABLES)
     frames = [pd.concat([both[place] for both in found], ignore_index=True) for place in range(2)]
     write_tables(paths.attack(label), frames, record)
-
-
-def settings_of(config: dict[str, Any]) -> dict[str, Any]:
-    """What attackers are told of the config's ``attack``: all but the goals that tables use."""
-    return {key: value for key, value in config["attack"].items() if "target" not in key}

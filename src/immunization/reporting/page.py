@@ -97,7 +97,7 @@ def write_report(stage: Stage, page: Callable[..., str], spectra: str) -> None:
     """
     paths = stage.paths
     tables = {name: read_csv(paths.table(name)) for name in paths.tables}
-    figures = [Path(path) for path in paths.figures if path.endswith(".svg")]
+    figures = [Path(path) for path in paths.figure_files if path.endswith(".svg")]
     text = page(stage.study, tables, figures, origin_of(stage.study, spectra))
     modules = ["page", *(f"tables.{name}" for name in paths.tables)]
     write_text(paths.report, text, stage.record({}, *modules))

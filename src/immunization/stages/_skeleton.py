@@ -20,6 +20,13 @@ from immunization.study.layout import Layout, layout
 from immunization.study.whole import read_study, recorded
 
 
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
 @dataclass(frozen=True)
 class Command:
     """The command of one stage.
@@ -59,14 +66,20 @@ class Command:
         parser.add_argument(
             "--device", choices=["auto", "cpu", "cuda"], help="default: the study's, or auto"
         )
-        parser.add_argument("--threads", type=int, help="default: the study's, or 1")
+        parser.add_argument("--threads", type=positive, help="default: the study's, or 1")
         parser.add_argument("--checkpoint-seconds", type=float, help="work that a kill may cost")
         parser.add_argument("--mirror", help="folder with the public files")
         parser.add_argument("--cache", help="folder for downloads; default: .cache/data")
         options = parser.parse_intermixed_args(arguments)
         study = read_study(options.study)
         config = study["config"]
-        paths = layout(config, options.results or f"results/{config['study']}")
+        try:
+            paths = layout(config, options.results or f"results/{config['study']}")
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{options.study}: its config is not complete ({error!r}). Stages want study.json "
+                "as the workflow writes it; a config of your own goes to snakemake --configfile."
+            ) from error
         self._check(options.labels, paths)
         site = config | (config.get("data") or {})
         given = {"wanted": options.device or site.get("device")} | {

@@ -30,7 +30,7 @@ def run(stage: Stage) -> None:
 main = Command(
     "figure",
     "Draw one figure for all that it applies to.",
-    {"linear": ("figure_labels",), "networks": ("figure_labels",)},
+    {"linear": ("figures",), "networks": ("figures",)},
     work=run,
 ).main
 

@@ -32,6 +32,13 @@ def figure_datasets(study: dict[str, Any], figure: str) -> list[str]:
     return [name for name in study["datasets"] if wanted == "all" or has_pairs(study, name)]
 
 
+def attack_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """What attackers are told of a resolved config's ``attack``: all but what tables alone use."""
+    if is_of_networks(config):
+        return {key: value for key, value in config["attack"].items() if "target" not in key}
+    return {key: value for key, value in config["attack"].items() if key != "flops_per_second"}
+
+
 def has_pairs(study: dict[str, Any], dataset: str) -> bool:
     """Whether a data set of a resolved study has many ordered pairs (for heat maps)."""
     parameters = study["datasets"][dataset]["parameters"]

@@ -33,8 +33,8 @@ class Layout:
         self.provenance = f"{results}/provenance.json"
         self.spectra = f"{results}/spectrum/spectra.parquet"
         self.tables = list(components(f"{self.wing}/tables"))
-        self.figure_labels = list(config["figures"])
-        self.figures = [path for label in config["figures"] for path in self.figure(label)]
+        self.figures = list(config["figures"])
+        self.figure_files = [path for label in config["figures"] for path in self.figure(label)]
 
     def progress(self, stage: str, *labels: str) -> str:
         """Folder with finished units of a job, which is nobody's input."""
@@ -72,7 +72,7 @@ class Layout:
         """Every result, as the manifest lists them."""
         return [
             self.study, self.report, *self.heavy(), *self.numbers(),
-            *self.all_tables("csv", "md", "tex"), *self.figures,
+            *self.all_tables("csv", "md", "tex"), *self.figure_files,
         ]  # fmt: skip
 
 

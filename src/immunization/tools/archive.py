@@ -32,6 +32,7 @@ from immunization.runtime.jobs.command import run_command
 from immunization.runtime.record.fingerprint import SOURCE, closure, fingerprint, tracked_files
 from immunization.runtime.record.sums import PROVENANCE, SUMS, read_sums, verify
 from immunization.study.resolve import FILES
+from immunization.study.whole import read_study
 from immunization.tools.unpack import MOST_BYTES, extract
 
 CHECKOUT = (
@@ -194,7 +195,7 @@ def contents(
         raise UserError(
             f"{folder / name}: {told}. Repair the study first (python -m immunization verify)."
         )
-    study = read_json(folder / "study.json")
+    study = read_study(folder / "study.json")
     label = study["config"]["study"]
     config = copy.deepcopy(study["raw"])
     records = [group["provenance"] for group in read_json(folder / PROVENANCE)["results"]]

@@ -16,8 +16,9 @@ import pandas as pd
 
 from immunization.linear.tolerances import UNCHANGED
 from immunization.reporting.text import format_number, markdown
-from immunization.runtime.files.io import read_json, read_table
+from immunization.runtime.files.io import read_table
 from immunization.runtime.jobs.command import run_command
+from immunization.study.whole import read_study
 
 """Slack for "not larger than", as in `immunization.linear.evaluation`."""
 
@@ -78,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--study", required=True, help="study.json")
     parser.add_argument("--all", action="store_true", help="every trial, not the best alone")
     options = parser.parse_args(arguments)
-    table = trials(read_table(options.ratios), read_json(options.study)["order"]["sweeps"])
+    table = trials(read_table(options.ratios), read_study(options.study)["order"]["sweeps"])
     if not options.all and not table.empty:
         table = table[table["rank"] == 1]
     print(markdown(table), end="")

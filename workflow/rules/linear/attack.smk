@@ -1,4 +1,3 @@
-ATTACK_SETTINGS = {k: v for k, v in STUDY["attack"].items() if k != "flops_per_second"}
 for dataset in LIE.datasets:
     for name, attackers in LIE.engines.items():
         uses = sorted({entry["use"] for entry in attackers.values()})
@@ -9,7 +8,7 @@ for dataset in LIE.datasets:
                 f"immunization.linear.engines.{name}",
                 *(f"immunization.linear.attacks.{use}" for use in uses),
             ],
-            [attackers, ATTACK_SETTINGS],
+            [attackers, attack_settings(STUDY)],
         )
 
 

@@ -1,9 +1,8 @@
-ATTACK_SETTINGS = {k: v for k, v in STUDY["attack"].items() if "target" not in k}
 for label, entry in STUDY["attacks"].items():
     making(
         LIE.attack(label),
         ["immunization.networks.attack", f"immunization.networks.attacks.{entry['use']}"],
-        [entry, ATTACK_SETTINGS, STUDY["third_tasks"], EXACT],
+        [entry, attack_settings(STUDY), STUDY["third_tasks"], EXACT],
     )
 
 

@@ -2,7 +2,7 @@ for label, entry in STUDY["networks"].items():
     making(
         [LIE.pretrained(label)],
         ["immunization.networks.pretrain", f"immunization.networks.backbones.{entry['use']}"],
-        [entry, STUDY["seeds"][0], EXACT],
+        [entry, STUDY["primary"], STUDY["seeds"][0], EXACT],
         [entry["parameters"].get("weights")],
     )
 

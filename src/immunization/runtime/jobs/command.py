@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import logging
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from immunization.runtime.errors import UserError
 from immunization.runtime.jobs.shutdown import install_handlers
 from immunization.runtime.record.stale import refuse_other_code
-
-
-def parse_json(text: str) -> Any:
-    """JSON of a command line argument, or of the file that it names behind an @.
-
-    A system takes some 128 kB for an argument; large studies have more to say.
-    """
-    try:
-        if text.startswith("@"):
-            text = Path(text[1:]).read_text(encoding="utf-8")
-        return json.loads(text)
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"cannot be read ({error})") from error
-    except json.JSONDecodeError as error:
-        raise argparse.ArgumentTypeError(f"not JSON ({error})") from error
 
 
 def run_command(main: Callable[[list[str] | None], None]) -> None:
