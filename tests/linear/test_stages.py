@@ -117,7 +117,7 @@ def test_a_users_mistake_becomes_one_line_and_exit_code_2(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(("labels", "told"), [
-    (["mine", "gd"], r"needs 1 labels of the study \(methods\), got 2"),
+    (["mine", "gd"], r"expects one label of each of \(methods\), got 2"),
     (["yours"], "no 'yours' under methods; it has identity, mine"),
 ])  # fmt: skip
 def test_labels_that_the_study_does_not_have_are_refused(folder, labels, told):
@@ -141,7 +141,7 @@ def test_threads_that_are_no_number_of_threads_are_refused(folder, capsys, threa
 
 
 def test_a_stage_of_the_other_kind_of_study_is_refused(folder):
-    with pytest.raises(UserError, match=r"pretrain: a study of this kind \(linear\) has no such"):
+    with pytest.raises(UserError, match=r"pretrain: studies of this kind \(linear\) have no such"):
         run_stage("pretrain", folder / "study.json", "resnet")
 
 

@@ -94,11 +94,11 @@ class Command:
     def _check(self, labels: list[str], paths: Layout) -> None:
         sections = self.labels.get(paths.wing)
         if sections is None:
-            raise UserError(f"{self.name}: a study of this kind ({paths.wing}) has no such stage.")
+            raise UserError(f"{self.name}: studies of this kind ({paths.wing}) have no such stage.")
         if len(labels) != len(sections):
             raise UserError(
-                f"{self.name}: needs {len(sections)} labels of the study ({', '.join(sections)}), "
-                f"got {len(labels)}."
+                f"{self.name}: expects one label of each of ({', '.join(sections)}), got "
+                f"{len(labels)}."
             )
         for label, section in zip(labels, sections, strict=True):
             known = list(getattr(paths, section))

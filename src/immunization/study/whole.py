@@ -11,7 +11,7 @@ from immunization.runtime.files.io import read_json
 from immunization.study.derived import is_of_networks
 
 FORMAT = 2
-"""Of study.json. Format 1 had no number; it was written before packages were ordered anew."""
+"""Format of study.json. The first format carried no number."""
 SITE = {"device", "jobs_per_gpu", "threads", "data", "checkpoint_seconds"}
 """Keys that no number depends on: left out of study.json, so that a change of them reruns nothing.
 On a CPU the last digits of networks depend on their threads, which therefore stay."""
@@ -90,8 +90,8 @@ def told_of_format(path: Path | str) -> str:
     if made == FORMAT:
         return ""
     return (
-        f"\nThey were made by an earlier version (format {made} of study.json, now {FORMAT}). "
-        "Its code lay elsewhere. To keep them, go on with that version."
+        f"\nAn earlier version made them (format {made} of study.json, now {FORMAT}). To keep "
+        "them, continue with that version."
     )
 
 
