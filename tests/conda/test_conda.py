@@ -22,8 +22,8 @@ from . import channel
 rattler = pytest.importorskip("rattler")
 
 TINY = copy.deepcopy(MINIATURE) | {"seeds": [0], "figures": {"limit": {}}}
-TINY["datasets"] = {"binary": TINY["datasets"]["binary"]}
-TINY["methods"] = {"identity": {}, "alg1": {"profile": "paper", "steps": 5}, "optimum": {}}
+TINY["datasets"] = {"digits": {"task": "digit", "pairs": [[0, 1]], "rows_per_class": 60}}
+TINY["methods"] = {"identity": {}, "alg1": {"profile": "paper", "steps": 5}}
 TINY["attacks"] = {"gradient_descent": {}}
 
 

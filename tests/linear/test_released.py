@@ -34,10 +34,10 @@ def near(ours, theirs):
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(("epochs", "i", "ii", "gap"), [
-    (1, 7.302, 0.0692, 105.5),
-    pytest.param(2, 6.991, 0.0511, 136.9, marks=pytest.mark.slow),
-])  # fmt: skip
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("epochs", "i", "ii", "gap"), [(1, 7.302, 0.0692, 105.5), (2, 6.991, 0.0511, 136.9)]
+)
 def test_on_mnist_0_to_1_it_prints_the_same_within_the_spread_of_seeds(
     epochs, i, ii, gap, public_data
 ):

@@ -27,12 +27,14 @@ def test_every_method_attacker_figure_and_table_that_ships_goes_through_the_stag
     }
     config["attack"] |= {"budget_likelihood": 20, "sampled_pairs": 2}
     config["figures"] = {
-        name: {"parameter": "eta"} if name == "sensitivity" else {}
+        name: {"datasets": ["binary"]} | ({"parameter": "eta"} if name == "sensitivity" else {})
         for name in components("linear/figures")
     } | {"heat_map": {"datasets": "pairs"}}
-    del config["datasets"]["diabetes"]
-    config["datasets"]["digits"] |= {"pairs": "all", "rows_per_class": 20}
-    config["datasets"]["binary"]["rows_per_class"] = 30
+    digits = {"source": "digits", "rows_per_class": 20}
+    config["datasets"] = {
+        "digits": digits | {"pairs": "all"},
+        "binary": digits | {"task": "one_vs_rest", "pairs": [[3, 8]], "rows_per_class": 30},
+    }
     folder = run_study(tmp_path / "mini", config)
     table = pd.read_csv(folder / "tables/ratios.csv")
     assert set(table["method"]) == set(components("linear/methods"))

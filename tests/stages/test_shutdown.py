@@ -113,10 +113,13 @@ def test_finished_batches_are_saved_at_a_signal_and_not_computed_again(
     assert process.returncode == 143, text
     assert "saving completed work" in text
     assert not theta(tmp_path).exists()
-    assert go_on(tasks, tmp_path, whole) >= 5
+    kept = len(list(progress(tmp_path).glob("*.safetensors")))
+    assert kept >= 5
+    if number == signal.SIGTERM:  # what is kept is the same after each
+        assert go_on(tasks, tmp_path, whole) == kept
 
 
-def test_a_stage_ends_with_the_snakemake_that_started_it(tasks, tmp_path, whole):
+def test_a_stage_ends_with_the_snakemake_that_started_it(tasks, tmp_path):
     owner = subprocess.Popen(["sleep", "1000"])
     process = start(tasks, tmp_path, environment={"IMMUNIZATION_OWNER": str(owner.pid)})
     after_pieces(process, 3)
@@ -125,7 +128,7 @@ def test_a_stage_ends_with_the_snakemake_that_started_it(tasks, tmp_path, whole)
     text = process.communicate(timeout=HANG)[1]
     assert process.returncode == 143
     assert "the Snakemake that started this job is gone" in text
-    assert go_on(tasks, tmp_path, whole) >= 3
+    assert len(list(progress(tmp_path).glob("*.safetensors"))) >= 3
 
 
 MACOS = """

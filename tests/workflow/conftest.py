@@ -25,18 +25,11 @@ MINIATURE = {
     "seeds": [0, 1],
     "datasets": {
         "digits": {"task": "digit", "pairs": [[0, 1], [1, 0]], "rows_per_class": 60},
-        "binary": {
-            "source": "digits",
-            "task": "one_vs_rest",
-            "pairs": [[3, 8]],
-            "rows_per_class": 60,
-        },
         "diabetes": {"test_fraction": 0.25},
     },
     "methods": {
         "identity": {},
         "alg1": {"profile": "paper", "steps": 5},
-        "released": {"use": "alg1", "profile": "released", "epochs": 2},
         "optimum": {},
     },
     "attacks": {
@@ -45,7 +38,7 @@ MINIATURE = {
         "least_squares": {},
     },
     "attack": {"budget": 200, "curve_steps": 50},
-    "figures": {"limit": {}, "convergence": {}},
+    "figures": {"limit": {}, "frontier": {}},
 }
 
 
@@ -141,12 +134,10 @@ class Workflow:
             and str(path.relative_to(self.folder)) not in broken
         }
 
-    def run(
-        self, *arguments: str, config: str = "study.yaml", overlays: list[str] | None = None
-    ) -> Run:
+    def run(self, *arguments: str, config: str = "study.yaml") -> Run:
         """Run Snakemake on the study."""
         done = subprocess.run(
-            self.command(*(overlays or []), *arguments, config=config),
+            self.command(*arguments, config=config),
             cwd=self.folder, env=plain_environment(), capture_output=True, text=True, timeout=HANG,
             check=False,
         )  # fmt: skip

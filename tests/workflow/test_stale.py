@@ -19,7 +19,7 @@ from tests import HANG
 from .conftest import MINIATURE, ROOT, Workflow, plain_environment
 from .test_faults import SMALL
 
-AFTER_ATTACKS = {"tables", "figure_limit", "figure_convergence", "report_page", "manifest"}
+AFTER_ATTACKS = {"tables", "figure_limit", "figure_frontier", "report_page", "manifest"}
 
 
 def planned(workflow: Workflow, *arguments: str) -> tuple[set[str], str]:
@@ -58,7 +58,7 @@ def test_without_snakemakes_notes_another_config_is_noticed(workflow):
     # Who asks for dates alone gets them.
     assert planned(workflow, "--rerun-triggers", "mtime")[0] == set()
     workflow.configure(config)
-    target = "results/mini/attack/binary.simulated.steps.parquet"
+    target = "results/mini/attack/digits.simulated.steps.parquet"
     assert workflow.run("--", target).jobs == {"attack": 1}
     assert workflow.run("-n", "--", target).jobs == {}
 

@@ -88,28 +88,38 @@ def steps_to_goal(curves: pd.DataFrame, by: str) -> pd.DataFrame:
 
     A control runs once for all methods and stays with the reference.
     """
-    rows: list[dict[str, object]] = []
     keys = [*PLACE, "method", "seed", by]
-    for group, part in curves.groupby(keys, sort=False):
-        found, tops = [], []
-        for _, run in part.groupby(["attack", "member"], sort=False):
-            run = run.sort_values("step")
-            tops.append(run["accuracy"].max())
-            values = steps_to(
-                run["step"].to_numpy(), run["accuracy"].to_numpy(), run["goal"].iloc[0]
-            )
-            found.append((*values, run["attack"].iloc[0], run["member"].iloc[0]))
-        reached = [f for f in found if not f[1]]
+    if curves.empty:
+        return pd.DataFrame(columns=[*keys, *TIMES])
+    groups = curves.groupby(keys, sort=False).ngroup().to_numpy()
+    run_keys = list(dict.fromkeys([*keys, "attack", "member"]))
+    runs = curves.groupby(run_keys, sort=False).ngroup().to_numpy()
+    names = ("step", "accuracy", "goal", "attack", "member")
+    step, accuracy, goal, attack, member = (curves[name].to_numpy() for name in names)
+    tops = pd.Series(accuracy).groupby(runs).max().to_numpy()
+    # In plain arrays: a study has thousands of runs of a dozen records each.
+    attempts: dict[int, list[tuple[float, bool, str, str, float]]] = {}
+    order = np.lexsort((step, runs))
+    for places in np.split(order, 1 + np.flatnonzero(np.diff(runs[order]))):
+        one = places[0]
+        attempts.setdefault(groups[one], []).append(
+            (*steps_to(step[places], accuracy[places], goal[one]), attack[one], member[one],
+             tops[runs[one]])
+        )  # fmt: skip
+    rows: list[dict[str, object]] = []
+    for number, group in enumerate(curves.drop_duplicates(keys)[keys].itertuples(index=False)):
+        reached = [attempt for attempt in attempts[number] if not attempt[1]]
+        best = [attempt[-1] for attempt in attempts[number]]
         if reached:
-            steps, censored, attack, member = min(reached)
+            steps, censored, *fastest, _ = min(reached)
         else:  # the one that came nearest, and the largest budget
-            steps, censored = max(found)[:2]
-            _, _, attack, member = found[int(np.argmax(tops))]
+            steps, censored = max(attempts[number])[:2]
+            fastest = list(attempts[number][int(np.argmax(best))][2:4])
         rows.append(
             dict(zip(keys, group, strict=True))
             | {
-                "steps": steps, "censored": censored, "fastest": f"{attack}: {member}",
-                "accuracy": part["accuracy"].max(), "goal": part["goal"].iloc[0],
+                "steps": steps, "censored": censored, "fastest": ": ".join(fastest),
+                "accuracy": np.fmax.reduce(best), "goal": goal[groups == number][0],
             }
         )  # fmt: skip
     return pd.DataFrame(rows, columns=[*keys, *TIMES])

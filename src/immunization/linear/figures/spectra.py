@@ -43,8 +43,10 @@ def draw(results: Results, dataset: str) -> Figure:
         for method in results.methods:
             values = np.asarray(part.loc[method, "eigenvalues"])[::-1]
             index = np.arange(1, len(values) + 1)
+            # A θ of zeros has no largest eigenvalue to be held against.
+            shares = values / values[0] if values[0] else np.full(len(values), np.nan)
             (handles[method],) = axis.plot(
-                index, values / values[0], linewidth=1.3, marker=".", markersize=3, **styles[method]
+                index, shares, linewidth=1.3, marker=".", markersize=3, **styles[method]
             )
         axis.set(
             yscale="log", xlabel="index", title=f"D_{role}: {plain(name)}, {len(index)} non-zero"
