@@ -18,6 +18,7 @@ import yaml
 from filelock import FileLock
 
 from tests import HANG
+from tests.workflow import warm
 
 ROOT = Path(__file__).parents[2]
 MINIATURE = {
@@ -135,13 +136,10 @@ class Workflow:
         }
 
     def run(self, *arguments: str, config: str = "study.yaml") -> Run:
-        """Run Snakemake on the study."""
-        done = subprocess.run(
-            self.command(*arguments, config=config),
-            cwd=self.folder, env=plain_environment(), capture_output=True, text=True, timeout=HANG,
-            check=False,
-        )  # fmt: skip
-        return Run(done.returncode, done.stdout + done.stderr)
+        """Run Snakemake on the study, in a process that has it imported."""
+        words = self.command(*arguments, config=config)[3:]
+        out = self.folder.with_name(f"{self.folder.name}.run.txt")
+        return Run(*warm.snakemake(words, self.folder, plain_environment(), out, HANG))
 
     def results(self) -> dict[str, bytes]:
         """Every file of the study's results, by relative path.
