@@ -31,7 +31,7 @@ from immunization.linear.attacks import (
     heavy_ball,
     nesterov,
 )
-from immunization.linear.attacks._objective import Attack, Plan
+from immunization.linear.attacks._objective import Attack, AttackPlan
 from immunization.linear.attacks._quadratic import Quadratic
 from immunization.linear.tasks import TaskSet
 from immunization.study.components import components, import_component
@@ -179,7 +179,7 @@ def compare(
         grid[swept] = values
     attackers = GRID if swept else 1
     record_at = sorted({0, 1, 4, EARLY, steps, BUDGET})
-    plan = Plan(BUDGET, THRESHOLD, record_at, attackers, keep=False)
+    plan = AttackPlan(BUDGET, THRESHOLD, record_at, attackers, keep=False)
     found: list[Attack] = []
     times: list[float] = []
     while len(times) < 3 and sum(times) < 10:

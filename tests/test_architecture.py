@@ -91,7 +91,7 @@ def test_no_modules_import_each_other_in_a_circle():
     assert not todo, todo
 
 
-def test_at_most_ten_entries_lie_at_the_top_and_each_has_a_line_in_the_plan():
+def test_at_most_ten_entries_lie_at_the_top_and_each_is_in_the_plan():
     entries = {path.stem for path in (SRC / "immunization").iterdir() if path.name != "__pycache__"}
     assert len(entries) <= 10
     assert entries - {"__init__"} == set(MAY_KNOW) - {"hessian_spectrum"}

@@ -152,7 +152,7 @@ class SpectralDensity:
             logs = torch.where(counts, nodes + damping, 1.0).log()
             return self.dimension * (weights * logs).sum()
 
-        upper, other, told = [], [], True
+        upper, other, every_rule_has_a_half = [], [], True
         for nodes, weights in zip(self.nodes.cpu(), self.weights.cpu(), strict=True):
             real = weights > 0
             nodes, weights = nodes[real], weights[real]
@@ -163,19 +163,19 @@ class SpectralDensity:
             matrix = jacobi_matrix(nodes, weights)
             half = max(1, len(matrix) // 2)
             if lowest is None and half == len(matrix):
-                told = False  # one node has no half
+                every_rule_has_a_half = False  # one node has no half
             rule = rule_of(matrix[:half, :half]) if lowest is None else radau_rule(matrix, lowest)
             other.append(integral(*rule))
-        found = Estimate.of(torch.stack(upper))
+        estimate = Estimate.of(torch.stack(upper))
         apart = float((torch.stack(upper) - torch.stack(other)).mean().abs())
         if lowest is not None:
-            error = found.standard_error + apart / 2
-            return Estimate(found.value - apart / 2, error, found.samples)
-        if (apart == 0 and told) or math.isnan(found.standard_error):
-            return found
-        told &= 2 * apart <= found.standard_error
-        error = found.standard_error + 2 * apart if told else math.inf
-        return Estimate(found.value, error, found.samples)
+            error = estimate.standard_error + apart / 2
+            return Estimate(estimate.value - apart / 2, error, estimate.samples)
+        if (apart == 0 and every_rule_has_a_half) or math.isnan(estimate.standard_error):
+            return estimate
+        every_rule_has_a_half &= 2 * apart <= estimate.standard_error
+        error = estimate.standard_error + 2 * apart if every_rule_has_a_half else math.inf
+        return Estimate(estimate.value, error, estimate.samples)
 
     def evaluate(self, grid: Tensor, *, width: float | None = None) -> Tensor:
         """Density at the points of a grid, each node a normal curve; integrates to 1.
@@ -283,10 +283,10 @@ def trace_estimate(
             f"A trace estimate needs at least one sample, and one a block. Got {samples} and "
             f"{block}."
         )
-    found = []
+    estimates = []
     for begin in range(0, samples, block):
         start = start_vectors(operator, min(block, samples - begin), generator, signs=True)
-        found.append((start * (operator @ start)).sum(dim=0).to(torch.float64))
+        estimates.append((start * (operator @ start)).sum(dim=0).to(torch.float64))
         if progress is not None:
             progress(min(begin + block, samples), samples)
-    return Estimate.of(torch.cat(found).cpu())
+    return Estimate.of(torch.cat(estimates).cpu())

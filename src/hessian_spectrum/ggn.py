@@ -104,5 +104,5 @@ def ggn_spectrum(
         dtype = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
         rows, width = factor.shape
         tolerance = relative_tolerance(rows, width, dtype)
-    found = range_factor(factor, tolerance=tolerance)
-    return Spectrum.of_factor(found, name=f"GGN of {type(model).__name__}")
+    kept = range_factor(factor, tolerance=tolerance)
+    return Spectrum.of_factor(kept, name=f"GGN of {type(model).__name__}")

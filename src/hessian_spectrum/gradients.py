@@ -69,9 +69,9 @@ def probe_extremes(image: Tensor, ranks: Tensor | int) -> Extremes:
 class _ExtremeEigenvalues(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, image: Tensor, ranks: Tensor | int) -> tuple[Tensor, Tensor]:
-        found = probe_extremes(image.detach(), ranks)
-        ctx.save_for_backward(image, found.low, found.high)
-        return found.smallest, found.largest
+        extremes = probe_extremes(image.detach(), ranks)
+        ctx.save_for_backward(image, extremes.low, extremes.high)
+        return extremes.smallest, extremes.largest
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:

@@ -131,9 +131,9 @@ def is_contained(primary: RangeFactor, harmful: RangeFactor) -> bool:
     across = primary.basis.mT @ harmful.basis
     stray = harmful.basis - primary.basis @ across
     stray = stray - primary.basis @ (primary.basis.mT @ stray)
-    own = harmful.singular_values[0] / harmful.singular_values * harmful.tolerance
+    harmful_errors = harmful.singular_values[0] / harmful.singular_values * harmful.tolerance
     other = primary.singular_values[0] / primary.singular_values * primary.tolerance
-    upper = torch.linalg.qr(torch.cat([torch.diag(own), other[:, None] * across])).R
+    upper = torch.linalg.qr(torch.cat([torch.diag(harmful_errors), other[:, None] * across])).R
     turned = torch.linalg.solve_triangular(upper.mT, stray.mT, upper=False)
     return bool(torch.linalg.matrix_norm(turned, 2) <= ROOM)
 

@@ -25,7 +25,7 @@ from hessian_spectrum.kernels.cuda_streams import map_streams
 from hessian_spectrum.kernels.svd import svd_of_one
 from hessian_spectrum.range_factor import RangeFactor
 
-FAINT = 1e-8
+MIN_DIRECTION_SHARE = 1e-8
 """The square root of eps: there what is left out and what round-off in W costs are the same."""
 
 
@@ -120,11 +120,11 @@ def joint_range(primary: Sequence[RangeFactor], harmful: Sequence[RangeFactor]) 
 
     Args:
         primary: factors of D_P, one a pair; pairs of one task may share the object.
-        harmful: factors of D_H, of the same D. Directions in which K_H sticks out of range(K_P)
-            count from `FAINT` of its σ_1 on (a square root, as singular values do), or from a
-            thousandth of its smallest non-zero one where that is less. Fainter ones stay as they
-            are in θ: they would take the condition of W with them, and what a step of
-            Algorithm 1 does in them is less than `FAINT` of the step.
+        harmful: factors of D_H, of the same D. Directions in which K_H is not contained in
+            range(K_P) count from `MIN_DIRECTION_SHARE` of its σ_1 on (a square root, as singular
+            values do), or from a thousandth of its smallest non-zero one where that is less.
+            Smaller ones stay as they are in θ: they would spoil the condition of W, and
+            Algorithm 1 moves them by less than `MIN_DIRECTION_SHARE` of a step.
 
     Returns:
         The coordinates, in float64 on the factors' device.
@@ -147,23 +147,23 @@ def joint_range(primary: Sequence[RangeFactor], harmful: Sequence[RangeFactor]) 
     )
     pairs = list(zip(primary, harmful, strict=True))
     keys = [(id(p), id(h)) for p, h in pairs]
-    found: dict[tuple[int, int], tuple[JointRange, bool]] = {}
+    ranges: dict[tuple[int, int], tuple[JointRange, bool]] = {}
     # One of each pair and its mirror image first, then what that does not settle.
     for mirrored in (False, True):
         wanted = dict(zip(keys, pairs, strict=True))
         for key in keys:
-            if key in found or (not mirrored and key[::-1] in wanted and key != key[::-1]):
+            if key in ranges or (not mirrored and key[::-1] in wanted and key != key[::-1]):
                 wanted.pop(key, None)
         computed = map_streams(
             lambda pair: _one(pair[0], pair[1], complements[id(pair[0])]),
             list(wanted.values()),
             device,
         )
-        found |= zip(wanted, computed, strict=True)
+        ranges |= zip(wanted, computed, strict=True)
         for key in keys:
-            if key not in found and key[::-1] in found and found[key[::-1]][1]:
-                found[key] = _mirrored(found[key[::-1]][0]), True
-    parts = [found[key][0] for key in keys]
+            if key not in ranges and key[::-1] in ranges and ranges[key[::-1]][1]:
+                ranges[key] = _mirrored(ranges[key[::-1]][0]), True
+    parts = [ranges[key][0] for key in keys]
     size = max(part.transform.shape[-1] for part in parts)
 
     def stacked(name: str, *, rows: bool = False) -> Tensor:
@@ -216,7 +216,7 @@ def _one(primary: RangeFactor, harmful: RangeFactor, complement: Tensor) -> tupl
     if complement.shape[1]:
         left, stray, _ = svd_of_one(complement.mT @ harmful.matrix)
         values = harmful.singular_values
-        faint = torch.minimum(FAINT * values[0], 1e-3 * values[-1])
+        faint = torch.minimum(MIN_DIRECTION_SHARE * values[0], 1e-3 * values[-1])
         least = harmful.tolerance * float(values[0])
         outside = stray > faint.clamp(min=least)
         whole = bool((outside | (stray <= least)).all())
@@ -235,7 +235,7 @@ def _one(primary: RangeFactor, harmful: RangeFactor, complement: Tensor) -> tupl
     p[: m - k_p] = 0
     h = (orthonormal[k_p:] @ rotation).square().sum(dim=0)
     h[k_h:] = 0
-    found = JointRange(
+    joint = JointRange(
         basis=basis,
         transform=torch.linalg.solve_triangular(upper, rotation, upper=True),
         inverse=rotation.mT @ upper,
@@ -245,4 +245,4 @@ def _one(primary: RangeFactor, harmful: RangeFactor, complement: Tensor) -> tupl
         blind_primary=torch.eye(m, dtype=basis.dtype, device=basis.device)[:, k_p:],
         blind_harmful=torch.linalg.qr(seen, mode="complete").Q[:, k_h:],
     )
-    return found, whole
+    return joint, whole

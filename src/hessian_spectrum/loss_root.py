@@ -110,8 +110,8 @@ def _hessian(
     except RuntimeError:
         if outputs.dtype == torch.float64:
             raise
-        own = _second(loss, outputs, targets).to(torch.float64)
-        return own, torch.finfo(outputs.dtype).eps
+        exact = _second(loss, outputs, targets).to(torch.float64)
+        return exact, torch.finfo(outputs.dtype).eps
 
 
 def _elsewhere(loss: Callable[[Tensor, Tensor], Tensor], at: Tensor, targets: Tensor) -> Tensor:
@@ -136,8 +136,8 @@ def _second(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: 
             continue
         (column,) = torch.autograd.grad(gradient, outputs, pick, retain_graph=True)
         columns.append(column)
-    found = torch.stack(columns, dim=-1).detach()
-    return (found + found.mT) / 2
+    hessians = torch.stack(columns, dim=-1).detach()
+    return (hessians + hessians.mT) / 2
 
 
 def _logistic(
@@ -163,8 +163,8 @@ def _logistic(
     fits = (values - at(outputs)).abs() <= noise[:, None]
     for point in (1.0, 3.0):
         there = torch.full_like(outputs, point)
-        found = _elsewhere(loss, there, targets)
-        fits &= (found.diagonal(dim1=1, dim2=2) - at(there)).abs() <= noise[:, None]
+        hessians = _elsewhere(loss, there, targets)
+        fits &= (hessians.diagonal(dim1=1, dim2=2) - at(there)).abs() <= noise[:, None]
     return torch.where(fits, at(outputs), values)
 
 

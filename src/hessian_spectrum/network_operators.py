@@ -78,22 +78,22 @@ def network_hessian(
     def gradient(index: int) -> tuple[Tensor, ...]:
         if index in kept:
             return kept[index]
-        found = torch.autograd.grad(
+        gradients = torch.autograd.grad(
             network.term(index), network.chosen, create_graph=True, materialize_grads=True
         )
         if keep:
-            kept[index] = found
-        return found
+            kept[index] = gradients
+        return gradients
 
     def product(index: int, vectors: Tensor) -> Tensor:
-        found = gradient(index)
+        linearised = gradient(index)
         # A parameter that enters linearly has a constant gradient, without a graph.
-        moving = [i for i, part in enumerate(found) if part.requires_grad]
+        moving = [i for i, part in enumerate(linearised) if part.requires_grad]
         if not moving:
             return torch.zeros_like(vectors)
         parts = network.split(vectors)
         return network.pull(
-            [found[i] for i in moving],
+            [linearised[i] for i in moving],
             [parts[i] for i in moving],
             keep=keep,
             vectorise=vectorise,
@@ -152,8 +152,8 @@ def network_ggn(
 
     def product(index: int, vectors: Tensor) -> Tensor:
         if not keep:
-            found = linear(index)
-            kept[index] = found
+            linearised = linear(index)
+            kept[index] = linearised
         result = torch.cat([one(index, column) for column in vectors.split(1, dim=1)], dim=1)
         if not keep:
             del kept[index]

@@ -110,18 +110,18 @@ def operator_eigenpairs(
         norms = residual.norm(dim=0).to(torch.float64)
         floor = 10 * eps * ritz.abs().max()
         open_ = norms > torch.maximum(tolerance * ritz[:width].abs(), floor)
-        found = OperatorEigenpairs(sign * ritz[:count], vectors[:, :count], norms[:count], products)
+        pairs = OperatorEigenpairs(sign * ritz[:count], vectors[:, :count], norms[:count], products)
         if progress is not None:
             progress(products, max_products)
         if not bool(open_[:count].any()) or basis.shape[1] >= n:
-            return found
+            return pairs
         if products >= max_products:
             raise NotConvergedError(
                 f"{int(open_[:count].sum())} of {count} eigenpairs of the {operator.name} have not "
                 f"converged after {products} products; the largest residual is "
                 f"{float(norms[:count].max()):.3g}. Raise max_products, loosen the tolerance "
                 f"({tolerance:g}), or precondition.",
-                found,
+                pairs,
             )
         if basis.shape[1] + int(open_.sum()) > room:
             kept = rotation[:, : min(room // 2, rotation.shape[1])].to(operator.dtype)

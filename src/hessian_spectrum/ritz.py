@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hessian_spectrum.kernels.cuda_graphs import Replay
+from hessian_spectrum.kernels.cuda_graphs import CapturedFunction
 
 GROWTHS = 4
 """Krylov blocks at most that are added to the start."""
@@ -57,8 +57,8 @@ class LargestRitz:
         self._product = product
         self._tolerance = tolerance
         self._certified = certified
-        self._starts: dict[int, Replay] = {}
-        self._reads: dict[int, Replay] = {}
+        self._starts: dict[int, CapturedFunction] = {}
+        self._reads: dict[int, CapturedFunction] = {}
 
     def __call__(
         self, matrices: Tensor, rows: Tensor, norms: Tensor, *, depth: int = 1
@@ -74,12 +74,12 @@ class LargestRitz:
         width, n = rows.shape[1:]
         depth = max(1, min(depth, min(ROWS, n) // width - 1))
         if depth not in self._starts:
-            self._starts[depth] = Replay(self._start, fixed=1, depth=depth)
+            self._starts[depth] = CapturedFunction(self._start, fixed=1, depth=depth)
         basis, image, inner = self._starts[depth](matrices, rows)
         while True:
             ritz, rotation = torch.linalg.eigh(inner)
             if basis.shape[1] not in self._reads:
-                self._reads[basis.shape[1]] = Replay(self._read)
+                self._reads[basis.shape[1]] = CapturedFunction(self._read)
             read = self._reads[basis.shape[1]](basis, image, ritz, rotation, norms, rows)
             values, residuals, best, done, (sound, dominant), rest = read
             if depth >= GROWTHS or bool(done.all()) or 3 * width > n:

@@ -280,9 +280,9 @@ def _extremes(
 def contrasts(classes: int) -> Tensor:
     """Orthonormal columns that sum to zero (Helmert's), shape (C, C − 1)."""
     numbers = torch.arange(1, classes)
-    found = torch.ones(classes, classes - 1, dtype=torch.float64).triu()
-    found[numbers, numbers - 1] = -numbers.double()
-    return found / (numbers * (numbers + 1)).double().sqrt()
+    basis = torch.ones(classes, classes - 1, dtype=torch.float64).triu()
+    basis[numbers, numbers - 1] = -numbers.double()
+    return basis / (numbers * (numbers + 1)).double().sqrt()
 
 
 def _check(features: Tensor, probabilities: Tensor) -> None:

@@ -29,19 +29,19 @@ from hessian_spectrum.extreme_eigenpairs import (
     smallest_eigenpairs,
 )
 from hessian_spectrum.kernels.cholesky import Cholesky, cholesky_for
-from hessian_spectrum.kernels.cuda_graphs import Replay
+from hessian_spectrum.kernels.cuda_graphs import CapturedFunction
 from hessian_spectrum.ritz import LargestRitz, orthonormal_rows
 
 TOLERANCE = 1e-5
 """Residual of an eigenpair inside a loop; the eigenvalue is then right to about 1e-10, far more
 than a step of a percent needs. Spectra that are reported are computed anew, and exactly."""
 
-CERTIFIED = 1e-3
+CERTIFIED_SHARE = 1e-3
 """Share of λ within which another eigenvalue may hide inside a loop: the factorisation that the
 iteration needs anyway then proves it, which halves the cost of a step."""
 
-WIDE = 128
-WIDTH = 10
+WIDE_BLOCK_FROM = 128
+WIDE_BLOCK = 10
 """From this size on the largest pair is sought with that many vectors: a product with them costs no
 more than with 4, since it waits for the matrix, and fewer prove less: with 8, 6 of 15 MNIST pairs
 needed a factorisation after 200 steps, with 10 none. Three blocks of them fit in `ritz.ROWS`."""
@@ -49,7 +49,7 @@ needed a factorisation after 200 steps, with 10 none. Three blocks of them fit i
 RETRY = 10
 """Calls after which a largest pair is tried with a block less."""
 
-PATIENCE = 4
+MAX_FAILED_CALLS = 4
 """Calls in a row that miss most pairs before the short way is given up."""
 
 
@@ -73,7 +73,7 @@ class ExtremeTracker:
         *,
         scale: Tensor | None = None,
         tolerance: float = TOLERANCE,
-        certified: float = CERTIFIED,
+        certified: float = CERTIFIED_SHARE,
     ) -> None:
         if end not in ("smallest", "largest"):
             raise ValueError(f"An end of a spectrum is 'smallest' or 'largest'. Got {end!r}.")
@@ -104,7 +104,7 @@ class ExtremeTracker:
         self._growth: Tensor
         self._moved: Tensor | None = None
         self._solver: Cholesky
-        self._first_solve = Replay(self._factor_and_solve, fixed=1)
+        self._first_solve = CapturedFunction(self._factor_and_solve, fixed=1)
         product = partial(scaled_product, scale=self._scale)
         self._ritz = LargestRitz(product, tolerance=tolerance, certified=certified)
         self._failed = self._calls = 0
@@ -155,7 +155,7 @@ class ExtremeTracker:
             norms = torch.linalg.matrix_norm(self._formed(matrices))
         if (
             rows is None
-            or self._failed == PATIENCE
+            or self._failed == MAX_FAILED_CALLS
             or n <= 4 * rows.shape[1]
             or count == 0
             or matrices.dtype != torch.float64
@@ -293,16 +293,16 @@ class ExtremeTracker:
     def _by_ritz(self, matrices: Tensor, rows: Tensor, norms: Tensor) -> tuple[Eigenpairs, Tensor]:
         """Rayleigh–Ritz in a small Krylov space, and a proof of what it finds."""
         floor = torch.finfo(matrices.dtype).eps * norms
-        found = self._ritz(matrices, rows, norms, depth=self._depth)
+        ritz = self._ritz(matrices, rows, norms, depth=self._depth)
         # As many blocks as it took, but for a try with fewer now and then.
         self._calls += 1
-        self._depth = max(1, found.depth - (self._calls % RETRY == 0))
-        values = found.values
+        self._depth = max(1, ritz.depth - (self._calls % RETRY == 0))
+        values = ritz.values
         above = values + torch.maximum(self.certified * values.abs(), 64 * floor)
-        sure = self._proven(matrices, norms, found.converged, found.dominant, above)
-        dominated = int(found.dominant.sum())
-        best = found.rows
-        pairs = Eigenpairs(values, best[:, 0], best.mT, found.residuals, 0, dominated)
+        sure = self._proven(matrices, norms, ritz.converged, ritz.dominant, above)
+        dominated = int(ritz.dominant.sum())
+        best = ritz.rows
+        pairs = Eigenpairs(values, best[:, 0], best.mT, ritz.residuals, 0, dominated)
         return pairs, sure
 
     def _proven(
@@ -324,7 +324,7 @@ class ExtremeTracker:
         value = pairs.values
         width = pairs.block.shape[-1]
         if self._rows is None:
-            wide = WIDTH if self.end == "largest" and n >= WIDE else BLOCK
+            wide = WIDE_BLOCK if self.end == "largest" and n >= WIDE_BLOCK_FROM else BLOCK
             # Beside what was found, directions to be replaced by what the next calls find.
             more = torch.cat(
                 [

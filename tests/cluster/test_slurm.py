@@ -205,9 +205,7 @@ def test_gpus_are_asked_for_as_the_site_has_them(cluster, site, asked):
 
 
 @pytest.mark.slow
-def test_the_default_study_in_miniature_with_all_its_methods_attackers_and_figures(
-    cluster, tmp_path
-):
+def test_the_default_study_runs_in_miniature(cluster, tmp_path):
     """`config/config.yaml` with fewer rows, pairs, seeds and steps."""
     overlay = {
         "study": "mini",

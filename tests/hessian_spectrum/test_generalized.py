@@ -72,7 +72,7 @@ def test_limit_is_infinite_where_the_harmful_range_sticks_out(generator):
 
 
 @pytest.mark.parametrize("budget", [1.0, 50.0])
-def test_with_a_floor_the_optimum_keeps_the_budget_and_grows_as_the_floor_falls(budget, generator):
+def test_the_optimum_with_a_floor_keeps_the_budget(budget, generator):
     seen = torch.linalg.qr(torch.randn(6, 4, dtype=torch.float64, generator=generator)).Q.mT
     primary = range_factor(draw(30, 6, generator, inside=seen))
     harmful = range_factor(draw(30, 6, generator))
@@ -129,7 +129,7 @@ def test_equal_ranges_are_contained_at_any_condition_number(big, generator):
 
 
 @pytest.mark.parametrize("stray", [1e-3, 1e-6, 1e-9])
-def test_a_direction_that_sticks_out_is_seen_beside_a_large_condition_number(stray, generator):
+def test_a_direction_outside_is_noticed_beside_a_large_condition_number(stray, generator):
     """The slack is for directions that K_P holds faintly, and no more than D_H uses of them."""
     p = torch.randn(40, 4, dtype=torch.float64, generator=generator)
     p = torch.nn.functional.pad(p * torch.tensor([1, 1, 1, 1e-5]), (0, 1))
@@ -151,9 +151,7 @@ def test_a_faint_direction_is_held_against_errors_of_its_own_size(stray, generat
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-def test_rounded_features_of_one_subspace_are_contained_and_a_column_of_d_h_alone_is_not(
-    dtype, generator
-):
+def test_rounded_features_of_one_subspace_are_contained(dtype, generator):
     """θ = I has RIR 1, so no limit lies below that."""
     inside = torch.linalg.qr(torch.randn(20, 5, dtype=torch.float64, generator=generator)).Q
     scale = torch.logspace(0, -1, 5, dtype=torch.float64)
@@ -172,7 +170,7 @@ def test_rounded_features_of_one_subspace_are_contained_and_a_column_of_d_h_alon
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_one_harmful_direction_has_the_limit_of_the_benign_condition_number(inside):
+def test_one_harmful_direction_has_the_benign_condition_number_as_limit(inside):
     """κ(H_H) is 1 whatever θ is, and κ(H_P) can be brought to 1."""
     primary = range_factor(torch.tensor([[2.0, 0, 0], [0, 1, 0]]))
     harmful = range_factor(torch.tensor([[1.0, 1, 0] if inside else [0.0, 0, 1]]))

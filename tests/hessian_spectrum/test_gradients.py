@@ -108,7 +108,7 @@ def test_a_singular_matrix_has_gradients_within_its_range(generator):
         assert derivative == pytest.approx(difference, rel=1e-5), name
 
 
-def test_the_differentiable_extremes_pass_gradcheck_on_a_batch_of_different_rank(generator):
+def test_differentiable_extremes_pass_gradcheck_on_mixed_ranks(generator):
     image = torch.randn(3, 10, 12, dtype=torch.float64, generator=generator)
     ranks = torch.tensor([10, 7, 1])
     image *= (torch.arange(10) < ranks[:, None])[..., None]

@@ -118,7 +118,7 @@ def test_the_dual_has_the_same_nonzero_spectrum(generator):
 
 
 @given(st.integers(0, 9999), st.floats(1e-5, 1e5))
-def test_rotation_and_permutation_leave_the_spectrum_alone_and_scaling_squares(seed, scale):
+def test_the_spectrum_is_invariant_to_rotation_and_permutation(seed, scale):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(20, 6, dtype=torch.float64, generator=generator)
     plain = gram_eigenvalues(x)

@@ -72,7 +72,7 @@ def test_losses_that_are_no_mean_or_sum_of_samples_are_refused(loss, reduction, 
         network_hessian(model_with(nn.Tanh()), loss, [batch(rows=rows)], reduction=reduction)
 
 
-def test_one_ignored_sample_and_one_class_that_weighs_more_are_found_among_many():
+def test_an_ignored_sample_and_a_weighted_class_are_noticed():
     x, y = batch(rows=400)
     y[:] = 0
     y[37] = 1

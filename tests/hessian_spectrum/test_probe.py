@@ -45,7 +45,7 @@ def test_padding_leaves_a_smaller_task_alone(generator):
     torch.testing.assert_close(both.explained[1], alone.explained[0])
 
 
-def test_a_singular_extractor_shows_as_unresolved_and_loses_what_it_cannot_reach(generator):
+def test_a_singular_extractor_is_unresolved_and_loses_directions(generator):
     factor = range_factor(torch.randn(9, 4, dtype=torch.float64, generator=generator))
     theta = torch.diag(torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=torch.float64))
     targets = torch.ones(1, 4, dtype=torch.float64)

@@ -107,7 +107,7 @@ RING = {
 
 
 @pytest.mark.parametrize("name", RING)
-def test_non_linear_probes_learn_a_ring_that_no_line_cuts_and_do_not_see_padding(name, generator):
+def test_non_linear_probes_learn_a_ring_and_ignore_padding(name, generator):
     family, parameters = RING[name]
     x = torch.randn(1, 400, 2, dtype=torch.float64, generator=generator)
     y = torch.where(x.square().sum(-1) > 1.4, 1.0, -1.0).double()

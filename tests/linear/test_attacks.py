@@ -19,7 +19,7 @@ from immunization.linear.attacks import (
     newton,
 )
 from immunization.linear.attacks._dense_objectives import GramObjective, likelihood
-from immunization.linear.attacks._objective import Plan
+from immunization.linear.attacks._objective import AttackPlan
 from immunization.linear.attacks._quadratic import Quadratic, convergence_ratio
 
 
@@ -153,7 +153,7 @@ def test_the_simulator_equals_a_run_on_the_data_to_1e_8_in_loss(setting, name, p
     threshold = float(gap[last // 2] * 1.0001)
     record = sorted({0, 1, 2, last // 2, last})
     quadratic = Quadratic.build(spectrum.eigenvalues, spectrum.coefficients)
-    outcome = family.attack(quadratic, grid(**parameters), Plan(last, threshold, record))
+    outcome = family.attack(quadratic, grid(**parameters), AttackPlan(last, threshold, record))
     torch.testing.assert_close(outcome.gaps[pair, 0], gap[record], rtol=1e-6, atol=1e-8)
     ratio = convergence_ratio(outcome.distances)[pair, 0]
     torch.testing.assert_close(ratio, (distance / distance[0])[record], rtol=1e-6, atol=1e-8)
@@ -164,7 +164,7 @@ def test_optimal_momentum_beats_the_step_alone_as_theory_has_it():
     """Heavy ball at its best shrinks errors by (√κ − 1)/(√κ + 1) a step."""
     values = torch.linspace(0.01, 1, 20).double()[None]
     problem = Quadratic.build(values, torch.ones_like(values))
-    plan = Plan(3000, 1e-8, [0, 1])
+    plan = AttackPlan(3000, 1e-8, [0, 1])
     momentum = heavy_ball.attack(problem, {"momentum": "optimal"}, plan).steps
     assert 46 <= int(momentum) <= 92  # log(1e-4)/log(9/11) = 46, times a polynomial factor
     plain = gradient_descent.attack(problem, grid(step="inverse_l", factor=1.0), plan).steps
@@ -180,7 +180,7 @@ def test_lbfgs_is_conjugate_gradients_on_a_quadratic(setting):
     """With exact line search the two have the same iterates in exact arithmetic (Nazareth 1979)."""
     _, _, _, spectrum = setting
     problem = Quadratic.build(spectrum.eigenvalues, spectrum.coefficients)
-    plan = Plan(5, 1e-30, [0, 1, 2, 3, 4, 5])
+    plan = AttackPlan(5, 1e-30, [0, 1, 2, 3, 4, 5])
     one = lbfgs.attack(problem, {"memory": 10}, plan)
     two = conjugate_gradients.attack(problem, {}, plan)
     torch.testing.assert_close(one.gaps, two.gaps, rtol=1e-6, atol=1e-12)
@@ -214,7 +214,7 @@ def test_lbfgs_equals_its_two_loop_recursion_past_its_memory(generator):
         direction = two_loops(gradient.flatten(), steps, turns)[None, None]
         old = probe, gradient
         probe = probe + objective.to_minimum(probe, gradient, direction) * direction
-    outcome = lbfgs.attack(objective, {"memory": 3}, Plan(12, -1.0, list(range(13))))
+    outcome = lbfgs.attack(objective, {"memory": 3}, AttackPlan(12, -1.0, list(range(13))))
     expected = torch.tensor(gaps, dtype=torch.float64)
     torch.testing.assert_close(outcome.gaps[0, 0], expected, rtol=1e-9, atol=0)
 
@@ -222,7 +222,7 @@ def test_lbfgs_equals_its_two_loop_recursion_past_its_memory(generator):
 def test_newton_and_least_squares_are_there_after_one_step(setting):
     _, _, _, spectrum = setting
     problem = Quadratic.build(spectrum.eigenvalues, spectrum.coefficients)
-    plan = Plan(10, 1e-3, [0, 1, 5])
+    plan = AttackPlan(10, 1e-3, [0, 1, 5])
     for outcome in (
         newton.attack(problem, {}, plan),
         least_squares.attack(problem, grid(ridge=0.0), plan),
@@ -234,7 +234,7 @@ def test_newton_and_least_squares_are_there_after_one_step(setting):
 def test_ridge_equals_the_normal_equations_with_a_ridge(setting):
     _, _, _, spectrum = setting
     problem = Quadratic.build(spectrum.eigenvalues, spectrum.coefficients)
-    outcome = least_squares.attack(problem, grid(ridge=1e-2), Plan(10, 1e-3, [0, 1]))
+    outcome = least_squares.attack(problem, grid(ridge=1e-2), AttackPlan(10, 1e-3, [0, 1]))
     x, y = data_of(setting, 2)
     eye = torch.eye(x.shape[1]).double()
     ridge = 1e-2 * torch.linalg.matrix_norm(x, 2).square()
@@ -272,7 +272,7 @@ def test_adam_equals_torchs_own(setting, schedule, decay, warm):
         torch.tensor([[[float(len(y))]]]).double(),
     )  # fmt: skip
     parameters = grid(learning_rate=0.05, weight_decay=decay, warm_up=warm) | {"schedule": schedule}
-    outcome = adam.attack(objective, parameters, Plan(40, 1e-30, [0, 10, 40]))
+    outcome = adam.attack(objective, parameters, AttackPlan(40, 1e-30, [0, 10, 40]))
     expected = torch.tensor([losses[t] / losses[0] for t in (0, 10, 40)]).double()
     torch.testing.assert_close(outcome.gaps[0, 0], expected, rtol=1e-7, atol=1e-10)
 
@@ -294,17 +294,17 @@ FAMILIES = {
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_flat_hessian_needs_one_step(name):
     family, parameters = FAMILIES[name]
-    plan = Plan(50, 1e-3, [0, 1, 50])
+    plan = AttackPlan(50, 1e-3, [0, 1, 50])
     assert family.attack(flat(2), grid(**parameters), plan).steps.tolist() == [[1], [1]]
 
 
-def test_what_cannot_be_reached_is_censored_at_once_and_recorded_to_the_end():
+def test_an_unreachable_goal_is_censored_and_recorded_to_the_end():
     """Features that explain half of what they did: no attacker gets under a gap of a half."""
     values = torch.tensor([[0.5, 1.0]]).double()
     half = torch.tensor([3.0]).double()  # twice the 1.5 that these coefficients explain
     problem = Quadratic.build(values, torch.ones(1, 2).double(), half)
     for family, parameters in FAMILIES.values():
-        outcome = family.attack(problem, grid(**parameters), Plan(100, 1e-3, [0, 3, 100]))
+        outcome = family.attack(problem, grid(**parameters), AttackPlan(100, 1e-3, [0, 3, 100]))
         assert outcome.steps.tolist() == [[101]]
         assert float(outcome.gaps[0, 0, 0]) == 1
         assert float(outcome.gaps[0, 0, -1]) == pytest.approx(0.5)
@@ -312,7 +312,7 @@ def test_what_cannot_be_reached_is_censored_at_once_and_recorded_to_the_end():
 
 def test_a_problem_stops_at_the_same_step_whatever_else_is_in_the_batch(setting):
     _, _, _, spectrum = setting
-    plan = Plan(2000, 1e-2, [0, 5])
+    plan = AttackPlan(2000, 1e-2, [0, 5])
     whole = Quadratic.build(spectrum.eigenvalues, spectrum.coefficients)
     for family, parameters in FAMILIES.values():
         together = family.attack(whole, grid(**parameters), plan).steps
@@ -326,11 +326,11 @@ def test_a_grid_is_every_attacker_by_itself(setting):
     problem = Quadratic.build(spectrum.eigenvalues, spectrum.coefficients)
     factors = torch.tensor([[0.3], [1.0], [1.7]]).double()
     whole = gradient_descent.attack(
-        problem, {"step": "inverse_l", "factor": factors}, Plan(500, 1e-2, [0, 9], 3)
+        problem, {"step": "inverse_l", "factor": factors}, AttackPlan(500, 1e-2, [0, 9], 3)
     )
     for place, factor in enumerate((0.3, 1.0, 1.7)):
         one = gradient_descent.attack(
-            problem, grid(step="inverse_l", factor=factor), Plan(500, 1e-2, [0, 9])
+            problem, grid(step="inverse_l", factor=factor), AttackPlan(500, 1e-2, [0, 9])
         )
         assert torch.equal(one.steps[:, 0], whole.steps[:, place])
         torch.testing.assert_close(one.gaps[:, 0], whole.gaps[:, place])
@@ -339,7 +339,7 @@ def test_a_grid_is_every_attacker_by_itself(setting):
 def test_steps_do_not_see_the_scale_of_the_features(setting):
     """Features times 1,000 change no attacker of the eigenbasis."""
     _, _, _, spectrum = setting
-    plan = Plan(500, 1e-2, [0, 1])
+    plan = AttackPlan(500, 1e-2, [0, 1])
     one = Quadratic.build(spectrum.eigenvalues, spectrum.coefficients)
     two = Quadratic.build(spectrum.eigenvalues * 1e6, spectrum.coefficients * 1e-3)
     for family, parameters in FAMILIES.values():
@@ -358,7 +358,7 @@ def test_the_axes_of_the_features_and_the_eigenbasis_give_the_same(setting, name
         (x.mT @ x)[None], (y @ x)[None, None], explained[3:4, None],
         torch.tensor([[[float(len(y))]]]).double(),
     )  # fmt: skip
-    plan = Plan(6, 1e-30, [0, 1, 3, 6])
+    plan = AttackPlan(6, 1e-30, [0, 1, 3, 6])
     ours = family.attack(objective, grid(**parameters), plan).gaps[0]
     basis = Quadratic.build(spectrum.eigenvalues, spectrum.coefficients)
     torch.testing.assert_close(

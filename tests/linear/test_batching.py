@@ -35,7 +35,7 @@ def run(tasks, name, threads=1, **given):
     )
 
 
-def test_a_method_that_draws_nothing_runs_once_for_seeds_that_share_their_tasks(own_split):
+def test_a_deterministic_method_runs_once_for_seeds_with_identical_tasks(own_split):
     thetas, owners, rows, _ = run(own_split, "r_ill_only", steps=5)
     assert list(thetas) == [3]
     assert owners == {3: 3, 4: 3, 8: 3}

@@ -51,7 +51,7 @@ def test_a_column_of_ones_exceeds_the_limit_of_features_without_it():
     assert best > 100
 
 
-def test_erasure_holds_for_probes_that_weigh_all_rows_equally_and_not_for_others():
+def test_erasure_holds_only_for_probes_that_weigh_all_rows_equally():
     tasks = task_set(
         digits.load({}, Place(None, None)), "one_vs_rest", pairs=[[1, 8], [0, 9], [4, 3]]
     )

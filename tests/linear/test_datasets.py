@@ -16,7 +16,7 @@ from immunization.linear.attacks import (
     least_squares,
     nesterov,
 )
-from immunization.linear.attacks._objective import Plan
+from immunization.linear.attacks._objective import AttackPlan
 from immunization.linear.attacks._quadratic import Quadratic
 from immunization.linear.datasets import csv_table, diabetes, digits, house_prices, mnist
 from immunization.linear.datasets._labelled import Labelled
@@ -28,7 +28,7 @@ from .conftest import defaults, task_set
 NOWHERE = Place(None, None)
 
 
-def test_one_vs_rest_is_balanced_and_avoids_the_other_class_and_shares_no_negative():
+def test_one_vs_rest_is_balanced_and_its_tasks_share_no_rows():
     source = digits.load({}, NOWHERE)
     tasks = task_set(source, "one_vs_rest", seeds=(0, 1))
     for s in range(2):
@@ -242,7 +242,7 @@ def test_attackers_of_house_prices_take_the_known_numbers_of_steps(public_data):
     task = problem.harmful
     spectrum = probe_spectrum(task.factor, task.targets, task.ranks, problem.identity())
     quadratic = Quadratic.build(spectrum.eigenvalues, spectrum.coefficients)
-    plan = Plan(20_000, 1e-3, [0, 1])
+    plan = AttackPlan(20_000, 1e-3, [0, 1])
     one = torch.ones(1, 1, dtype=torch.float64)
     for family, parameters, known in (
         (gradient_descent, {"step": "inverse_l", "factor": one}, 309),

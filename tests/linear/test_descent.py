@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from immunization.linear.evaluation import report_role
 from immunization.linear.methods import alg1
 from immunization.linear.methods._descent import (
-    SETTLED,
+    MIN_STEPS_TO_CONVERGE,
     ExtremeEigenvalues,
     Iteration,
     descend,
@@ -68,7 +68,9 @@ def test_a_pair_stops_where_it_is_calm_twice_in_a_row_and_keeps_that_theta(digit
         calm = [
             step
             for before, step, place in zip(steps, steps[1:], range(1, len(steps)), strict=False)
-            if step > SETTLED and min(end, before) == end and min(end, steps[place - 2]) == end
+            if step > MIN_STEPS_TO_CONVERGE
+            and min(end, before) == end
+            and min(end, steps[place - 2]) == end
         ]
         expected = calm[0] if calm else 300
         assert (found.theta[pair] == expected).all(), (pair, end)
@@ -108,7 +110,7 @@ def test_a_trajectory_says_what_the_extractor_of_that_step_has(name, given_, dig
             assert (expected[~resolved] > 25).all()
 
 
-def test_the_recorded_regularizers_and_loss_are_those_of_the_dense_matrices(digit):
+def test_recorded_regularizers_and_loss_are_those_of_dense_matrices(digit):
     problem = digit.problem(0)
     joint = joint_of(problem)
     pairs = torch.tensor([2, 7, 0])

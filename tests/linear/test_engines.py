@@ -231,7 +231,7 @@ def rows_of(task_set, theta, pair):
 
 
 @pytest.mark.parametrize("family", ["reweighted_rows", "bagging"])
-def test_attackers_that_weigh_rows_unequally_are_linear_probes_on_those_rows(
+def test_attackers_that_weigh_rows_are_linear_probes_on_those_rows(
     one_vs_rest, theta, tmp_path, family
 ):
     """Against numpy on the rows themselves."""

@@ -9,7 +9,7 @@ import torch
 from hessian_spectrum import probe_spectrum
 from immunization.linear.attacker_view import AttackerView, decompose
 from immunization.linear.attacks import conjugate_gradients, newton
-from immunization.linear.attacks._objective import Plan
+from immunization.linear.attacks._objective import AttackPlan
 from immunization.linear.attacks._quadratic import Quadratic
 from immunization.linear.methods import alg1, erase, optimum
 from immunization.linear.sufficient_statistics import (
@@ -41,9 +41,7 @@ def test_it_agrees_with_the_concept_erasure_package_to_1e_6(one_vs_rest):
         torch.testing.assert_close(ours, fitter.eraser(x), rtol=1e-6, atol=1e-6)
 
 
-def test_erased_features_are_uncorrelated_with_the_label_and_moved_no_further_than_needed(
-    one_vs_rest, generator
-):
+def test_erased_features_are_uncorrelated_with_the_label_and_move_least(one_vs_rest, generator):
     problem = one_vs_rest.problem(0)
     theta, gone = erase.erasers(problem.harmful, 1e-10)[:2]
     for i in range(problem.size):
@@ -61,7 +59,7 @@ def test_erased_features_are_uncorrelated_with_the_label_and_moved_no_further_th
         assert float((z @ gone[i]).abs().max()) < 1e-12 * float(z.abs().max())
 
 
-def test_no_linear_attacker_with_all_rows_gets_anything_and_the_benign_task_keeps_most(one_vs_rest):
+def test_linear_attackers_with_all_rows_get_nothing_after_erasure(one_vs_rest):
     problem = one_vs_rest.problem(0)
     found = erase.immunize(problem, defaults("methods", "erase"))
     assert found.singular
@@ -71,7 +69,7 @@ def test_no_linear_attacker_with_all_rows_gets_anything_and_the_benign_task_keep
         basis = decompose(harmful, found.theta, AttackerView(repair=repair), singular=True)
         objective = Quadratic.build(basis.eigenvalues, basis.coefficients, explained)
         for family in (conjugate_gradients, newton):
-            outcome = family.attack(objective, {}, Plan(200, 1e-3, [0, 200]))
+            outcome = family.attack(objective, {}, AttackPlan(200, 1e-3, [0, 200]))
             assert (outcome.steps == 201).all()
             # Labels are balanced, so the constant predictor explains nothing.
             assert float(outcome.gaps[..., -1].min()) > 1 - 1e-6

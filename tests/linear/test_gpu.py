@@ -25,7 +25,7 @@ from immunization.linear.attacks import (
     newton,
 )
 from immunization.linear.attacks._dense_objectives import GramObjective, likelihood, reference_loss
-from immunization.linear.attacks._objective import Plan
+from immunization.linear.attacks._objective import AttackPlan
 from immunization.linear.attacks._quadratic import Quadratic
 from immunization.linear.datasets._labelled import Labelled
 from immunization.linear.methods import alg1
@@ -114,7 +114,7 @@ def test_steps_in_a_graph(name):
             )
         else:
             objective = Quadratic.build(values, coefficients)
-        plan = Plan(1003, 1e-3, [0, 5, 40, 133, 1000], attackers(parameters))
+        plan = AttackPlan(1003, 1e-3, [0, 5, 40, 133, 1000], attackers(parameters))
         outcomes.append(family.attack(objective, on(device, parameters), plan))
     here, there = outcomes
     assert len(here.steps.unique()) > 2
@@ -145,7 +145,9 @@ def test_probable_losses(name, loss):
             *(tensor.to(device) for tensor in (rows, labels, mask)),
             loss=loss, lowest=lowest.to(device),
         )  # fmt: skip
-        plan = Plan(203, 1e-3, [0, 5, 40, 133, 200], attackers(parameters), settled=torch.inf)
+        plan = AttackPlan(
+            203, 1e-3, [0, 5, 40, 133, 200], attackers(parameters), finished_gap=torch.inf
+        )
         outcomes.append(family.attack(problem, on(device, parameters), plan))
     here, there = outcomes
     assert name == "newton" or len(here.steps.unique()) > 1

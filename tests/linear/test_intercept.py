@@ -74,7 +74,7 @@ def test_the_closed_form_reaches_the_limit_of_centred_features(study):
         assert rir == pytest.approx(float(limit[pair]), rel=1e-3)
 
 
-def test_the_best_probe_has_the_accuracy_of_least_squares_with_an_intercept(study):
+def test_the_best_probe_is_least_squares_with_an_intercept(study):
     problem = study.problem(0)
     before = spectra.evaluate_identity(problem, PARAMETERS)
     _, ratios = spectra.result_rows(before, problem.identity(), {"dataset": "d"}, PARAMETERS)
@@ -130,9 +130,7 @@ def test_one_constant_label_leaves_such_a_probe_nothing_to_learn(source):
 
 
 @pytest.mark.parametrize("deviations", [1.0, 1e3, 5e5, 1e7])
-def test_centring_from_statistics_keeps_every_direction_of_features_far_from_zero(
-    deviations, generator
-):
+def test_centring_from_statistics_keeps_every_direction_under_offsets(deviations, generator):
     """A mean of 5e5 deviations cost a direction."""
     x = torch.randn(200, 5, dtype=torch.float64, generator=generator) + deviations
     y = torch.randn(200, dtype=torch.float64, generator=generator)

@@ -14,7 +14,7 @@ from immunization.linear.attacks import (
     newton,
 )
 from immunization.linear.attacks._dense_objectives import likelihood, reference_loss
-from immunization.linear.attacks._objective import Plan
+from immunization.linear.attacks._objective import AttackPlan
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_newtons_step_on_a_softmax_is_that_of_the_pseudo_inverse(overlapping, ge
 def test_minima_agree_with_scipys_lbfgs_and_scikit_learn(overlapping, family, parameters, steps):
     x, y = overlapping
     objective = likelihood(x, y, everything(x), loss="logistic")
-    outcome = family.attack(objective, parameters, Plan(steps, -1.0, [0, steps]))
+    outcome = family.attack(objective, parameters, AttackPlan(steps, -1.0, [0, steps]))
     for i in range(2):
         rows, labels = x[i].numpy(), y[i].numpy()
         scipy = minimize(
@@ -133,7 +133,7 @@ def test_squared_loss_minima_agree_with_scikit_learns_ridge(overlapping):
     problem = Quadratic.build(values.square()[None], coefficients[None])
     ridge = 0.03
     outcome = least_squares.attack(
-        problem, {"ridge": torch.tensor([[ridge]], dtype=torch.float64)}, Plan(1, 0.5, [0, 1])
+        problem, {"ridge": torch.tensor([[ridge]], dtype=torch.float64)}, AttackPlan(1, 0.5, [0, 1])
     )
     ours = right.mT @ (outcome.weights[0, 0, 1] + coefficients)
     model = Ridge(alpha=ridge * float(values[0]) ** 2, fit_intercept=False, tol=1e-12)
@@ -161,7 +161,7 @@ def test_padding_changes_nothing_and_masked_rows_have_no_say(overlapping):
     padded = torch.nn.functional.pad(x, (0, 0, 0, 7), value=3.0)
     labels, mask = torch.nn.functional.pad(y, (0, 7)), everything(padded)
     mask[:, 60:] = False
-    plan = Plan(30, 0.1, [0, 5, 30])
+    plan = AttackPlan(30, 0.1, [0, 5, 30])
     for loss in ("logistic", "softmax"):
         one = likelihood(x, y, everything(x), loss=loss)
         two = likelihood(padded, labels, mask, loss=loss)
@@ -169,9 +169,9 @@ def test_padding_changes_nothing_and_masked_rows_have_no_say(overlapping):
         torch.testing.assert_close(first.gaps, second.gaps)
 
 
-def test_descent_with_1_over_l_never_goes_up_and_a_softmax_of_two_is_a_logistic(overlapping):
+def test_descent_with_1_over_l_never_goes_up(overlapping):
     x, y = overlapping
-    plan = Plan(40, -1.0, list(range(41)))
+    plan = AttackPlan(40, -1.0, list(range(41)))
     parameters = {"step": "inverse_l", "factor": torch.ones(1, 1).double()}
     gaps = {}
     for loss in ("logistic", "softmax"):

@@ -110,7 +110,7 @@ def test_numbers_in_another_style_are_refused_or_read_as_the_config_says(
     np.testing.assert_allclose(found, wanted, rtol=1e-9)
 
 
-def test_dates_and_booleans_with_holes_are_numbers_where_the_config_says_so(tmp_path):
+def test_dates_and_booleans_with_gaps_become_numbers_on_request(tmp_path):
     data = frame()
     days = pd.date_range("2020-01-31", periods=2 * N)[np.random.default_rng(0).permutation(2 * N)]
     data["when"] = days.strftime("%Y-%m-%d")
@@ -149,7 +149,7 @@ def test_codes_with_leading_zeros_are_no_numbers_unless_named(tmp_path):
     assert "zip=00003" in loaded(data, tmp_path, categories=["zip"]).columns
 
 
-def test_columns_that_stand_twice_or_have_no_name_or_count_rows_are_refused(tmp_path):
+def test_repeated_nameless_and_row_number_columns_are_refused(tmp_path):
     data = frame()
     twice = data.to_csv(index=False).replace("part,x,y,z", "part,x,u,z", 1)
     refused(twice, tmp_path, "'u' stands twice")
@@ -218,7 +218,7 @@ def test_cells_that_mean_two_things_are_refused(tmp_path):
     refused(data, tmp_path, "two features are called 'c=a'", categories=["c"])
 
 
-def test_a_missing_value_that_the_config_names_is_one_however_it_is_written(tmp_path):
+def test_a_missing_value_of_the_config_is_one_however_it_is_written(tmp_path):
     data = frame()
     data["x"] = ["-999.0" if i == 3 else f"{v:.1f}" for i, v in enumerate(data.x)]
     refused(data, tmp_path, "'x'", "row 5", "missing", na_values=["-999"])
@@ -383,9 +383,7 @@ def test_within_scales_each_part_by_itself_and_none_nothing(tmp_path):
 
 @pytest.mark.parametrize("value", [7.0, 0.1, 3.3])
 @pytest.mark.parametrize("scale", ["joint", "within"])
-def test_a_column_that_is_constant_in_d_p_is_zero_there_whatever_its_mean_rounds_to(
-    value, scale, tmp_path
-):
+def test_a_column_that_is_constant_in_d_p_is_zero_there(value, scale, tmp_path):
     data = frame()
     data["k"] = np.r_[np.full(N, value), np.random.default_rng(1).normal(size=N).round(3)]
     parts = loaded(data, tmp_path, scale=scale)

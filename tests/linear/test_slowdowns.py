@@ -46,7 +46,7 @@ def steps():
     return steps_of(rows)
 
 
-def test_slowdown_is_against_no_immunization_and_unknown_where_that_never_ended(steps):
+def test_slowdown_is_unknown_where_the_reference_never_ended(steps):
     slowed = slowdowns.with_slowdown(steps, USES)
     strong = slowed[(slowed["method"] == "strong") & (slowed["role"] == "H")]
     assert set(strong.loc[strong["attack"] == "slow", "slowdown"]) == {9.0}
@@ -58,7 +58,7 @@ def test_slowdown_is_against_no_immunization_and_unknown_where_that_never_ended(
     assert slowed.loc[slowed["pair"] != 0, "slowdown"].notna().all()
 
 
-def test_the_best_attacker_is_chosen_problem_by_problem_and_others_rows_do_not_compete(steps):
+def test_the_best_attacker_is_chosen_for_each_problem(steps):
     best = slowdowns.best_of_all(steps)
     harmful = best[best["role"] == "H"].groupby("method")["steps"].max()
     assert harmful.to_dict() == {"identity": 10, "strong": 11, "hidden": 1000}
@@ -302,7 +302,7 @@ def test_rank_correlations_are_scipys(steps):
     assert found.loc["rir", "spearman_within"] == pytest.approx(np.mean(inside))
 
 
-def test_the_table_of_measures_counts_budgets_and_turns_operations_into_seconds(steps):
+def test_the_table_of_measures_turns_operations_into_seconds(steps):
     slowed = with_best_and_slowdown(steps, USES)
     curves = pd.DataFrame(
         [

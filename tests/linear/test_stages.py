@@ -67,7 +67,7 @@ def test_kappa_of_a_row_equals_a_dense_computation_from_the_stored_theta(folder)
     assert ratios["kappa_h_reference"].item() == pytest.approx(before, rel=1e-9)
 
 
-def test_attacks_are_told_for_both_roles_with_accuracies_where_there_are_labels(folder):
+def test_attacks_have_both_roles_and_accuracies_where_labels_allow(folder):
     steps = read_tables(
         folder / f"attack/{name}.simulated.steps.parquet" for name in STUDY["datasets"]
     )

@@ -78,7 +78,7 @@ def test_rates_given_are_the_only_ones_where_the_search_is_not_extended(victim):
     assert sorted(runs["learning_rate"].unique()) == [0.001, 0.01]
 
 
-def test_the_same_run_twice_gives_the_same_curve_though_the_stepper_is_shared(victim):
+def test_the_same_run_twice_gives_the_same_curve(victim):
     module = import_component("networks/attacks", "last_stage")
     _, one = module.attack(victim, quick("last_stage"))
     _, two = module.attack(victim, quick("last_stage"))
@@ -128,7 +128,7 @@ def test_a_share_of_the_images_is_a_share_of_every_class(victim):
     assert victim.part(0.3, 0).tolist() != victim.part(0.3, 1).tolist()
 
 
-def test_an_attacker_sees_features_at_unit_scale_whatever_the_publisher_did(victim):
+def test_an_attacker_sees_features_at_unit_scale(victim):
     blown = copy.deepcopy(victim.tails[0])
     blown.layer = Layer(1e4 * torch.eye(victim.pretrained.backbone.width))
     found = next(iter(victim.test.in_order()))[0]

@@ -22,7 +22,7 @@ from immunization.networks.minibatch_spectra import (
 
 
 @pytest.mark.parametrize(("rows", "width"), [(12, 5), (5, 12), (8, 8)])
-def test_the_smaller_gram_matrix_has_the_non_zero_eigenvalues_of_the_larger(rows, width, generator):
+def test_the_smaller_gram_matrix_has_the_same_non_zero_eigenvalues(rows, width, generator):
     features = torch.randn(rows, width, generator=generator, dtype=torch.float64)
     rank = min(rows, width)
     dense = torch.linalg.eigvalsh(features.mT @ features)[-rank:]
@@ -84,7 +84,7 @@ def test_a_rank_that_was_decided_leaves_null_directions_out(generator):
     assert float(resolved(eigenvalues(features, 6))[0]) > 0
 
 
-def test_a_running_moment_is_a_weighted_mean_with_gradients_to_the_last_batch(generator):
+def test_a_running_moment_has_gradients_to_the_last_batch(generator):
     first = torch.eye(3, dtype=torch.float64)
     parts = [torch.randn(7, 3, generator=generator, dtype=torch.float64) for _ in range(2)]
     last = parts[1].clone().requires_grad_()

@@ -58,7 +58,7 @@ def cars(tmp_path):
     return tmp_path
 
 
-def test_imagenet_is_read_with_its_classes_and_decoded_at_eight_sevenths_of_the_input(imagenet):
+def test_imagenet_is_decoded_at_eight_sevenths_of_the_input(imagenet):
     found = loaded("imagenet", imagenet)
     assert isinstance(found, Images)
     assert found.train.shape == (18, 3, 32, 32)
@@ -66,9 +66,7 @@ def test_imagenet_is_read_with_its_classes_and_decoded_at_eight_sevenths_of_the_
     assert found.test_labels.tolist() == [0, 0, 1, 1, 2, 2]
 
 
-def test_a_large_set_is_listed_and_decoded_by_workers_in_the_order_asked_for(
-    imagenet, tmp_path, monkeypatch
-):
+def test_a_large_set_is_decoded_by_workers_in_the_order_asked_for(imagenet, tmp_path, monkeypatch):
     whole = loaded("imagenet", imagenet)
     monkeypatch.setattr(_images, "MEMORY_LIMIT", 0)
     found = loaded("imagenet", imagenet)
@@ -82,7 +80,7 @@ def test_a_large_set_is_listed_and_decoded_by_workers_in_the_order_asked_for(
     assert torch.equal(torch.cat(batches), whole.train[torch.cat(rows)])
 
 
-def test_cars_have_their_official_split_or_crops_with_a_stratified_hold_out(cars):
+def test_cars_have_their_official_split_or_stratified_crops(cars):
     photographs = loaded("stanford_cars", cars)
     assert len(photographs.train) == 12
     assert photographs.classes == ["Acura", "BMW", "Volvo"]
@@ -167,7 +165,7 @@ def test_a_picture_is_cut_to_its_middle_or_squashed_from_its_box():
     assert (decode(buffer.getvalue(), 8, (10, 0, 30, 20)) == 200).all()
 
 
-def test_a_mirrors_own_form_of_cifar10_unpacks_to_the_records_of_the_archive(monkeypatch):
+def test_cifar10_as_a_mirror_packs_it_has_the_records_of_the_archive(monkeypatch):
     """Compress made-up records the way a mirror holds them, and back."""
     import lzma
 

@@ -98,9 +98,7 @@ def test_the_corrected_profile_raises_kappa_on_d_h_and_not_on_d_p(prepared):
     assert after_p[0] < after_h[0] / before_h[0] * before_p[0]
 
 
-def test_the_corrected_profile_releases_the_network_that_was_nearest_to_its_aims(
-    prepared, monkeypatch
-):
+def test_the_corrected_profile_releases_the_network_nearest_to_its_aims(prepared, monkeypatch):
     monkeypatch.setattr(alg1, "CHECK_EVERY", 2)
     own = problem(prepared, "vit")
     rows = alg1.immunize(own, quick("alg1", eta=0.01, steps=20, temperature=0, harmful_target=3))
@@ -215,7 +213,7 @@ def test_features_that_are_all_zero_are_told(prepared):
         alg1.immunize(own, quick("alg1"))
 
 
-def test_the_corrected_objective_does_not_change_with_the_scale_of_features(prepared):
+def test_the_corrected_objective_is_invariant_to_feature_scale(prepared):
     own = problem(prepared, "vit")
     inputs, labels = next(iter(own.primary.in_order()))
     harm, harm_labels = next(iter(own.harmful.in_order()))

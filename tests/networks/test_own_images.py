@@ -335,7 +335,7 @@ def test_links_to_folders_are_refused_in_an_archive_and_loops_on_a_disk(tmp_path
         loaded(tmp_path / "own")
 
 
-def test_names_that_stand_twice_are_what_stands_last_and_none_leads_outside(tmp_path):
+def test_repeated_names_mean_the_last_and_none_leads_outside(tmp_path):
     plain(tmp_path / "own")
     path = tar_of(tmp_path / "own", tmp_path / "a.tar")
     with tarfile.open(path, "a") as archive:

@@ -80,7 +80,7 @@ def test_who_keeps_attackers_just_under_the_goal_is_seen_at_a_lower_one(curves):
     assert table["lower_target"].eq(0.7).all()
 
 
-def test_where_nobody_gets_there_the_nearest_is_named_and_the_largest_budget_counts(curves):
+def test_an_unreached_goal_names_the_nearest_run_and_the_largest_budget(curves):
     near = curves["method"].eq("made") & curves["role"].eq("H") & curves["attack"].eq("probe")
     curves = pd.concat(
         [
@@ -162,7 +162,7 @@ def test_claims_are_held_to_both_measures(curves):
     assert verdicts.loc["it slows D_H", "holds"]
 
 
-def test_a_lost_benign_task_is_destroyed_by_several_seeds_and_no_verdict_by_one():
+def test_one_seed_is_not_enough_for_the_verdict_destroyed():
     from immunization.networks.tables.resistance import with_destroyed
 
     keys = {"network": ["n"] * 3, "harmful": ["h"] * 3, "method": ["kept", "lost", "once"]}

@@ -73,9 +73,7 @@ def weights(tmp_path):
     return tmp_path / "w.safetensors"
 
 
-def test_a_study_of_files_decoded_while_training_gives_what_one_in_memory_gives(
-    tmp_path, weights, monkeypatch
-):
+def test_files_decoded_while_training_give_the_results_of_memory(tmp_path, weights, monkeypatch):
     """The paper's study in miniature: weights from a file, ImageNet's and Country211's layouts."""
     found = []
     for name, limit in (("memory", None), ("files", 0)):

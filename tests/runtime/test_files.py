@@ -84,7 +84,7 @@ def test_a_second_attempt_tells_of_what_the_first_set_aside(tmp_path):
         read_tensors(path)
 
 
-def test_a_file_that_cannot_be_read_is_not_taken_for_one_that_cannot_be_written(tmp_path):
+def test_an_unreadable_file_is_not_called_unwritable(tmp_path):
     other = tmp_path / "other" / "source.csv"
     for error in (PermissionError(13, "Permission denied", str(other)), OSError(28, "No space")):
         place = pytest.raises(PermissionError) if error.errno == 13 else pytest.raises(UserError)

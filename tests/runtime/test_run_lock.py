@@ -107,9 +107,7 @@ def test_a_note_from_another_machine_is_not_taken_for_dead(folder):
     assert path.read_text() == before
 
 
-def test_who_knows_that_another_machine_is_gone_takes_over_and_waits_for_its_jobs(
-    folder, monkeypatch
-):
+def test_a_lock_of_a_machine_that_is_gone_can_be_taken_over(folder, monkeypatch):
     note(folder, host="login1", boot="another", remote=True)
     asked = []
     monkeypatch.setattr(run_lock, "leftover_jobs", lambda: asked.append(1) or [])

@@ -11,7 +11,7 @@ from tests.studies import run_study
 from tests.workflow.conftest import MINIATURE
 
 
-def test_every_method_attacker_figure_and_table_that_ships_goes_through_the_stages(tmp_path):
+def test_every_component_that_ships_goes_through_the_stages(tmp_path):
     """All components at once, so that none is documented and broken."""
     config = copy.deepcopy(MINIATURE) | {"seeds": [3]}
     config["methods"] = {

@@ -105,9 +105,7 @@ def run(arguments, environment):
 
 
 @pytest.mark.slow
-def test_killed_five_times_at_random_it_repeats_one_piece_at_most_and_ends_the_same(
-    inputs, tmp_path, small_pieces
-):
+def test_five_random_kills_repeat_at_most_one_piece_each(inputs, tmp_path, small_pieces):
     whole = tmp_path / "whole"
     done = run(command(inputs, whole, "simulated"), small_pieces)
     assert done.returncode == 0, done.stderr

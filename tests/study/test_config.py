@@ -168,7 +168,7 @@ def test_the_configs_that_ship_are_right(name):
         assert set(figure_datasets(study, figure)) <= set(study["datasets"])
 
 
-def test_a_sweep_stands_for_every_combination_and_overrides_reach_its_members():
+def test_a_sweep_has_every_combination_and_overrides_reach_its_members():
     raw = changed(
         methods__alg1={
             "sweep": {"eta": [0.1, "1e-5"], "profile": ["paper", "corrected"]},
@@ -194,7 +194,7 @@ def test_a_sweep_stands_for_every_combination_and_overrides_reach_its_members():
     assert figure_datasets(study, "limit") == ["digits_tolerance_default"]
 
 
-def test_each_method_of_the_paper_has_stand_ins_where_the_config_names_none():
+def test_each_method_of_the_paper_has_stand_ins():
     raw = changed(
         methods={
             "identity": {},

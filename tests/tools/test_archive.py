@@ -163,7 +163,7 @@ def test_an_archive_has_data_own_files_and_a_config_that_names_them(folder, tmp_
     assert done.stdout == "Only in archived/s/tables: more.csv\n"
 
 
-def test_an_archive_is_refused_where_data_are_gone_or_changed_or_the_study_is_damaged(folder):
+def test_no_archive_is_made_of_changed_data_or_a_damaged_study(folder):
     with pytest.raises(UserError, match="a file that the study was made from is in"):
         archive.main([str(folder), "--data", "nowhere"])
     path = folder.parents[1] / "mirror" / "set" / "data.csv"

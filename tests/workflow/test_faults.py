@@ -334,9 +334,7 @@ def test_one_flipped_bit_in_any_file_is_found_named_and_repaired(done, undisturb
 
 
 @pytest.mark.slow
-def test_a_damaged_input_stops_the_job_that_reads_it_and_the_next_run_makes_it_anew(
-    done, undisturbed
-):
+def test_a_damaged_input_stops_its_reader_and_is_made_anew(done, undisturbed):
     base = done.folder / "results" / "mini"
     flip(base / "immunized/alg1/digits.safetensors")
     (base / "spectrum/spectra.parquet").unlink()

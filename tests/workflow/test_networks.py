@@ -157,7 +157,7 @@ def test_a_second_call_does_nothing_and_a_new_attacker_runs_its_own_job(done, tm
     assert own.run("-n").jobs == {"figure_spectra": 1, "report_page": 1, "manifest": 1}
 
 
-def test_threads_which_the_last_digits_depend_on_are_recorded_and_the_cores_change_nothing(done):
+def test_threads_are_recorded_and_cores_change_nothing(done):
     _, metadata = read_tensors(done.folder / "results/mini/pretrained/resnet.safetensors")
     assert metadata["provenance"]["parameters"]["threads"] == 1
     assert "Nothing to be done" in done.run("--cores", "1").output

@@ -97,9 +97,7 @@ def test_a_second_call_does_nothing(finished):
 
 
 @pytest.mark.slow
-def test_results_are_the_same_to_the_last_bit_in_two_runs_and_on_one_or_two_threads(
-    finished, tmp_path
-):
+def test_results_are_the_same_bits_in_two_runs_and_on_two_threads(finished, tmp_path):
     config = copy.deepcopy(MINIATURE)
     del config["datasets"]["digits"]
     found = []

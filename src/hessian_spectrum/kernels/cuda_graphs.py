@@ -16,7 +16,7 @@ Work = Callable[..., tuple[Tensor, ...]]
 Result = TypeVar("Result")
 
 
-class Replay:
+class CapturedFunction:
     """A computation without host synchronisation, captured as a CUDA graph at its second call.
 
     Launching a kernel costs the host some five microseconds, more than many a kernel takes. On a
@@ -90,11 +90,11 @@ def capture(
         with torch.cuda.stream(stream):
             graph.capture_begin(capture_error_mode="thread_local")
             try:
-                found = work()
+                outputs = work()
             finally:
                 graph.capture_end()
         torch.cuda.current_stream(device).wait_stream(stream)
-    return graph, found
+    return graph, outputs
 
 
 _lock = threading.Lock()

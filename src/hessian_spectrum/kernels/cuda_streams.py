@@ -58,9 +58,9 @@ def map_streams(
         with torch.cuda.device(device), torch.cuda.stream(stream), torch.set_grad_enabled(enabled):
             # What the caller has queued comes first: also reads of memory that is free by now.
             stream.wait_stream(before)
-            found = [function(item) for item in items[number::count]]
+            results = [function(item) for item in items[number::count]]
             stream.synchronize()
-        return found
+        return results
 
     with ThreadPoolExecutor(count) as pool:
         parts = list(pool.map(work, range(count)))

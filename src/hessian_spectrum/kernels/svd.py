@@ -53,6 +53,6 @@ def svd_of_one(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         import scipy.linalg
 
-        found = scipy.linalg.svd(matrix.numpy(), full_matrices=False, lapack_driver="gesvd")
-        left, values, right = (torch.from_numpy(part) for part in found)
+        factors = scipy.linalg.svd(matrix.numpy(), full_matrices=False, lapack_driver="gesvd")
+        left, values, right = (torch.from_numpy(part) for part in factors)
         return left, values, right

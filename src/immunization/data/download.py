@@ -114,13 +114,13 @@ class Place:
         ):
             if folder is None or not (path := folder / file.path).is_file():
                 continue
-            found = sha256(path)
-            if found != file.sha256:
+            digest = sha256(path)
+            if digest != file.sha256:
                 raise UserError(
                     f"{path}: wrong checksum, the file is truncated or altered. Its SHA-256 is "
-                    f"{found}, expected {file.sha256}. {remedy}"
+                    f"{digest}, expected {file.sha256}. {remedy}"
                 )
-            self.used[file.path] = found
+            self.used[file.path] = digest
             return path
         return None
 
@@ -145,9 +145,9 @@ class Place:
                 ):
                     with temporary.open("wb") as out:
                         _copy(response, out)
-                    found = sha256(temporary)
-                    if found != file.sha256:
-                        raise ValueError(f"wrong SHA-256 {found}, a truncated or altered download")
+                    digest = sha256(temporary)
+                    if digest != file.sha256:
+                        raise ValueError(f"wrong SHA-256 {digest}, a truncated or altered download")
                 self.used[file.path] = file.sha256
                 return target
             except (OSError, ValueError, http.client.HTTPException) as error:
@@ -167,10 +167,10 @@ def files_behind(place: Place, own: str | None) -> dict[str, dict[str, str]]:
         place: which has found the public ones.
         own: path of a user's own file or folder, if there is one.
     """
-    found = {"public": dict(sorted(place.used.items()))}
+    files = {"public": dict(sorted(place.used.items()))}
     if own and Path(own).exists():
-        found["own"] = {own: content(own)}
-    return found
+        files["own"] = {own: content(own)}
+    return files
 
 
 def content(path: str | Path) -> str:

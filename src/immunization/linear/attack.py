@@ -69,10 +69,10 @@ def run(stage: Stage) -> None:
     # Not the attackers: each stands in the key of its own units.
     base = [*essence(record | {"parameters": settings}), contents]
     engine = importlib.import_module(f"immunization.linear.engines.{name}")
-    found = run_units(engine.units(job), stage.progress, base, threads)
+    frames_of_units = run_units(engine.units(job), stage.progress, base, threads)
     frames = []
     for place in range(2):
-        parts = [both[place] for both in found if len(both[place])]
+        parts = [both[place] for both in frames_of_units if len(both[place])]
         frames.append(pd.concat(parts, ignore_index=True) if parts else pd.DataFrame())
     write_tables(stage.paths.attack(dataset, name), frames, record)
     LOG.info("%s attackers on %s done", name, dataset)

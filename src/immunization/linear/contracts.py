@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from immunization.data.download import Place
-from immunization.linear.attacks._objective import Attack, Objective, Plan
+from immunization.linear.attacks._objective import Attack, AttackPlan, Objective
 from immunization.linear.methods._descent import Immunized
 from immunization.linear.tasks import Problem, TaskSet
 
@@ -66,7 +66,7 @@ class AttackerComponent(Protocol):
     def flops(self, rows: int, dimension: int, parameters: dict[str, Any]) -> tuple[float, float]:
         """Floating point operations of set-up, and of each step."""
 
-    def attack(self, objective: Objective, parameters: dict[str, Any], plan: Plan) -> Attack:
+    def attack(self, objective: Objective, parameters: dict[str, Any], plan: AttackPlan) -> Attack:
         """Run a grid of G attackers on M problems at once."""
 
 

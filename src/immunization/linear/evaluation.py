@@ -227,8 +227,8 @@ def correct(scores: Tensor, labels: Tensor) -> Tensor:
         labels: of either sign, broadcast to the scores, NaN for padding.
     """
     valid = ~labels.isnan()
-    told = (scores.abs() > NO_SCORE) & torch.isfinite(scores)
-    right = torch.where(told, ((scores > 0) == (labels > 0)).to(scores), 0.5)
+    decided = (scores.abs() > NO_SCORE) & torch.isfinite(scores)
+    right = torch.where(decided, ((scores > 0) == (labels > 0)).to(scores), 0.5)
     return (right * valid).sum(-1) / valid.sum(-1)
 
 

@@ -52,10 +52,10 @@ class Extractors:
 
     def sharing(self) -> dict[int, list[int]]:
         """Seeds by the one that owns their θ."""
-        found: dict[int, list[int]] = {}
+        seeds_of_owner: dict[int, list[int]] = {}
         for seed, owner in self.owners.items():
-            found.setdefault(owner, []).append(seed)
-        return found
+            seeds_of_owner.setdefault(owner, []).append(seed)
+        return seeds_of_owner
 
 
 def save_extractors(

@@ -30,15 +30,17 @@ def findings(
         threshold: loss gap at which an attacker is done.
     """
     ratios = _of(tables["ratios"], dataset)
-    told = [*_limit(ratios, order), *_ratio(ratios, _of(tables["definition"], dataset), order)]
-    told += _floor(ratios)
-    told += _resolved(_of(tables["definition"], dataset))
-    told += _resistance(_of(tables["resistance"], dataset), order)
-    told += _failing(_of(tables["attacks"], dataset), order)
-    told += _breakers(_of(tables["attacks"], dataset), _of(tables["resistance"], dataset), order)
-    told += _attack(_of(tables["attacks"], dataset), order, threshold)
-    told += _accuracy(tables["accuracy"], dataset)
-    return told
+    sentences = [*_limit(ratios, order), *_ratio(ratios, _of(tables["definition"], dataset), order)]
+    sentences += _floor(ratios)
+    sentences += _resolved(_of(tables["definition"], dataset))
+    sentences += _resistance(_of(tables["resistance"], dataset), order)
+    sentences += _failing(_of(tables["attacks"], dataset), order)
+    sentences += _breakers(
+        _of(tables["attacks"], dataset), _of(tables["resistance"], dataset), order
+    )
+    sentences += _attack(_of(tables["attacks"], dataset), order, threshold)
+    sentences += _accuracy(tables["accuracy"], dataset)
+    return sentences
 
 
 def _of(table: pd.DataFrame, dataset: str) -> pd.DataFrame:
@@ -54,36 +56,36 @@ def _limit(ratios: pd.DataFrame, order: dict[str, Any]) -> list[str]:
     """What the limit is, and whom it binds."""
     first = ratios.iloc[0]
     share, middle = first["limit_infinite_share"], format_number(first["limit_median_finite"])
-    own = "with" if order.get("intercept") else "without"
-    probe = f"a squared-loss probe {own} an intercept"
+    intercept = "with" if order.get("intercept") else "without"
+    probe = f"a squared-loss probe {intercept} an intercept"
     if share == 0:
-        told = (
+        sentence = (
             f"Every pair has a finite limit; its median is {middle}: for {probe}, no invertible "
             "linear extractor can have a larger RIR."
         )
     else:
         tail = f" On the others the median limit for {probe} is {middle}." if share < 1 else ""
         outside = format_number(first["harmful_energy_outside_median_infinite"])
-        told = (
+        sentence = (
             f"On {share:.0%} of the pairs the limit is infinite: the harmful inputs use directions "
             "that the benign inputs do not have (median share of the harmful energy there: "
             f"{outside}), and those can be scaled at will.{tail}"
         )
     if order.get("intercept"):
-        return [told]
+        return [sentence]
     other = first["limit_intercept_infinite_share"]
     words = [f"infinite on {other:.0%} of the pairs"] if other else []
     if other < 1:
         words.insert(0, f"{format_number(first['limit_intercept_median_finite'])} in the median")
     return [
-        told,
+        sentence,
         "With an intercept, which most attackers have, the limit binds the κ of centred features: "
         f"it is {', and '.join(words)}.",
     ]
 
 
 def _ratio(ratios: pd.DataFrame, met: pd.DataFrame, order: dict[str, Any]) -> list[str]:
-    told = []
+    sentences = []
     names = [
         method
         for method in ratios.index
@@ -100,7 +102,7 @@ def _ratio(ratios: pd.DataFrame, met: pd.DataFrame, order: dict[str, Any]) -> li
             if reach == reach
             else ""
         )
-        told.append(
+        sentences.append(
             f"Apart from the closed form, {_name(best)} has the largest median RIR, "
             f"{format_number(row['rir_median'])}{share}. Its RIR is above 1 on "
             f"{_count(counts['rir_above_1'])} of {_count(counts['pairs'])} pairs; the harmful κ "
@@ -108,7 +110,7 @@ def _ratio(ratios: pd.DataFrame, met: pd.DataFrame, order: dict[str, Any]) -> li
         )
         kept = met.loc[names]
         full = kept[kept["i_above_1_ii_at_most_1"] >= kept["pairs"]].index
-        told.append(
+        sentences.append(
             f"The harmful κ grew while the benign one did not on every pair with {_list(full)}."
             if len(full)
             else "No such method makes the harmful κ grow on every pair without the benign one "
@@ -117,12 +119,12 @@ def _ratio(ratios: pd.DataFrame, met: pd.DataFrame, order: dict[str, Any]) -> li
     for method in ratios.index:
         worst = ratios.loc[method, "optimality_min"]
         if order["methods"][method] == "optimum" and worst >= 0.999:
-            told.append(
+            sentences.append(
                 f"The closed form ({_name(method)}) reaches the limit wherever it is finite "
                 f"(optimality {worst:.4f} or more); median RIR "
                 f"{format_number(ratios.loc[method, 'rir_median'])}."
             )
-    return told
+    return sentences
 
 
 def _floor(ratios: pd.DataFrame) -> list[str]:
@@ -151,7 +153,7 @@ def _resolved(met: pd.DataFrame) -> list[str]:
 
 
 def _attack(attacks: pd.DataFrame, order: dict[str, Any], threshold: float) -> list[str]:
-    told = []
+    sentences = []
     # Those that also train D_P: slow on D_H counts only where D_P stays as fast as it was.
     both = attacks.loc[attacks["steps_median_P"].notna(), "attack"].unique()
     single = attacks[attacks["attack"].isin(both) & ~attacks["attack"].str.startswith(BEST)]
@@ -163,24 +165,24 @@ def _attack(attacks: pd.DataFrame, order: dict[str, Any], threshold: float) -> l
             continue
         label = _name(attack)
         if reference["slowdown_median_H"] != reference["slowdown_median_H"]:
-            told.append(
+            sentences.append(
                 f"With {label}, the budget ran out without immunization on half of the pairs or "
                 f"more before D_H was trained {goal}; no slowdown can be stated."
             )
             continue
         before = f"{reference['steps_median_H']:.0f} steps without immunization, {goal}"
         if methods["slowdown_median_P"].isna().all():
-            told.append(f"Against {label} it is unknown which methods slow D_P ({before}).")
+            sentences.append(f"Against {label} it is unknown which methods slow D_P ({before}).")
             continue
         good = methods[methods["slowdown_median_P"] <= MAX_BROKEN_SLOWDOWN]
         good = good[good["slowdown_median_H"] > MAX_BROKEN_SLOWDOWN]
         if good.empty:
-            told.append(f"Against {label} no method slows D_H without slowing D_P ({before}).")
+            sentences.append(f"Against {label} no method slows D_H without slowing D_P ({before}).")
             continue
         bounds = good[good["slowdown_is_lower_bound_H"].astype(bool)]
         if len(bounds):  # which of them is the slowest is not known
             least = format_number(bounds["slowdown_median_H"].min())
-            told.append(
+            sentences.append(
                 f"Against {label}, among methods that do not slow D_P, the budget runs out on D_H "
                 f"with {_list(bounds.index)}: at least {least} times as many "
                 f"steps in the median ({before})."
@@ -188,16 +190,16 @@ def _attack(attacks: pd.DataFrame, order: dict[str, Any], threshold: float) -> l
             continue
         slowest = good["slowdown_median_H"].idxmax()
         most = format_number(good.loc[slowest, "slowdown_median_H"])
-        told.append(
+        sentences.append(
             f"Against {label}, among methods that do not slow D_P, {_name(slowest)} slows D_H "
             f"most: {most} times as many steps in the median ({before})."
         )
-    return told
+    return sentences
 
 
 def _resistance(table: pd.DataFrame, order: dict[str, Any]) -> list[str]:
     """Best against best, in words."""
-    told = []
+    sentences = []
     for loss, part in table.groupby("loss", sort=False):
         part = part[_protected(part, order)]
         named = {name: part[part["verdict"] == name] for name in part["verdict"].unique()}
@@ -240,8 +242,10 @@ def _resistance(table: pd.DataFrame, order: dict[str, Any]) -> list[str]:
                 "withstood"
             )
         if parts:
-            told.append(f"Best attacker against best attacker, {loss} loss: {'; '.join(parts)}.")
-    return told
+            sentences.append(
+                f"Best attacker against best attacker, {loss} loss: {'; '.join(parts)}."
+            )
+    return sentences
 
 
 def _losses(part: pd.DataFrame) -> str:
@@ -264,24 +268,24 @@ def _with_numbers(part: pd.DataFrame) -> str:
 
 def _failing(attacks: pd.DataFrame, order: dict[str, Any]) -> list[str]:
     """Attackers that fail without immunization, and those that diverge."""
-    own = attacks[~attacks["attack"].str.startswith(BEST)]
-    told = []
-    plain = own[~_protected(own, order)]
+    attackers = attacks[~attacks["attack"].str.startswith(BEST)]
+    sentences = []
+    plain = attackers[~_protected(attackers, order)]
     fails = plain[plain["censored_share_H"] + plain["diverged_H"] / plain["problems_H"] > 0.5]
     if len(fails):
-        told.append(
+        sentences.append(
             "Without immunization these attackers fail too, on more than half of the pairs, and "
             f"tell nothing: {_some(list(fails['attack']), 12)}."
         )
-    diverged = own.groupby("attack", sort=False)[["diverged_H", "problems_H"]].sum()
+    diverged = attackers.groupby("attack", sort=False)[["diverged_H", "problems_H"]].sum()
     diverged = diverged[diverged["diverged_H"] > 0]
     if len(diverged):
         names = [
             f"{_name(row.Index)} on {row.diverged_H:.0f} of {row.problems_H:.0f}"
             for row in diverged.itertuples()
         ]
-        told.append(f"Attackers that diverged: {', '.join(names)} problems.")
-    return told
+        sentences.append(f"Attackers that diverged: {', '.join(names)} problems.")
+    return sentences
 
 
 def _protected(table: pd.DataFrame, order: dict[str, Any]) -> pd.Series:
@@ -334,7 +338,7 @@ def _accuracy(table: pd.DataFrame, dataset: str) -> list[str]:
         for role in "ph"
     }
     low, high = ranges["h"]
-    told = [
+    sentences = [
         f"With the best probe, held-out accuracy on D_P lies between {percent(ranges['p'][0])} "
         f"and {percent(ranges['p'][1])}, and on D_H between {percent(low)} and {percent(high)}"
         + (": nothing is hidden from the best probe." if high - low < HIDDEN else ".")
@@ -346,26 +350,26 @@ def _accuracy(table: pd.DataFrame, dataset: str) -> list[str]:
         attack, _, step = last.rsplit("_", 2)
         benign = f"{attack}_P_{step}"
         lowest = part[last].idxmin()
-        told.append(
+        sentences.append(
             f"After {step} steps of {_name(attack)} a probe has, without immunization, "
             f"{percent(part.loc['identity', last])} on D_H and "
             f"{percent(part.loc['identity', benign])} on D_P; with {_name(lowest)}, the lowest "
             f"on D_H, {percent(part.loc[lowest, last])} and {percent(part.loc[lowest, benign])}."
         )
-    return told
+    return sentences
 
 
 def replicated(table: pd.DataFrame) -> str:
     """How many published figures are reproduced, in words."""
     if table.empty:
         return ""
-    told = table.dropna(subset=["published"])
-    near = int(told["verdict"].str.startswith("reproduced").sum())
-    order = int(told["verdict"].str.startswith("same order").sum())
+    comparable = table.dropna(subset=["published"])
+    near = int(comparable["verdict"].str.startswith("reproduced").sum())
+    order = int(comparable["verdict"].str.startswith("same order").sum())
     return (
-        f"{near} of the {len(told)} rows below are reproduced within a quarter (counts within five "
-        f"pairs) by one of the three, {order} more within a factor of three. A count of successes "
-        "has a row for each reading of success."
+        f"{near} of the {len(comparable)} rows below are reproduced within a quarter "
+        f"(counts within five pairs) by one of the three, {order} more within a factor of "
+        "three. A count of successes has a row for each reading of success."
     )
 
 

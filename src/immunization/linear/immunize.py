@@ -68,8 +68,8 @@ def immunize_batch(
     broken = None
     try:
         returned = method.immunize(problem, parameters)
-        found = returned if isinstance(returned, Immunized) else Immunized(returned)
-        theta = found.theta.cpu()
+        immunized = returned if isinstance(returned, Immunized) else Immunized(returned)
+        theta = immunized.theta.cpu()
         lost = (~torch.isfinite(theta).flatten(1).all(1)).nonzero()
         broken = int(lost[0]) if len(lost) else None
     except NotFiniteError as error:  # noticed on the way
@@ -85,7 +85,7 @@ def immunize_batch(
                 else ""
             )
         )
-    return Batch(members, theta, trajectory(problem, found), found.singular)
+    return Batch(members, theta, trajectory(problem, immunized), immunized.singular)
 
 
 def trajectory(problem: Problem, found: Immunized) -> pd.DataFrame:
@@ -129,19 +129,19 @@ class Batches:
     def write(self, stem: Path, result: Batch) -> None:
         """See `Keeper`."""
         tensors, table = self.paths(stem)
-        told = {"members": result.members, "singular": result.singular}
-        write_tensors(tensors, {"theta": result.theta}, told)
+        metadata = {"members": result.members, "singular": result.singular}
+        write_tensors(tensors, {"theta": result.theta}, metadata)
         write_table(table, result.trajectory)
 
     def read(self, stem: Path) -> Batch:
         """See `Keeper`."""
         path, table = self.paths(stem)
-        tensors, told = read_tensors(path)
-        members = [(seed, pair) for seed, pair in told["members"]]
-        return Batch(members, tensors["theta"], read_table(table), told["singular"])
+        tensors, metadata = read_tensors(path)
+        members = [(seed, pair) for seed, pair in metadata["members"]]
+        return Batch(members, tensors["theta"], read_table(table), metadata["singular"])
 
 
-class Plan(NamedTuple):
+class BatchPlan(NamedTuple):
     """What there is to do for one data set.
 
     Attributes:
@@ -159,7 +159,7 @@ class Plan(NamedTuple):
 
 def plan(
     method: MethodComponent, parameters: dict[str, Any], task_set: TaskSet, device: str
-) -> Plan:
+) -> BatchPlan:
     """Cut the pairs of a data set into batches.
 
     Args:
@@ -183,29 +183,29 @@ def plan(
         sources = task_set.distinct_members()
     distinct = list(dict.fromkeys(sources.values()))
     parts = split(distinct, task_set.inputs.shape[1], device)
-    return Plan(task_set, parameters, sources, parts)
+    return BatchPlan(task_set, parameters, sources, parts)
 
 
 def run_part(
-    label: str, method: MethodComponent, todo: Plan, device: str, members: list[Member]
+    label: str, method: MethodComponent, todo: BatchPlan, device: str, members: list[Member]
 ) -> Batch:
     """Run the method on one batch, in halves where a GPU's memory does not suffice."""
     run = partial(immunize_batch, label, method, todo.parameters, todo.task_set, device)
     if device == "cpu":
         return run(members)
-    found = [batch for _, batch in run_within_memory(run, members, halves)]
-    if len(found) == 1:
-        return found[0]
+    batches = [batch for _, batch in run_within_memory(run, members, halves)]
+    if len(batches) == 1:
+        return batches[0]
     return Batch(
         members,
-        torch.cat([batch.theta for batch in found]),
-        pd.concat([batch.trajectory for batch in found], ignore_index=True),
-        any(batch.singular for batch in found),
+        torch.cat([batch.theta for batch in batches]),
+        pd.concat([batch.trajectory for batch in batches], ignore_index=True),
+        any(batch.singular for batch in batches),
     )
 
 
 def assemble(
-    todo: Plan, batches: list[Batch]
+    todo: BatchPlan, batches: list[Batch]
 ) -> tuple[dict[int, Tensor], dict[int, int], pd.DataFrame, bool]:
     """What the batches of a data set come to.
 
@@ -215,7 +215,7 @@ def assemble(
     """
     task_set, sources = todo.task_set, todo.sources
     whole = {tuple(batch.members): batch.theta for batch in batches}
-    found = {
+    theta_of_member = {
         member: theta
         for batch in batches
         for member, theta in zip(batch.members, batch.theta, strict=True)
@@ -224,15 +224,21 @@ def assemble(
 
     thetas, owners, frames = {}, {}, []
     for seed in task_set.seeds:
-        own = [sources[member] for member in task_set.members(seed)]
-        first = own[0][0]
-        shared = first != seed and own == task_set.members(first)
+        sources_of_seed = [sources[member] for member in task_set.members(seed)]
+        first = sources_of_seed[0][0]
+        shared = first != seed and sources_of_seed == task_set.members(first)
         owners[seed] = first if shared else seed
         if not shared:
-            theta = whole.get(tuple(own))  # mostly a batch of its own, which needs no copy
-            thetas[seed] = torch.stack([found[m] for m in own]) if theta is None else theta
+            theta = whole.get(
+                tuple(sources_of_seed)
+            )  # mostly a batch of its own, which needs no copy
+            thetas[seed] = (
+                torch.stack([theta_of_member[m] for m in sources_of_seed])
+                if theta is None
+                else theta
+            )
         if not rows.empty:
-            wanted = pd.DataFrame(own, columns=["seed", "pair"])
+            wanted = pd.DataFrame(sources_of_seed, columns=["seed", "pair"])
             frames.append(wanted.merge(rows, on=["seed", "pair"]).assign(seed=seed))
     singular = any(batch.singular for batch in batches)
     return thetas, owners, pd.concat(frames, ignore_index=True) if frames else rows, singular
@@ -274,14 +280,14 @@ def run(stage: Stage) -> None:
     seconds = time.perf_counter() - started
     outputs = zip(plans, stage.paths.thetas(label), stage.paths.trajectories(label), strict=True)
     for todo, out, path in outputs:
-        own = record | {"parameters": about | todo.parameters}
-        write(todo, list(islice(batches, len(todo.parts))), label, own, out, path)
+        record_of_method = record | {"parameters": about | todo.parameters}
+        write(todo, list(islice(batches, len(todo.parts))), label, record_of_method, out, path)
     units.delete_others()
     LOG.info("%s: %.1f s", label, seconds)
 
 
 def write(
-    todo: Plan, batches: list[Batch], label: str, record: dict[str, Any], out: str, path: str
+    todo: BatchPlan, batches: list[Batch], label: str, record: dict[str, Any], out: str, path: str
 ) -> None:
     """Write θ and trajectories of one data set."""
     task_set = todo.task_set

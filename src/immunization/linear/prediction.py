@@ -71,7 +71,7 @@ def _correlations(both: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
     Pairs of which either number is not known (a κ beyond float64, say) are left out of both ranks.
     """
-    found = {}
+    correlations = {}
     for name in PREDICTORS:
         known = both[both[name].notna() & both["slowdown"].notna()]
         by = [known[key] for key in keys]
@@ -80,6 +80,6 @@ def _correlations(both: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
         cross = (ranks[name] * ranks["slowdown"]).groupby(by, sort=False).sum()
         square = (ranks**2).groupby(by, sort=False).sum()
         under = np.sqrt(square[name] * square["slowdown"])
-        found[name] = cross / under.where(under > 0)
+        correlations[name] = cross / under.where(under > 0)
     groups = both.groupby(keys, sort=False).size().index
-    return pd.DataFrame(found).reindex(groups)
+    return pd.DataFrame(correlations).reindex(groups)

@@ -60,8 +60,8 @@ class Results:
         """The figures that the paper prints."""
         path = self.paths.get("published", TABLES / "published.csv")
         names = ("source", "task", "method", "quantity", "value", "note", "explanation")
-        found = read_published(path, names)
-        return found.assign(explanation=found["explanation"].fillna(""))
+        table = read_published(path, names)
+        return table.assign(explanation=table["explanation"].fillna(""))
 
     @cached_property
     def grids(self) -> pd.DataFrame:
@@ -118,8 +118,8 @@ class Results:
     def slowed(self, dataset: str) -> pd.DataFrame:
         """`steps` of attackers that take some, and of the best of them, with slowdowns."""
         if dataset not in self.known:
-            own = self.steps[self.steps["dataset"] == dataset]
-            self.known[dataset] = with_best_and_slowdown(own, self.order["methods"])
+            steps = self.steps[self.steps["dataset"] == dataset]
+            self.known[dataset] = with_best_and_slowdown(steps, self.order["methods"])
         return self.known[dataset]
 
     @cached_property

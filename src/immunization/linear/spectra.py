@@ -236,8 +236,8 @@ class References:
             (name, seed) for name, task_set in self.task_sets.items() for seed in task_set.seeds
         ]
         owners = list(dict.fromkeys(self._owner(*each) for each in seeds))
-        found = map_threads(self._evaluate, owners, threads)
-        self._known = dict(zip(owners, found, strict=True))
+        reports = map_threads(self._evaluate, owners, threads)
+        self._known = dict(zip(owners, reports, strict=True))
 
     def _evaluate(self, owner: tuple[str, int]) -> list[Reference]:
         name, seed = owner
@@ -253,7 +253,7 @@ class References:
         """Rows of both tables for one file of θ, one pair of frames a seed."""
         file = open_extractors(path)
         several = self.parts[file.dataset]
-        found = []
+        rows = []
         for owner, seeds in file.sharing().items():
             keys = {"dataset": file.dataset, "method": file.label, "seed": owner, "code": file.code}
             evaluated = [
@@ -270,5 +270,5 @@ class References:
                 )
             ]
             spectra, ratios = (pd.concat(frames) for frames in zip(*evaluated, strict=True))
-            found += [(spectra.assign(seed=seed), ratios.assign(seed=seed)) for seed in seeds]
-        return found
+            rows += [(spectra.assign(seed=seed), ratios.assign(seed=seed)) for seed in seeds]
+        return rows

@@ -155,20 +155,20 @@ class TaskSet:
         Tasks that no seed enters, as MNIST's with its own split, are the same under all of them.
         """
         first: dict[tuple[int, int], tuple[int, int]] = {}
-        found = {}
+        owners = {}
         for row, seed in enumerate(self.seeds):
             for pair in range(len(self.pair_names)):
                 p, h = self.task_index[row, pair].tolist()
-                found[seed, pair] = first.setdefault((p, h), (seed, pair))
-        return found
+                owners[seed, pair] = first.setdefault((p, h), (seed, pair))
+        return owners
 
     def first_alike(self, seed: int) -> int:
         """The first seed that has the same tasks in all of its pairs."""
-        own = self.task_index[self.seeds.index(seed)]
+        wanted = self.task_index[self.seeds.index(seed)]
         return next(
             other
             for other, tasks in zip(self.seeds, self.task_index, strict=True)
-            if torch.equal(own, tasks)
+            if torch.equal(wanted, tasks)
         )
 
     def problem(self, seed: int, device: str = "cpu") -> Problem:
@@ -207,14 +207,14 @@ def gather(
     for i, (rows, values) in enumerate(parts):
         index[i, : len(rows)], labels[i, : len(rows)], mask[i, : len(rows)] = rows, values, True
     rows = source.inputs_on(like.device)[index.to(like.device)]
-    found = rows.to(like.dtype) * source.scale + source.shift
-    return found, labels.to(like), mask.to(like.device)
+    features = rows.to(like.dtype) * source.scale + source.shift
+    return features, labels.to(like), mask.to(like.device)
 
 
 def held_out(source: TaskSet, tasks: list[Task], like: Tensor) -> tuple[Tensor, Tensor]:
     """Held-out features (P, n, D) and labels (P, n), NaN for padding; see `gather`."""
-    found, labels, mask = gather(source, [(t.test_rows, t.test_labels) for t in tasks], like)
-    return found, labels.masked_fill(~mask, torch.nan)
+    features, labels, mask = gather(source, [(t.test_rows, t.test_labels) for t in tasks], like)
+    return features, labels.masked_fill(~mask, torch.nan)
 
 
 def check_task(dataset: str, task: Task, features: Tensor, varied: bool) -> None:

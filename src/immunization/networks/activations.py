@@ -75,8 +75,8 @@ class Activations:
         if mirrored is not None:
             turned = mirrored.to(images.device).reshape(-1, 1, 1, 1)
             images = torch.where(turned, images.flip(-1), images)
-        found: Tensor = self.backbone.trunk(self.backbone.normalised(images))
-        return found
+        outputs: Tensor = self.backbone.trunk(self.backbone.normalised(images))
+        return outputs
 
     def batches(
         self, numbers: Sequence[Tensor], mirrored: Sequence[Tensor] | None = None
@@ -104,8 +104,8 @@ class Activations:
     def in_order(self, batch: int = BATCH) -> Iterator[tuple[Tensor, Tensor]]:
         """Every answer with its label."""
         numbers = in_order(len(self), self.labels.device, batch)
-        for rows, found in zip(numbers, self.batches(numbers), strict=True):
-            yield found, self.labels[rows]
+        for rows, activations in zip(numbers, self.batches(numbers), strict=True):
+            yield activations, self.labels[rows]
 
 
 def spread_rows(labels: Tensor, most: int | None) -> Tensor:

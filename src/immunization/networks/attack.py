@@ -65,17 +65,17 @@ class AttackContext:
             # One network and task at a time: activations are large.
             self._parts.clear()
             images = self.images(name)
-            found = []
+            parts = []
             for part, most, flip in (
                 (images.train, self.settings["rows"], images.flip and self.mirrors),
                 (images.test, self.settings["test_rows"], False),
             ):
                 rows = spread_rows(part.labels, most)
-                found += [
+                parts += [
                     rows,
                     Activations(network.backbone, part, images.size, flip=flip, rows=rows),
                 ]
-            self._parts[key] = (found[0], found[2], found[1], found[3])
+            self._parts[key] = (parts[0], parts[2], parts[1], parts[3])
         return self._parts[key]
 
 
@@ -93,10 +93,10 @@ def units_of(
     control = bool(components("networks/attacks")[use].traits.get("CONTROL"))
     units = []
     for network, path in networks.items():
-        own = [file for file in files if file.network == network]
-        tasks = list(dict.fromkeys(file.harmful for file in own))
+        files_of_network = [file for file in files if file.network == network]
+        tasks = list(dict.fromkeys(file.harmful for file in files_of_network))
         for task in (*tasks, *third):
-            for file in own:
+            for file in files_of_network:
                 role = "T" if task in third else "H"
                 if role == "H" and file.harmful != task:
                     continue
@@ -114,7 +114,7 @@ def units_of(
                         f"{label}.{network}.{task}",
                         context.kept.setdefault((network, task), {}),
                     )  # fmt: skip
-                    found = module.attack(victim, parameters)
+                    frames = module.attack(victim, parameters)
                     keys = {
                         "network": network, "harmful": file.harmful, "task": task, "role": role,
                         "method": file.method, "attack": label, "code": file.code,
@@ -122,7 +122,7 @@ def units_of(
                     for old in [k for k in context.kept if k != (network, task)]:
                         del context.kept[old]
                     LOG.info("%s on %s of %s: done", label, task, file.method)
-                    return tuple(frame.assign(**keys) for frame in found)
+                    return tuple(frame.assign(**keys) for frame in frames)
 
                 key: list[Any] = [network, file.harmful, task, file.method, file.seeds]
                 # A control depends on nothing that was immunized.
@@ -150,6 +150,9 @@ def run(stage: Stage) -> None:
     record = stage.record(asked, "attack", f"attacks.{use}", device=device)
     contents = [content_hash(path) for path in (*networks.values(), *images.values())]
     base = [essence(record), device, exact, contents]
-    found = run_units(units, stage.progress, base, 1, TABLES)
-    frames = [pd.concat([both[place] for both in found], ignore_index=True) for place in range(2)]
+    frames_of_units = run_units(units, stage.progress, base, 1, TABLES)
+    frames = [
+        pd.concat([both[place] for both in frames_of_units], ignore_index=True)
+        for place in range(2)
+    ]
     write_tables(paths.attack(label), frames, record)

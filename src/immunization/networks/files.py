@@ -64,9 +64,9 @@ def read_pretrained(path: Path | str, device: torch.device | str) -> Pretrained:
 
 def release(tail: Tail, head: nn.Linear) -> dict[str, Tensor]:
     """Tensors of an immunized network, without the trunk that it shares with θ₀."""
-    found = {f"tail.{n}": v for n, v in tail.state_dict().items()}
-    found |= {f"head.{n}": v for n, v in head.state_dict().items()}
-    return {n: v.detach().cpu() for n, v in found.items()}
+    tensors = {f"tail.{n}": v for n, v in tail.state_dict().items()}
+    tensors |= {f"head.{n}": v for n, v in head.state_dict().items()}
+    return {n: v.detach().cpu() for n, v in tensors.items()}
 
 
 @dataclass(frozen=True)
@@ -102,18 +102,18 @@ class Immunized:
         """Tail and head of one seed."""
         tensors, _ = read_tensors(self.path)
         start = f"seed{seed}."
-        own = {n.removeprefix(start): v for n, v in tensors.items() if n.startswith(start)}
-        if not own:
+        of_this_seed = {n.removeprefix(start): v for n, v in tensors.items() if n.startswith(start)}
+        if not of_this_seed:
             raise UserError(f"{self.path}: holds no seed {seed}. Delete it and run again.")
         tail = Tail(pretrained.backbone)
-        if "tail.layer.theta" in own:
-            tail.layer = Layer(torch.empty_like(own["tail.layer.theta"]))
+        if "tail.layer.theta" in of_this_seed:
+            tail.layer = Layer(torch.empty_like(of_this_seed["tail.layer.theta"]))
         head = nn.Linear(pretrained.backbone.width, pretrained.head.out_features)
-        head.to(own["head.weight"].dtype)
-        for name, value in own.items():
+        head.to(of_this_seed["head.weight"].dtype)
+        for name, value in of_this_seed.items():
             refuse_nan(self.path, name, value)
         for module, part in ((tail, "tail."), (head, "head.")):
             module.load_state_dict(
-                {n.removeprefix(part): v for n, v in own.items() if n.startswith(part)}
+                {n.removeprefix(part): v for n, v in of_this_seed.items() if n.startswith(part)}
             )
         return tail.to(device).eval(), head.to(device)

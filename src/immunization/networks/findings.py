@@ -9,16 +9,16 @@ from immunization.reporting.text import display_label, format_number
 
 def findings(tables: dict[str, pd.DataFrame]) -> list[str]:
     """What the tables of one network and D_H say, in words."""
-    told = []
+    sentences = []
     claims = tables["claims"]
     for method, part in claims.groupby("method", sort=False):
         known = part.dropna(subset=["holds"])
         held = known["holds"].map(lambda v: str(v) == "True")
         lost, open_ = (
-            [str(claim).split(" (")[0] for claim in found["claim"]]
-            for found in (known[~held], part[part["holds"].isna()])
+            [str(claim).split(" (")[0] for claim in undecided["claim"]]
+            for undecided in (known[~held], part[part["holds"].isna()])
         )
-        told.append(
+        sentences.append(
             f"Of {len(part)} claims, {int(held.sum())} survive the strict measures with "
             f"{display_label(str(method))}"
             + (f"; lost: {'; '.join(lost)}" if lost else "")
@@ -28,7 +28,7 @@ def findings(tables: dict[str, pd.DataFrame]) -> list[str]:
     reference = table[table["method"] == "identity"].iloc[0]
     others = table[table["method"] != "identity"]
     kept = others[others["accuracy_p_lost"] <= 0.01]
-    told.append(
+    sentences.append(
         f"θ₀ has {100 * reference['accuracy_p_mean']:.1f} % on D_P; within a point of it are "
         f"{', '.join(display_label(m) for m in kept['method']) or 'none of the methods'}."
     )
@@ -38,7 +38,7 @@ def findings(tables: dict[str, pd.DataFrame]) -> list[str]:
             f"{display_label(r.method)} (RIR {format_number(r.full_rir_mean)})"
             for r in good.itertuples()
         ]
-        told.append(f"Of these, κ grows on D_H and not on D_P with {', '.join(words)}.")
+        sentences.append(f"Of these, κ grows on D_H and not on D_P with {', '.join(words)}.")
     resistance = tables["resistance"]
     for kind, part in resistance[resistance["method"] != "identity"].groupby(
         "attacker_kind", sort=False
@@ -53,23 +53,23 @@ def findings(tables: dict[str, pd.DataFrame]) -> list[str]:
         ]
         open_ = [display_label(m) for m in part.loc[part["verdict"] == "not shown", "method"]]
         gone = [display_label(m) for m in part.loc[part["verdict"] == "destroyed", "method"]]
-        told.append(
+        sentences.append(
             f"Best {kind} against best {kind}: broken are {', '.join(broken) or 'none'}; slower "
             f"with {', '.join(words) or 'none'}"
             + (f"; a slowdown is not shown for {', '.join(open_)}" if open_ else "")
             + (f"; destroyed D_P: {', '.join(gone)}" if gone else "")
             + "."
         )
-    return [*told, *by_chance(resistance)]
+    return [*sentences, *by_chance(resistance)]
 
 
 def by_chance(resistance: pd.DataFrame) -> list[str]:
     """What chance alone would give of so many intervals."""
-    own = resistance[(resistance["method"] != "identity") & resistance["ci_low"].notna()]
-    if own.empty:
+    tested = resistance[(resistance["method"] != "identity") & resistance["ci_low"].notna()]
+    if tested.empty:
         return []
-    count, seeds = len(own), int(own["seeds"].max())
-    above = int((own["ci_low"] > 1).sum())
+    count, seeds = len(tested), int(tested["seeds"].max())
+    above = int((tested["ci_low"] > 1).sum())
     return [
         f"These are {count} intervals of 95 % from {seeds} seeds, not corrected for their number: "
         f"if no method changed anything, about {0.025 * count:.2g} would lie above 1 by chance and "

@@ -102,8 +102,8 @@ class OnDisk:
             )
         )
         for batch in pieces:
-            found = [next(loader).to(self.device, non_blocking=True) for _ in batch]
-            yield torch.cat(found) if len(found) != 1 else found[0]
+            loaded = [next(loader).to(self.device, non_blocking=True) for _ in batch]
+            yield torch.cat(loaded) if len(loaded) != 1 else loaded[0]
 
 
 class ImageSet:

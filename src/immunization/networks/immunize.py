@@ -133,8 +133,8 @@ def write(work: Immunizer, network: str, harmful: str) -> None:
     tensors: Tensors = {}
     frames = []
     for seed in seeds:
-        own, rows = work.result(network, harmful, seed)
-        tensors |= {f"seed{seed}.{name}": value for name, value in own.items()}
+        of_this_seed, rows = work.result(network, harmful, seed)
+        tensors |= {f"seed{seed}.{name}": value for name, value in of_this_seed.items()}
         # A checkpoint sorts keys: columns should not tell whether a job was killed.
         names = sorted({name for row in rows for name in row} - {"step"})
         frames.append(

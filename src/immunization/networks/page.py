@@ -38,16 +38,16 @@ def page(
     settings = []
     for network in order["networks"]:
         for harmful in config["harmful"]:
-            own = {
+            tables_of_setting = {
                 name: t[(t["network"] == network) & (t["harmful"] == harmful)]
                 for name, t in tables.items()
             }
             name = f"{network}-{harmful}"
             parts = []
             for table in in_report("networks/tables"):
-                if not own[table].empty:
+                if not tables_of_setting[table].empty:
                     keys = ["network", "harmful"]
-                    parts.append(for_page("networks/tables", table, own[table], keys))
+                    parts.append(for_page("networks/tables", table, tables_of_setting[table], keys))
             drawings = [
                 drawing(path, order["figures"], "networks/figures")
                 for path in figures
@@ -57,7 +57,7 @@ def page(
                 {
                     "name": name,
                     "title": f"{display_label(network)} against {display_label(harmful)}",
-                    "findings": findings(own),
+                    "findings": findings(tables_of_setting),
                     "tables": parts,
                     "figures": drawings,
                 }

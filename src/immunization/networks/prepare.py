@@ -16,15 +16,15 @@ def run(stage: Stage) -> None:
     entry = stage.config["datasets"][name]
     parameters = entry["parameters"]
     place = Place.of(stage.mirror, stage.cache)
-    found = import_component("networks/datasets", entry["source"]).load(parameters, place, size)
+    images = import_component("networks/datasets", entry["source"]).load(parameters, place, size)
     record = stage.record(parameters, "prepare", f"datasets.{entry['source']}")
     record["files"] = files_behind(place, parameters.get("path"))
     write_images(
-        stage.paths.images(name), found, name=name, size=size, flip=parameters["flip"],
+        stage.paths.images(name), images, name=name, size=size, flip=parameters["flip"],
         record=record,
     )  # fmt: skip
     LOG.info(
         "%s: %d training and %d test images of %d classes, %s",
-        name, len(found.train), len(found.test), len(found.classes),
-        "in memory" if isinstance(found, Images) else "decoded while training",
+        name, len(images.train), len(images.test), len(images.classes),
+        "in memory" if isinstance(images, Images) else "decoded while training",
     )  # fmt: skip

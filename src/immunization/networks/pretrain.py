@@ -70,8 +70,8 @@ def pixel_statistics(store: Store) -> tuple[Tensor, Tensor]:
         count += pixels.shape[1]
     mean = total / count
     deviation = (squares / count - mean.square()).clamp_min(1e-6).sqrt()
-    found = [t.float()[:, None, None].to(store.labels.device) for t in (mean, deviation)]
-    return found[0], found[1]
+    statistics = [t.float()[:, None, None].to(store.labels.device) for t in (mean, deviation)]
+    return statistics[0], statistics[1]
 
 
 def train(
@@ -125,17 +125,19 @@ def train(
                 tensors = stepper.tensors() | {"losses": torch.stack(losses)}
                 checkpoint.write(tensors, {"step": step, "curve": curve})
         model.eval()
-        found = accuracy(model, held_out(backbone, images.test, images.size, half), half=half)
+        test_accuracy = accuracy(
+            model, held_out(backbone, images.test, images.size, half), half=half
+        )
         loss, losses = float(torch.stack(losses).mean()), []
         if loss != loss:
             raise UserError(
                 f"pre-training diverged in epoch {epoch + 1}: the loss is not a number. Lower "
                 f"`learning_rate` (now {parameters['learning_rate']:g}) of this network."
             )
-        curve.append({"epoch": epoch + 1, "loss": loss, "accuracy": found})
+        curve.append({"epoch": epoch + 1, "loss": loss, "accuracy": test_accuracy})
         LOG.info(
             "epoch %d of %d: loss %.3f, accuracy %.2f %%, %.1f s",
-            epoch + 1, epochs, loss, 100 * found, time.monotonic() - began,
+            epoch + 1, epochs, loss, 100 * test_accuracy, time.monotonic() - began,
         )  # fmt: skip
     return curve
 
@@ -174,19 +176,20 @@ def run(stage: Stage) -> None:
         curve = train(model, backbone, images, parameters, seed, checkpoint)
     model.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     torch.backends.cudnn.benchmark = False
-    found = accuracy(model, held_out(backbone, images.test, images.size, False), half=False)
+    test_accuracy = accuracy(model, held_out(backbone, images.test, images.size, False), half=False)
     tensors = {f"backbone.{n}": value for n, value in backbone.state_dict().items()}
     tensors |= {f"head.{n}": value for n, value in head.state_dict().items()}
     about = {
         "network": name, "use": entry["use"], "parameters": parameters, "size": images.size,
-        "classes": len(images.classes), "accuracy": found, "curve": curve, "provenance": record,
+        "classes": len(images.classes), "accuracy": test_accuracy, "curve": curve,
+        "provenance": record,
     }  # fmt: skip
     out = stage.paths.pretrained(name)
     write_tensors(out, {n: value.cpu() for n, value in tensors.items()}, about)
     empty_folder(stage.progress)
     LOG.info(
         "%s: accuracy %.2f %% on held-out images of D_P, %.1f s",
-        name, 100 * found, time.monotonic() - began,
+        name, 100 * test_accuracy, time.monotonic() - began,
     )  # fmt: skip
 
 

@@ -157,9 +157,9 @@ def sweep(
         if members > first:
             mean.lerp_(slope[:, :, first:], 0.1)
             square.lerp_(slope[:, :, first:].square(), 0.001)
-            own = rates[:, :, first:] / (1 - 0.9 ** (step + 1))
+            corrected_rates = rates[:, :, first:] / (1 - 0.9 ** (step + 1))
             deviation = (square / (1 - 0.999 ** (step + 1))).sqrt_().add_(1e-8)
-            weights[:, :, first:] -= own * mean / deviation
+            weights[:, :, first:] -= corrected_rates * mean / deviation
         if step + 1 in grid.records:
             accuracies.append(_accuracy(weights, tests, test_labels))
     return torch.stack(accuracies), losses
@@ -179,10 +179,10 @@ def least_squares(
         groups, labels, tests, test_labels, classes: as in `sweep`.
         ridges: relative to the largest eigenvalue of ZᵀZ.
     """
-    found = []
-    for features, own, test in zip(groups, labels, tests, strict=True):
+    solutions = []
+    for features, group_labels, test in zip(groups, labels, tests, strict=True):
         wide = _with_one(features.to(torch.float64))
-        targets = 2 * torch.nn.functional.one_hot(own, classes).to(torch.float64) - 1
+        targets = 2 * torch.nn.functional.one_hot(group_labels, classes).to(torch.float64) - 1
         values, vectors = torch.linalg.eigh(wide.mT @ wide)
         inside = vectors.mT @ (wide.mT @ targets)
         row = []
@@ -190,8 +190,8 @@ def least_squares(
             probe = vectors @ (inside / (values.clamp_min(0) + ridge * values[-1])[:, None])
             answer = (_with_one(test.to(torch.float64)) @ probe).argmax(dim=1)
             row.append((answer == test_labels).double().mean())
-        found.append(torch.stack(row))
-    return torch.stack(found)
+        solutions.append(torch.stack(row))
+    return torch.stack(solutions)
 
 
 def _with_one(features: Tensor) -> Tensor:
@@ -217,12 +217,16 @@ def _smoothness(features: Tensor) -> Tensor:
 
 def _accuracy(weights: Tensor, tests: list[Tensor], labels: Tensor) -> Tensor:
     """Share of held-out rows that each member of each group gets right, (G, members)."""
-    found = []
+    accuracies = []
     rows = max(1, BYTES // (weights[0, 0].numel() * weights.element_size()))
-    for own, test in zip(weights, tests, strict=True):
-        hits = torch.zeros(own.shape[1], dtype=torch.int64, device=own.device)
+    for group_weights, test in zip(weights, tests, strict=True):
+        correct = torch.zeros(
+            group_weights.shape[1], dtype=torch.int64, device=group_weights.device
+        )
         for part, wanted in zip(test.split(rows), labels.split(rows), strict=True):
-            logits = (_with_one(part) @ own.flatten(1)).unflatten(1, own.shape[1:])
-            hits += (logits.argmax(dim=-1) == wanted[:, None]).sum(dim=0)
-        found.append(hits.double() / len(labels))
-    return torch.stack(found)
+            logits = (_with_one(part) @ group_weights.flatten(1)).unflatten(
+                1, group_weights.shape[1:]
+            )
+            correct += (logits.argmax(dim=-1) == wanted[:, None]).sum(dim=0)
+        accuracies.append(correct.double() / len(labels))
+    return torch.stack(accuracies)

@@ -176,19 +176,19 @@ def slowdowns(times_: pd.DataFrame, by: str) -> pd.DataFrame:
 
 def best_against_best(curves: pd.DataFrame, uses: dict[str, str], target: float) -> pd.DataFrame:
     """Slowdowns of the fastest attacker of each kind, who share a goal."""
-    own = with_goal(full_data_tuned(curves), uses, target, "attacker_kind")
-    own = own[own["attacker_kind"] != ATTACKER_KINDS["scratch"]]
-    return slowdowns(steps_to_goal(own, "attacker_kind"), "attacker_kind")
+    tuned = with_goal(full_data_tuned(curves), uses, target, "attacker_kind")
+    tuned = tuned[tuned["attacker_kind"] != ATTACKER_KINDS["scratch"]]
+    return slowdowns(steps_to_goal(tuned, "attacker_kind"), "attacker_kind")
 
 
 def plain_sgd(curves: pd.DataFrame, uses: dict[str, str], target: float) -> pd.DataFrame:
     """Slowdown on D_H of SGD on unrepaired features, the attacker that the paper has in mind, with
     a goal of its own."""
-    own = full_data_tuned(curves)
-    probe = own["attack"].map(uses) == "linear_probe"
-    naive = own["member"].str.startswith("sgd") & own["member"].str.endswith(", none")
-    own = own[probe & naive & (own["role"] == "H")]
+    tuned = full_data_tuned(curves)
+    probe = tuned["attack"].map(uses) == "linear_probe"
+    naive = tuned["member"].str.startswith("sgd") & tuned["member"].str.endswith(", none")
+    tuned = tuned[probe & naive & (tuned["role"] == "H")]
     return slowdowns(
-        steps_to_goal(with_goal(own, uses, target, "attacker_kind"), "attacker_kind"),
+        steps_to_goal(with_goal(tuned, uses, target, "attacker_kind"), "attacker_kind"),
         "attacker_kind",
     )

@@ -86,7 +86,7 @@ def feature_spectrum(features: Tensor, ridge: float) -> dict[str, Any]:
         "kappa_ridge": float(ridge_condition(values, factor.rank, ridge)),
         "ridge": ridge,
         "effective_rank": float(effective_rank(values)),
-        "sigma_max": float(values[-1] / len(features)),
+        "lambda_max": float(values[-1] / len(features)),
         "feature_rms": float(features.square().mean().sqrt()),
         "eigenvalues": values.cpu().numpy(),
     }
@@ -142,22 +142,22 @@ def probe_hessian(
         logits = nn.functional.linear(features * rms, weight, bias)
     answers = logits.softmax(dim=1)
     operator = softmax_probe_operator(features, answers)
-    found = dict.fromkeys(("probe_kappa", "probe_largest", "probe_trace"), float("nan"))
+    row = dict.fromkeys(("probe_kappa", "probe_largest", "probe_trace"), float("nan"))
     assert operator.trace is not None
-    found["probe_trace"] = operator.trace
+    row["probe_trace"] = operator.trace
     budget = parameters["probe_products"]
     try:
         top = operator_eigenpairs(
             operator, generator=seeded(*key), tolerance=1e-4, max_products=budget
         )
-        found["probe_largest"] = float(top.values[0])
+        row["probe_largest"] = float(top.values[0])
         whole = softmax_probe_spectrum(
             features, answers, generator=seeded(*key), tolerance=1e-4, max_products=budget
         )
-        found["probe_kappa"] = whole.condition
+        row["probe_kappa"] = whole.condition
     except (NotConvergedError, ValueError):
         LOG.info("the softmax probe's smallest eigenvalue is not resolved")
-    return found
+    return row
 
 
 def trainable_density(
@@ -205,11 +205,11 @@ def measure(
     for role, part in subject.parts.items():
         features = features_of(wide, part)
         draw = (keys["network"], role, "groups")
-        found = feature_spectrum(features, parameters["ridge"])
-        found |= group_condition(features, parameters["groups"], parameters["group_rows"], draw)
+        row = feature_spectrum(features, parameters["ridge"])
+        row |= group_condition(features, parameters["groups"], parameters["group_rows"], draw)
         if role == "P":
-            found |= probe_hessian(features, part.labels, head, parameters, (*draw, "probe"))
-        rows.append(keys | {"role": role} | found)
+            row |= probe_hessian(features, part.labels, head, parameters, (*draw, "probe"))
+        rows.append(keys | {"role": role} | row)
     answer = Classifier(tail, head)
     density = trainable_density(
         tail, head, subject.parts["P"], parameters, (keys["network"], "density")
@@ -309,6 +309,9 @@ def run(stage: Stage) -> None:
     ]
     contents = [content_hash(path) for path in (*networks.values(), *images.values())]
     base = [essence(record), device, exact, primary, third, contents]
-    found = run_units(units, stage.progress, base, 1, TABLES)
-    frames = [pd.concat([both[place] for both in found], ignore_index=True) for place in range(2)]
+    frames_of_units = run_units(units, stage.progress, base, 1, TABLES)
+    frames = [
+        pd.concat([both[place] for both in frames_of_units], ignore_index=True)
+        for place in range(2)
+    ]
     write_tables([paths.spectra, paths.densities], frames, record)

@@ -127,9 +127,9 @@ class Stepper:
     def restart(self, state: dict[str, Tensor]) -> None:
         """Begin anew from other weights, in the same memory, so that the graph stays good."""
         with torch.no_grad():
-            own = self.model.state_dict()
+            parameters = self.model.state_dict()
             for name, value in state.items():
-                own[name].copy_(value)
+                parameters[name].copy_(value)
             for tensors in self.optimiser.state.values():
                 for value in tensors.values():
                     if isinstance(value, Tensor):
@@ -137,12 +137,12 @@ class Stepper:
 
     def tensors(self) -> dict[str, Tensor]:
         """All that a later process needs to go on."""
-        found = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimiser.state.get(parameter, {}).items():
                 if isinstance(value, Tensor):
-                    found[f"optimiser.{key}.{name}"] = value
-        return found
+                    tensors[f"optimiser.{key}.{name}"] = value
+        return tensors
 
     def load(self, tensors: dict[str, Tensor]) -> None:
         """The counterpart of `tensors`."""
@@ -184,14 +184,14 @@ def accuracy(
     model: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]], *, half: bool
 ) -> float:
     """Share of samples whose largest logit is at their label."""
-    hits: Tensor | None = None
+    correct: Tensor | None = None
     count = 0
     for inputs, labels in batches:
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=half):
             right = (model(inputs).argmax(dim=1) == labels).sum()
-        hits = right if hits is None else hits + right
+        correct = right if correct is None else correct + right
         count += len(labels)
-    return float(hits) / count if hits is not None else float("nan")
+    return float(correct) / count if correct is not None else float("nan")
 
 
 def rounding_record(device: str, threads: int) -> dict[str, int]:

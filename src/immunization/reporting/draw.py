@@ -44,8 +44,8 @@ def _draw(
     for path in paths:
         if path.suffix == ".txt":
             says = getattr(module, "says", None)
-            told = says(results, subject) if says is not None else ""
-            write_text(path, f"{told}\n", record)
+            sentence = says(results, subject) if says is not None else ""
+            write_text(path, f"{sentence}\n", record)
             continue
         # No date inside, so that the same data gives the same file.
         metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}

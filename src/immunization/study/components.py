@@ -51,11 +51,11 @@ def components(kind: str) -> dict[str, Component]:
     """All components of a kind, by name, in alphabetical order."""
     if kind not in FOLDERS:
         raise ValueError(f"Components are {', '.join(FOLDERS)}. Got {kind!r}.")
-    found = {}
+    by_name = {}
     for path in sorted((PACKAGE / kind).glob("*.py")):
         if not path.stem.startswith("_"):
-            found[path.stem] = _read(kind, path)
-    return found
+            by_name[path.stem] = _read(kind, path)
+    return by_name
 
 
 def _read(kind: str, path: Path) -> Component:

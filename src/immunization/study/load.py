@@ -138,7 +138,7 @@ def load(path: Path) -> dict[str, Any]:
             )
         loader = Plain(text.decode("utf-8"))
         try:
-            found = loader.get_single_data()
+            raw = loader.get_single_data()
         finally:
             loader.dispose()
     except OddYaml as error:
@@ -148,20 +148,20 @@ def load(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise UserError(f"{path}: more than {DEEPEST} levels. A study has seven.") from None
     except (yaml.YAMLError, ValueError, KeyError) as error:
-        told = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         raise UserError(
-            f"{path}: not plain YAML ({told}). Tags such as !!python/name are refused: they name "
+            f"{path}: not plain YAML ({reason}). Tags such as !!python/name are refused: they name "
             "code."
         ) from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: a config maps keys to values; this holds {type(found).__name__}.")
-    if "__use_yte__" in found:
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: a config maps keys to values; this holds {type(raw).__name__}.")
+    if "__use_yte__" in raw:
         raise UserError(
             f"{path}: the key __use_yte__ makes Snakemake run the Python in this file. Studies are "
             "plain data: write the values out, or use `sweep`. Look at files of others with "
             "`python -m immunization check` first."
         )
-    return found
+    return raw
 
 
 def merged(paths: list[Path]) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def merged(paths: list[Path]) -> dict[str, Any]:
             else:
                 under[key] = value
 
-    found: dict[str, Any] = {}
+    config: dict[str, Any] = {}
     for path in paths:
-        lay(found, load(path))
-    return found
+        lay(config, load(path))
+    return config

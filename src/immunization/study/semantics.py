@@ -13,14 +13,14 @@ def stand_ins(study: dict[str, Any]) -> None:
     """Which label stands for each method of the paper, where the config leaves it open."""
     for use in ("r_ill_only", "imma", "opt_kappa", "alg1"):
         chosen = study["replication"].setdefault(use, {})
-        found: dict[str, str] = {}
+        label_of_profile: dict[str, str] = {}
         for label, method in study["methods"].items():
             if method["use"] == use:
                 profiles = {p.get("profile") for p in method["parameters"].values()}
                 for profile in ("released", "paper", "corrected"):
                     if profiles & {None, profile}:
-                        found.setdefault(profile, label)
-        for profile, label in found.items():
+                        label_of_profile.setdefault(profile, label)
+        for profile, label in label_of_profile.items():
             chosen.setdefault(profile, label)
 
 

@@ -83,8 +83,8 @@ def network_order(config: dict[str, Any]) -> dict[str, Any]:
 def told_of_format(path: Path | str) -> str:
     """A sentence for a study whose study.json is of an earlier format, or nothing."""
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        made = found.get("format", 1)
+        raw = json.loads(Path(path).read_text(encoding="utf-8"))
+        made = raw.get("format", 1)
     except (OSError, ValueError, AttributeError):
         return ""  # there is none, or whoever reads it says what is wrong
     if made == FORMAT:
@@ -101,14 +101,14 @@ def read_study(path: Path | str) -> dict[str, Any]:
     Raises:
         UserError: when it cannot be read, is none, or is of another format.
     """
-    found = read_json(path)
-    if not isinstance(found, dict) or not {"config", "order"} <= found.keys():
+    study = read_json(path)
+    if not isinstance(study, dict) or not {"config", "order"} <= study.keys():
         raise UserError(f"{path}: is no study.json; it lacks the keys config and order.")
-    made = found.get("format", 1)
+    made = study.get("format", 1)
     if made != FORMAT:
         raise UserError(
             f"{path}: has format {made}, and this version reads format {FORMAT}. Run snakemake "
             "with the study's config: it recomputes the results once. Or use the version that "
             "wrote it."
         )
-    return found
+    return study

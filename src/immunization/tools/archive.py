@@ -122,7 +122,7 @@ def _public(records: list[Any], folders: list[Path]) -> dict[str, Path]:
     wanted: dict[str, str] = {}
     for record in records:
         wanted |= ((record or {}).get("files") or {}).get("public", {})
-    found = {}
+    public = {}
     for name, digest in sorted(wanted.items()):
         here = [folder / name for folder in folders if (folder / name).is_file()]
         if not here:
@@ -135,8 +135,8 @@ def _public(records: list[Any], folders: list[Path]) -> dict[str, Path]:
                 f"{here[0]}: is not the file that the study was made from; its SHA-256 was "
                 f"{digest}. Run the study again, or name the right folder with --data."
             )
-        found[name] = here[0]
-    return found
+        public[name] = here[0]
+    return public
 
 
 def _check_own(records: list[Any]) -> None:
@@ -150,9 +150,9 @@ def _check_own(records: list[Any]) -> None:
         wanted |= ((record or {}).get("files") or {}).get("own", {})
     for name, digest in sorted(wanted.items()):
         if not Path(name).exists() or content(name) != digest:
-            told = "has changed since" if Path(name).exists() else "is gone"
+            what_happened = "has changed since" if Path(name).exists() else "is gone"
             raise UserError(
-                f"{name}: what the study was made from {told}; its SHA-256 was {digest}. "
+                f"{name}: what the study was made from {what_happened}; its SHA-256 was {digest}. "
                 "Put it back, or run the study again."
             )
 
@@ -191,9 +191,10 @@ def contents(
         )
     problems = verify(folder)
     if problems:
-        name, told = next(iter(problems.items()))
+        name, difference = next(iter(problems.items()))
         raise UserError(
-            f"{folder / name}: {told}. Repair the study first (python -m immunization verify)."
+            f"{folder / name}: {difference}. Repair the study first "
+            "(python -m immunization verify)."
         )
     study = read_study(folder / "study.json")
     label = study["config"]["study"]
@@ -203,12 +204,12 @@ def contents(
     files = {path.relative_to(root).as_posix(): path for path in taken}
     folders = []
     for number, (entry, key) in enumerate(_places(config)):
-        own = Path(entry[key]).expanduser()
-        if own.is_dir():
-            folders.append(f"- `{own}`\n")
+        own_folder = Path(entry[key]).expanduser()
+        if own_folder.is_dir():
+            folders.append(f"- `{own_folder}`\n")
             continue
-        entry[key] = f"own/{number}/{own.name}"
-        files[entry[key]] = own
+        entry[key] = f"own/{number}/{own_folder.name}"
+        files[entry[key]] = own_folder
     _check_own(records)
     if not changed:
         _refuse_other_code(records)

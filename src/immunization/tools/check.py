@@ -49,17 +49,17 @@ def refuse_unwritable_cache() -> None:
 def named_by(arguments: list[str]) -> list[Path]:
     """Config files that a command line of Snakemake names; the default study's where it names
     none."""
-    found, taking = [], False
+    named, taking = [], False
     for word in arguments:
         name, _, value = word.partition("=")
         if name in OPTIONS:
             taking = not value
-            found += [value] if value else []
+            named += [value] if value else []
         elif word.startswith("-"):
             taking = False
         elif taking:
-            found.append(word)
-    return [Path(path) for path in found or ["config/config.yaml"]]
+            named.append(word)
+    return [Path(path) for path in named or ["config/config.yaml"]]
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -46,13 +46,13 @@ def trials(ratios: pd.DataFrame, sweeps: dict[str, dict[str, object]]) -> pd.Dat
         ratios: rows of the spectrum stage.
         sweeps: of study.json.
     """
-    found = scores(ratios)
+    scored = scores(ratios)
     rows = []
     for label, sweep in sweeps.items():
         if sweep["kind"] != "methods":
             continue
         members: dict[str, dict[str, object]] = sweep["members"]  # type: ignore[assignment]
-        order = found.loc[list(members)].sort_values(
+        order = scored.loc[list(members)].sort_values(
             ["share", "log_rir"], ascending=False, kind="stable"
         )
         for place, (member, row) in enumerate(order.iterrows()):

@@ -72,8 +72,8 @@ def extract(path: Path, into: Path, most: int = MOST_BYTES) -> int:
         draft.rename(into)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        told = "the disk is full" if full else f"cannot be written ({error.strerror or error})"
-        raise UserError(f"{into}: {told}. Nothing was unpacked.") from error
+        reason = "the disk is full" if full else f"cannot be written ({error.strerror or error})"
+        raise UserError(f"{into}: {reason}. Nothing was unpacked.") from error
     finally:
         if draft is not None:
             shutil.rmtree(draft, ignore_errors=True)

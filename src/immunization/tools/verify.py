@@ -32,9 +32,9 @@ def main(arguments: list[str] | None = None) -> None:
         if options.repair:
             RunLock(folder).refuse_while_running()
         problems = verify(folder)
-        for name, told in problems.items():
-            print(f"{folder / name}: {told}")
-            if options.repair and told != NEWER and (folder / name).is_file():
+        for name, difference in problems.items():
+            print(f"{folder / name}: {difference}")
+            if options.repair and difference != NEWER and (folder / name).is_file():
                 print(f"  {quarantine(folder / name)}")
         wrong = wrong or bool(problems)
         if not problems:

@@ -230,9 +230,9 @@ class LikelihoodObjective(Objective):
                 (length > 0) & torch.isinf(high), newton.clamp_max(4 * length), newton
             )
             # At round-off a bracket may close on the minimum itself, and must not be halved.
-            found = (newton - length).abs() <= 1e-9 * length
-            found &= (bend > 0) | (slope == 0)
-            inside = found | ((newton > low) & (newton < high))
+            at_minimum = (newton - length).abs() <= 1e-9 * length
+            at_minimum &= (bend > 0) | (slope == 0)
+            inside = at_minimum | ((newton > low) & (newton < high))
             fallback = torch.where(torch.isinf(high), 2 * length, (low + high) / 2)
             new = torch.where(inside, newton, fallback)
             before, length = length, new
@@ -258,19 +258,19 @@ class LikelihoodObjective(Objective):
         hessian = hessian * scale[..., None] * scale[..., None, :]
         eye = torch.eye(hessian.shape[-1], dtype=hessian.dtype, device=hessian.device)
         pull = -(scale * gradient)[..., None]
-        found = -gradient
-        left = torch.ones_like(found[..., 0], dtype=torch.bool)
+        direction = -gradient
+        left = torch.ones_like(direction[..., 0], dtype=torch.bool)
         for power in (-14, -12, -10, -8):
             factor, info = torch.linalg.cholesky_ex(hessian + 10.0**power * eye)
             solved = scale * torch.cholesky_solve(pull, factor).squeeze(-1)
             passed = left & (info == 0) & torch.isfinite(solved).all(-1)
-            found = torch.where(passed[..., None], solved, found)
+            direction = torch.where(passed[..., None], solved, direction)
             left &= ~passed
             if not bool(left.any()):
                 break
         if basis is not None:
-            found = (basis @ found.unflatten(2, (basis.shape[1], -1))).flatten(2)
-        return found
+            direction = (basis @ direction.unflatten(2, (basis.shape[1], -1))).flatten(2)
+        return direction
 
     def hessian(self, weights: Tensor, basis: Tensor | None = None) -> Tensor:
         """Σ_n (diag p − ppᵀ) ⊗ zzᵀ/N, shape (M, G, k, k).

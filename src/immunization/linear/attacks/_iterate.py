@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum.kernels.cuda_graphs import capture
-from immunization.linear.attacks._objective import Attack, Objective, Plan
+from immunization.linear.attacks._objective import Attack, AttackPlan, Objective
 
 State = dict[str, Tensor]
 """What an attacker remembers; every tensor has M in front, and ``weights`` is among them."""
@@ -22,7 +22,12 @@ WORTHWHILE = 0.75
 
 
 def iterate(
-    objective: Objective, state: State, advance: Advance, plan: Plan, *, costly: bool = False
+    objective: Objective,
+    state: State,
+    advance: Advance,
+    plan: AttackPlan,
+    *,
+    slow_steps: bool = False,
 ) -> Attack:
     """Run attackers until each is done or the budget is spent.
 
@@ -36,8 +41,8 @@ def iterate(
             and t. From t = `SWEEP` on it may be called once for many steps: what goes on changing
             with t belongs into the state, which it may change in place.
         plan: budget, threshold and recorded steps.
-        costly: whether a step takes so long that finished problems are dropped after each, and a
-            graph would gain nothing.
+        slow_steps: whether a step takes so long that finished problems are dropped after each,
+            and a graph would gain nothing.
     """
     weights = state["weights"]
     problems, attackers, width = weights.shape
@@ -49,9 +54,9 @@ def iterate(
     kept = weights.new_zeros(*gaps.shape, width) if plan.keep else None
     last = plan.record[-1]
     now = RunState(objective, state, advance, plan.threshold)
-    sweep = 1 if costly else SWEEP
-    replayed = weights.is_cuda and objective.replays and not costly
-    replay: Replay | None = None
+    sweep = 1 if slow_steps else SWEEP
+    replayed = weights.is_cuda and objective.replays and not slow_steps
+    replay: SweepGraph | None = None
     fresh = SWEEP  # first step from which it may be captured: what is cached must be there
     step = 0
     while True:
@@ -62,12 +67,12 @@ def iterate(
             if kept is not None:
                 kept[running, :, place] = now.weights
         if step % sweep == 0:
-            excess = now.objective.excess(now.gap)
-            lost = (excess <= STUCK) | ~torch.isfinite(now.gap)
+            reachable = now.objective.reachable_gap(now.gap)
+            lost = (reachable <= STUCK) | ~torch.isfinite(now.gap)
             lost |= now.objective.stationary(now.gradient)
             over = ~now.pending
             if step < last:
-                over &= excess <= plan.settled
+                over &= reachable <= plan.finished_gap
             going = ~(over | lost).all(dim=1)
             left = int(going.sum())
             if left <= (WORTHWHILE * len(going) if replayed else len(going) - 1):
@@ -92,7 +97,7 @@ def iterate(
         whole = step % SWEEP == 0 and after <= plan.budget
         whole = whole and not any(step < known < after for known in places)
         if replayed and whole and step >= fresh:
-            replay = replay or Replay(now, step)
+            replay = replay or SweepGraph(now, step)
             replay.run(now)
             step = after
         else:
@@ -142,7 +147,7 @@ class RunState:
         self.pending, self.counted = self.pending[index], self.counted[index]
 
 
-class Replay:
+class SweepGraph:
     """`SWEEP` steps as one CUDA graph, which reads and writes tensors of its own."""
 
     def __init__(self, now: RunState, step: int) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class Plan(NamedTuple):
+class AttackPlan(NamedTuple):
     """What to run and record.
 
     Attributes:
@@ -18,9 +18,9 @@ class Plan(NamedTuple):
         record: ascending steps, the first 0, at which curves are kept.
         attackers: G, the size of the grid.
         keep: whether weights are kept at the recorded steps, for accuracies.
-        settled: how close to the best loss of its features a problem must be, once its attackers
-            are done, to be let go before the last record; what is recorded later is what it had
-            then. Infinite stops at the threshold.
+        finished_gap: a problem whose attackers are done leaves before the last record once its
+            loss is this close to the best of its features; later records repeat what it had then.
+            Infinite: it leaves at the threshold.
     """
 
     budget: int
@@ -28,7 +28,7 @@ class Plan(NamedTuple):
     record: list[int]
     attackers: int = 1
     keep: bool = True
-    settled: float = 1e-10
+    finished_gap: float = 1e-10
 
 
 class Attack(NamedTuple):
@@ -90,7 +90,7 @@ class Objective(ABC):
     def distance(self, weights: Tensor) -> Tensor:
         """‖w − w*‖², shape (M, G)."""
 
-    def excess(self, gap: Tensor) -> Tensor:
+    def reachable_gap(self, gap: Tensor) -> Tensor:
         """Part of a loss gap that these features can still lose, at least; shape of the gap."""
         return gap
 

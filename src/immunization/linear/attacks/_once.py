@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from immunization.linear.attacks._objective import Attack, Objective, Plan
+from immunization.linear.attacks._objective import Attack, AttackPlan, Objective
 
 
-def after_one_step(objective: Objective, weights: Tensor, plan: Plan) -> Attack:
+def after_one_step(objective: Objective, weights: Tensor, plan: AttackPlan) -> Attack:
     """The start at step 0, and these weights from step 1 on.
 
     Args:

@@ -7,14 +7,14 @@ PARAMETERS = {
     "loss": {
         "enum": ["squared", "logistic", "softmax"],
         "default": "squared",
-        "description": "what the probe is trained on; logistic and softmax probes have an "
-        "intercept and need labels that vary within a task, other data sets are left out.",
+        "description": "loss that the probe is trained on. Logistic and softmax probes have an "
+        "intercept and need labels that vary within a task; other data sets are skipped.",
     },
     "restarts": {
         "type": "integer",
         "minimum": 0,
         "default": 0,
-        "description": "start so many times from random weights N(0, 1/(3D)), the variance of "
-        "PyTorch's linear layer, and count the fastest; 0 starts once, at zero.",
+        "description": "number of random starts, of which the fastest counts; weights are drawn "
+        "from N(0, 1/(3D)), the variance of PyTorch's linear layer. 0 starts once, at zero.",
     },
 }

@@ -60,13 +60,13 @@ class Quadratic(Objective):
             initial: see the class.
         """
         scale = eigenvalues.max(dim=1, keepdim=True).values
-        own = (eigenvalues * coefficients.square()).sum(dim=1, keepdim=True)
-        reference = own if explained is None else explained[:, None]
+        explained_by_rows = (eigenvalues * coefficients.square()).sum(dim=1, keepdim=True)
+        reference = explained_by_rows if explained is None else explained[:, None]
         return cls(
             eigenvalues=(eigenvalues / scale)[:, None],
             coefficients=coefficients[:, None],
             energy=reference / scale,
-            floor=ratio_or_zero(reference - own, reference),
+            floor=ratio_or_zero(reference - explained_by_rows, reference),
             initial=initial,
         )
 
@@ -112,7 +112,7 @@ class Quadratic(Objective):
         """‖e‖²."""
         return weights.square().sum(-1)
 
-    def excess(self, gap: Tensor) -> Tensor:
+    def reachable_gap(self, gap: Tensor) -> Tensor:
         """Without the floor."""
         return gap - self.floor
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from immunization.linear.attacks._flops import passes
 from immunization.linear.attacks._iterate import State, iterate
-from immunization.linear.attacks._objective import Attack, Objective, Plan
+from immunization.linear.attacks._objective import Attack, AttackPlan, Objective
 
 EXTENDS = "_probe_parameters"
 EIGENBASIS = False
@@ -19,24 +19,24 @@ PARAMETERS = {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 0.01,
-        "description": "step length; Adam moves every weight by about so much at first.",
+        "description": "learning rate; at first Adam moves every weight by about this much.",
     },
     "weight_decay": {
         "type": "number",
         "minimum": 0,
         "default": 0,
-        "description": "decoupled decay: above 0 this is AdamW (0.01 in PyTorch).",
+        "description": "decoupled weight decay; above 0 this is AdamW (PyTorch's default is 0.01).",
     },
     "schedule": {
         "enum": ["constant", "cosine", "linear"],
         "default": "constant",
-        "description": "of the learning rate, down to 0 at the budget.",
+        "description": "schedule of the learning rate; cosine falls to 0 at the budget.",
     },
     "warm_up": {
         "type": "integer",
         "minimum": 0,
         "default": 0,
-        "description": "steps over which the learning rate rises from 0.",
+        "description": "number of steps over which the learning rate rises from 0.",
     },
 }
 BETAS = (0.9, 0.999)
@@ -56,7 +56,7 @@ def decay(schedule: str, clock: Tensor, budget: int) -> Tensor:
     return 1 - clock / budget if schedule == "linear" else torch.ones_like(clock)
 
 
-def attack(objective: Objective, parameters: dict[str, Any], plan: Plan) -> Attack:
+def attack(objective: Objective, parameters: dict[str, Any], plan: AttackPlan) -> Attack:
     """Run a grid on M problems, in the axes of the features."""
     start = objective.start(plan.attackers)
     rate, shrink, warm = (parameters[name] for name in GRID)

@@ -15,26 +15,26 @@ PARAMETERS = {
     "loss": {
         "enum": ["squared"],
         "default": "squared",
-        "description": "what the probes are trained on.",
+        "description": "loss that the probes are trained on.",
     },
     "probes": {
         "type": "integer",
         "minimum": 1,
         "default": 20,
-        "description": "how many probes are averaged, each scaled to unit scores.",
+        "description": "number of probes that are averaged, each scaled to unit scores.",
     },
     "share": {
         "type": "number",
         "exclusiveMinimum": 0,
         "maximum": 1,
         "default": 0.5,
-        "description": "share of the rows that each is trained on.",
+        "description": "share of the rows that each probe is trained on.",
     },
     "ridge": {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 1e-3,
-        "description": "relative to the mean diagonal entry of the Gram matrix.",
+        "description": "ridge, relative to the mean diagonal entry of the Gram matrix.",
     },
 }
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from immunization.linear.attacks._flops import passes
 from immunization.linear.attacks._iterate import State, iterate
-from immunization.linear.attacks._objective import Attack, Objective, Plan
+from immunization.linear.attacks._objective import Attack, AttackPlan, Objective
 
 EXTENDS = "_probe_parameters"
 EIGENBASIS = True
@@ -18,7 +18,7 @@ PARAMETERS = {
     "loss": {
         "enum": ["squared"],
         "default": "squared",
-        "description": "what the probe is trained on.",
+        "description": "loss that the probe is trained on.",
     },
     "lowest": {
         "type": "number",
@@ -36,7 +36,7 @@ def flops(rows: int, dimension: int, parameters: dict[str, Any]) -> tuple[float,
     return 20 * passes(rows, dimension), passes(rows, dimension, extra=4)
 
 
-def attack(objective: Objective, parameters: dict[str, Any], plan: Plan) -> Attack:
+def attack(objective: Objective, parameters: dict[str, Any], plan: AttackPlan) -> Attack:
     """Three-term recurrence (Saad, *Iterative Methods for Sparse Linear Systems*, Alg. 12.1)."""
     assert objective.convexity is not None
     high, given = objective.smoothness, parameters["lowest"]

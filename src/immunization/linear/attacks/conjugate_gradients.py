@@ -9,7 +9,7 @@ from torch import Tensor
 
 from immunization.linear.attacks._flops import passes
 from immunization.linear.attacks._iterate import State, iterate
-from immunization.linear.attacks._objective import Attack, Objective, Plan, ratio_or_zero
+from immunization.linear.attacks._objective import Attack, AttackPlan, Objective, ratio_or_zero
 
 EXTENDS = "_probe_parameters"
 EIGENBASIS = True
@@ -22,7 +22,7 @@ def flops(rows: int, dimension: int, parameters: dict[str, Any]) -> tuple[float,
     return 0.0, passes(rows, dimension, extra=12)
 
 
-def attack(objective: Objective, parameters: dict[str, Any], plan: Plan) -> Attack:
+def attack(objective: Objective, parameters: dict[str, Any], plan: AttackPlan) -> Attack:
     """Run on M problems."""
     start = objective.start(plan.attackers)
     none = torch.zeros_like(start)

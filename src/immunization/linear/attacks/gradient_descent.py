@@ -9,7 +9,7 @@ from torch import Tensor
 
 from immunization.linear.attacks._flops import passes
 from immunization.linear.attacks._iterate import State, iterate
-from immunization.linear.attacks._objective import Attack, Objective, Plan
+from immunization.linear.attacks._objective import Attack, AttackPlan, Objective
 from immunization.linear.attacks._quadratic import Quadratic
 
 EXTENDS = "_probe_parameters"
@@ -39,7 +39,7 @@ def flops(rows: int, dimension: int, parameters: dict[str, Any]) -> tuple[float,
     return 20 * passes(rows, dimension), passes(rows, dimension, extra=2)
 
 
-def attack(objective: Objective, parameters: dict[str, Any], plan: Plan) -> Attack:
+def attack(objective: Objective, parameters: dict[str, Any], plan: AttackPlan) -> Attack:
     """Run a grid of steps, or the line search, on M problems."""
     if parameters["step"] == "line_search":
         return iterate(objective, {"weights": objective.start(plan.attackers)}, _search, plan)
@@ -48,8 +48,8 @@ def attack(objective: Objective, parameters: dict[str, Any], plan: Plan) -> Atta
     length = parameters["factor"] / objective.smoothness
 
     def advance(_: Objective, state: State, gradient: Tensor, __: int) -> State:
-        own = state["length"]
-        return {"weights": state["weights"] - own * gradient, "length": own}
+        step_length = state["length"]
+        return {"weights": state["weights"] - step_length * gradient, "length": step_length}
 
     start = objective.start(plan.attackers)
     return iterate(objective, {"weights": start, "length": length}, advance, plan)
@@ -60,7 +60,7 @@ def _search(objective: Objective, state: State, gradient: Tensor, _: int) -> Sta
     return {"weights": state["weights"] - length * gradient}
 
 
-def _closed_form(objective: Quadratic, factor: Tensor, plan: Plan) -> Attack:
+def _closed_form(objective: Quadratic, factor: Tensor, plan: AttackPlan) -> Attack:
     """e_t = (1 − fσ²/σ_1²)^t e_0.
 
     The loss falls monotonically for f < 2, so the first step under the threshold is found by
@@ -85,11 +85,11 @@ def _closed_form(objective: Quadratic, factor: Tensor, plan: Plan) -> Attack:
         low = torch.where(open_ & ~under, middle, low)
     kept, gaps, distances = [], [], []
     for time in plan.record:
-        found = errors(torch.tensor(float(time), dtype=start.dtype, device=start.device))
-        gaps.append(objective.gap(found))
-        distances.append(objective.distance(found))
+        errors_then = errors(torch.tensor(float(time), dtype=start.dtype, device=start.device))
+        gaps.append(objective.gap(errors_then))
+        distances.append(objective.distance(errors_then))
         if plan.keep:
-            kept.append(found)
+            kept.append(errors_then)
     return Attack(
         high.to(torch.int64),
         torch.stack(gaps, dim=-1),

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from immunization.linear.attacks._flops import passes
 from immunization.linear.attacks._iterate import State, iterate
-from immunization.linear.attacks._objective import Attack, Objective, Plan
+from immunization.linear.attacks._objective import Attack, AttackPlan, Objective
 from immunization.runtime.errors import UserError
 
 EXTENDS = "_probe_parameters"
@@ -29,7 +29,7 @@ def flops(rows: int, dimension: int, parameters: dict[str, Any]) -> tuple[float,
     return 20 * passes(rows, dimension), passes(rows, dimension, extra=4)
 
 
-def attack(objective: Objective, parameters: dict[str, Any], plan: Plan) -> Attack:
+def attack(objective: Objective, parameters: dict[str, Any], plan: AttackPlan) -> Attack:
     """w ← w − αg + β(w − w₋)."""
     momentum = parameters["momentum"]
     if isinstance(momentum, str):

@@ -14,14 +14,14 @@ PARAMETERS = {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 0.5,
-        "description": "of the kernel, as a multiple of the root mean squared distance of two "
-        "rows.",
+        "description": "width of the kernel, as a multiple of the root mean squared distance "
+        "between two rows.",
     },
     "ridge": {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 1e-3,
-        "description": "added to the diagonal of the kernel matrix.",
+        "description": "ridge added to the diagonal of the kernel matrix.",
     },
 }
 

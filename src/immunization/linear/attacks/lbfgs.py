@@ -9,7 +9,7 @@ from torch import Tensor
 
 from immunization.linear.attacks._flops import passes
 from immunization.linear.attacks._iterate import State, iterate
-from immunization.linear.attacks._objective import Attack, Objective, Plan
+from immunization.linear.attacks._objective import Attack, AttackPlan, Objective
 
 EXTENDS = "_probe_parameters"
 EIGENBASIS = True
@@ -19,7 +19,8 @@ PARAMETERS = {
         "type": "integer",
         "minimum": 1,
         "default": 10,
-        "description": "pairs of steps and gradient differences that are kept; 10 as in scipy.",
+        "description": "number of (step, gradient difference) pairs that are kept; 10 is scipy's "
+        "default.",
     },
 }
 
@@ -29,7 +30,7 @@ def flops(rows: int, dimension: int, parameters: dict[str, Any]) -> tuple[float,
     return 0.0, passes(rows, dimension, extra=6 + 8 * parameters["memory"])
 
 
-def attack(objective: Objective, parameters: dict[str, Any], plan: Plan) -> Attack:
+def attack(objective: Objective, parameters: dict[str, Any], plan: AttackPlan) -> Attack:
     """With the compact form of the inverse Hessian (Byrd, Nocedal and Schnabel, 1994, Eq. 3.1).
 
     It gives what the two-loop recursion gives, in two products with the memory in place of forty.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from immunization.linear.attacks._flops import solve
-from immunization.linear.attacks._objective import Attack, Objective, Plan
+from immunization.linear.attacks._objective import Attack, AttackPlan, Objective
 from immunization.linear.attacks._quadratic import Quadratic
 
 EXTENDS = "_probe_parameters"
@@ -17,7 +17,7 @@ PARAMETERS = {
     "loss": {
         "enum": ["squared"],
         "default": "squared",
-        "description": "what the probe is trained on.",
+        "description": "loss that the probe is trained on.",
     },
     "ridge": {
         "type": "number",
@@ -33,7 +33,7 @@ def flops(rows: int, dimension: int, parameters: dict[str, Any]) -> tuple[float,
     return 0.0, solve(rows, dimension)
 
 
-def attack(objective: Objective, parameters: dict[str, Any], plan: Plan) -> Attack:
+def attack(objective: Objective, parameters: dict[str, Any], plan: AttackPlan) -> Attack:
     """At −w*·ρ/(σ² + ρ) from w* after one step; a large ridge may keep the loss too high."""
     assert isinstance(objective, Quadratic)
     start = -objective.coefficients.expand(-1, plan.attackers, -1)

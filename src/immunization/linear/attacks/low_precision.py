@@ -13,7 +13,7 @@ from torch import Tensor
 
 from immunization.linear.attacks._dense_objectives import GramObjective
 from immunization.linear.attacks._flops import solve
-from immunization.linear.attacks._objective import Attack, Objective, Plan
+from immunization.linear.attacks._objective import Attack, AttackPlan, Objective
 from immunization.linear.attacks._once import after_one_step
 
 EXTENDS = "_rows_and_repair_parameters"
@@ -24,7 +24,7 @@ PARAMETERS = {
     "loss": {
         "enum": ["squared"],
         "default": "squared",
-        "description": "what the probe is trained on.",
+        "description": "loss that the probe is trained on.",
     },
     "solver": {
         "enum": ["svd", "normal_equations"],
@@ -41,7 +41,7 @@ def flops(rows: int, dimension: int, parameters: dict[str, Any]) -> tuple[float,
     return 0.0, solve(rows, dimension)
 
 
-def attack(objective: Objective, parameters: dict[str, Any], plan: Plan) -> Attack:
+def attack(objective: Objective, parameters: dict[str, Any], plan: AttackPlan) -> Attack:
     """One solve in float32; its loss is taken in float64."""
     assert isinstance(objective, GramObjective)
     assert objective.data is not None

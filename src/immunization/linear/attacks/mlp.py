@@ -11,24 +11,29 @@ from torch.nn.functional import logsigmoid
 EXTENDS = "_rows_and_repair_parameters"
 PREDICTS = True
 PARAMETERS = {
-    "width": {"type": "integer", "minimum": 1, "default": 64, "description": "hidden units."},
+    "width": {
+        "type": "integer",
+        "minimum": 1,
+        "default": 64,
+        "description": "number of hidden units.",
+    },
     "steps": {
         "type": "integer",
         "minimum": 1,
         "default": 200,
-        "description": "full-batch steps of Adam.",
+        "description": "number of full-batch steps of Adam.",
     },
     "learning_rate": {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 0.01,
-        "description": "of Adam, with a cosine schedule.",
+        "description": "learning rate of Adam, with a cosine schedule.",
     },
     "weight_decay": {
         "type": "number",
         "minimum": 0,
         "default": 0.01,
-        "description": "decoupled.",
+        "description": "decoupled weight decay.",
     },
 }
 

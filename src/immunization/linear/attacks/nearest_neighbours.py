@@ -16,7 +16,7 @@ PARAMETERS = {
         "type": "integer",
         "minimum": 1,
         "default": 5,
-        "description": "how many vote.",
+        "description": "number of neighbours that vote.",
     },
 }
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from immunization.linear.attacks._flops import passes
 from immunization.linear.attacks._iterate import State, iterate
-from immunization.linear.attacks._objective import Attack, Objective, Plan
+from immunization.linear.attacks._objective import Attack, AttackPlan, Objective
 from immunization.runtime.errors import UserError
 
 EXTENDS = "_probe_parameters"
@@ -30,7 +30,7 @@ def flops(rows: int, dimension: int, parameters: dict[str, Any]) -> tuple[float,
     return 20 * passes(rows, dimension), passes(rows, dimension, extra=5)
 
 
-def attack(objective: Objective, parameters: dict[str, Any], plan: Plan) -> Attack:
+def attack(objective: Objective, parameters: dict[str, Any], plan: AttackPlan) -> Attack:
     """x ← y − g(y)/L, y ← x + m(x − x₋); the probe is y, where gradients are taken."""
     fixed = None
     if parameters["momentum"] == "optimal":
@@ -50,9 +50,9 @@ def attack(objective: Objective, parameters: dict[str, Any], plan: Plan) -> Atta
 def advance(_: Objective, state: State, gradient: Tensor, __: int) -> State:
     """One step."""
     point = state["weights"] - state["length"] * gradient
-    found = state | {"before": point}
+    after = state | {"before": point}
     momentum = state.get("momentum")
     if momentum is None:
         momentum = state["clock"] / (state["clock"] + 3)
-        found["clock"] = state["clock"] + 1
-    return found | {"weights": torch.addcmul(point, point - state["before"], momentum)}
+        after["clock"] = state["clock"] + 1
+    return after | {"weights": torch.addcmul(point, point - state["before"], momentum)}

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from immunization.linear.attacks._flops import solve
 from immunization.linear.attacks._iterate import State, iterate
-from immunization.linear.attacks._objective import Attack, Objective, Plan
+from immunization.linear.attacks._objective import Attack, AttackPlan, Objective
 
 EXTENDS = "_probe_parameters"
 EIGENBASIS = True
@@ -21,10 +21,10 @@ def flops(rows: int, dimension: int, parameters: dict[str, Any]) -> tuple[float,
     return 0.0, solve(rows, dimension)
 
 
-def attack(objective: Objective, parameters: dict[str, Any], plan: Plan) -> Attack:
+def attack(objective: Objective, parameters: dict[str, Any], plan: AttackPlan) -> Attack:
     """One step on a squared loss, a few on others."""
     state = {"weights": objective.start(plan.attackers)}
-    return iterate(objective, state, advance, plan, costly=True)
+    return iterate(objective, state, advance, plan, slow_steps=True)
 
 
 def advance(objective: Objective, state: State, gradient: Tensor, _: int) -> State:

@@ -19,20 +19,20 @@ PARAMETERS = {
     "loss": {
         "enum": ["squared"],
         "default": "squared",
-        "description": "what the probe is trained on.",
+        "description": "loss that the probe is trained on.",
     },
     "drop": {
         "type": "number",
         "exclusiveMinimum": 0,
         "exclusiveMaximum": 1,
         "default": 0.3,
-        "description": "share of the rows, those furthest from the mean, that weigh nothing.",
+        "description": "share of the rows, those furthest from the mean, that get weight zero.",
     },
     "ridge": {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 1e-6,
-        "description": "relative to the mean diagonal entry of the Gram matrix.",
+        "description": "ridge, relative to the mean diagonal entry of the Gram matrix.",
     },
 }
 

@@ -41,17 +41,17 @@ def plain_numbers(cells: pd.Series, decimal: str, thousands: str | None) -> pd.S
     if decimal != ".":
         cells = cells.mask(cells.str.contains(".", regex=False), "?")
         cells = cells.str.replace(decimal, ".", regex=False)
-    told = cells.str.fullmatch(NUMBER.pattern) | cells.str.lower().isin(ENDLESS)
-    return pd.to_numeric(cells.where(told), errors="coerce").astype(np.float64)
+    numeric = cells.str.fullmatch(NUMBER.pattern) | cells.str.lower().isin(ENDLESS)
+    return pd.to_numeric(cells.where(numeric), errors="coerce").astype(np.float64)
 
 
 def boolean_numbers(cells: pd.Series) -> pd.Series:
     """true, yes, y and 1 as 1; false, no, n and 0 as 0; NaN for others."""
     low = cells.str.lower()
-    found = pd.Series(np.nan, cells.index)
-    found[low.isin(TRUE | ONE)] = 1.0
-    found[low.isin(FALSE | ZERO)] = 0.0
-    return found
+    values = pd.Series(np.nan, cells.index)
+    values[low.isin(TRUE | ONE)] = 1.0
+    values[low.isin(FALSE | ZERO)] = 0.0
+    return values
 
 
 def converted(cells: pd.Series, kind: str, decimal: str, thousands: str | None) -> pd.Series:
@@ -107,8 +107,8 @@ def numbers(
         words = there.str.lower().isin(TRUE | FALSE)
         if len(there) and bool(words.mean() > 0.5):
             kind = "boolean"
-    found = converted(there, kind, decimal, thousands)
-    odd = there[found.isna()]
+    values = converted(there, kind, decimal, thousands)
+    odd = there[values.isna()]
     if len(odd):
         row, cell = odd.index[0], odd.iloc[0]
         if len(odd) == len(there) or (kind == "number" and len(odd) > len(there) / 2):
@@ -130,7 +130,7 @@ def numbers(
             "zero, as codes have and numbers do not. Name the column in `categories` or `ignore`, "
             "or say `dtype: {" + f"{column}: number" + "}`."
         )
-    return found.reindex(cells.index)
+    return values.reindex(cells.index)
 
 
 def _some(cells: pd.Series, most: int = 5) -> str:

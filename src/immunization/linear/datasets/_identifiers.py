@@ -32,8 +32,8 @@ def row_number(cells: pd.Series, parts: Sequence[pd.Series]) -> bool:
         return False
     if str(cells.name).strip().lower() in NAMES and whole.is_unique:
         return True
-    own = [whole[rows.reindex(whole.index)] for rows in parts]
-    if _ordered(whole) or all(_ordered(part) for part in own):
+    columns = [whole[rows.reindex(whole.index)] for rows in parts]
+    if _ordered(whole) or all(_ordered(part) for part in columns):
         return True
     span = whole.max() - whole.min() + 1
     return bool(whole.is_unique and span == len(whole) >= FEWEST_SHUFFLED)

@@ -42,7 +42,7 @@ PARAMETERS = {
         "type": ["integer", "null"],
         "minimum": 2,
         "default": None,
-        "description": "use at most this many training rows of each class; null for all.",
+        "description": "largest number of training rows of each class; null uses all.",
     },
     "tolerance": {
         "type": ["number", "null"],

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from immunization.linear.datasets._scaling import Scaling, fitted, settled
+from immunization.linear.datasets._scaling import Scaling, fitted, without_round_off
 from immunization.linear.tasks import Task, TaskSet, build_task_set
 from immunization.runtime.errors import UserError
 
@@ -19,8 +19,8 @@ PARAMETERS = {
         "type": ["integer", "null"],
         "minimum": 2,
         "default": None,
-        "description": "use the first so many rows of each part (the released code uses 200); "
-        "null for all.",
+        "description": "number of rows of each part, the first ones (the released code uses 200); "
+        "null uses all.",
     },
     "tolerance": {
         "type": ["number", "null"],
@@ -169,8 +169,8 @@ def jointly(
     known = [part.rows(rows) for part, rows in zip(raw, chosen, strict=True)]
     scaling = fitted(known[0].features, known[1].features)
     parts = []
-    for part, own in zip(raw, known, strict=True):
-        parts.append(scaled(part, scaling, fitted(own.target[:, None])))
+    for part, scaled_alone in zip(raw, known, strict=True):
+        parts.append(scaled(part, scaling, fitted(scaled_alone.target[:, None])))
     return (parts[0], parts[1]), scaling
 
 
@@ -266,6 +266,6 @@ def within(part: Part) -> Part:
 def scaled(part: Part, scaling: Scaling, target: Scaling) -> Part:
     """A part whose features and target are scaled."""
     offset = scaling.offset(part.features)
-    features = settled(scaling(part.features), offset)
+    features = without_round_off(scaling(part.features), offset)
     labels = target(part.target[:, None])[:, 0]
     return Part(part.name, np.ascontiguousarray(features), labels, offset)

@@ -57,11 +57,11 @@ def _deviation(values: Matrix) -> Matrix:
         return np.zeros(values.shape[1])
     largest = np.abs(values).max(axis=0)
     unit = np.exp2(np.floor(np.log2(np.where(largest > 0, largest, 1.0))))
-    found: Matrix = (values / unit).std(axis=0, ddof=1) * unit
-    return found
+    deviation: Matrix = (values / unit).std(axis=0, ddof=1) * unit
+    return deviation
 
 
-def settled(scaled: Matrix, offset: float) -> Matrix:
+def without_round_off(scaled: Matrix, offset: float) -> Matrix:
     """Scaled features without directions that are nothing but the digits that their means took.
 
     Two columns that are one up to an offset differ, once the offset is gone, by what it had

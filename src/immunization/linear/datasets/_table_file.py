@@ -73,8 +73,8 @@ def _unpacked(path: Path) -> bytes:
                 return member.read(BYTES + 1)
     openers: dict[str, Any] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
     with openers[kind](path, "rb") as file:
-        found: bytes = file.read(BYTES + 1)
-        return found
+        content: bytes = file.read(BYTES + 1)
+        return content
 
 
 def read_cells(path: Path, separator: str) -> pd.DataFrame:

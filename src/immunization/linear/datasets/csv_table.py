@@ -31,7 +31,10 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "the CSV file in UTF-8, with a header line; compressed by gzip, bzip2, xz "
         "or zip, or not.",
     },
-    "split_column": {"type": "string", "description": "column whose values tell the parts apart."},
+    "split_column": {
+        "type": "string",
+        "description": "column whose values say which rows belong to D_P and which to D_H.",
+    },
     "primary_values": {
         "type": "array",
         "minItems": 1,
@@ -47,7 +50,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "missing": {
         "enum": ["refuse", "zero"],
         "default": "refuse",
-        "description": "what to do with missing values: stop, or fill those of features with 0.",
+        "description": "what to do about missing values: stop with an error, or fill those of "
+        "features with 0.",
     },
     "scale": {
         "enum": ["joint", "within", "none"],
@@ -68,15 +72,15 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "encode": {
         "enum": ["one_hot", "rank"],
         "default": "one_hot",
-        "description": "what categories become, alike in both parts. one_hot: a column of 0 and 1 "
-        "for each value. rank: the place of the value in alphabetical order.",
+        "description": "how categories are encoded, in the same way for both parts. one_hot: a "
+        "column of 0 and 1 for each value. rank: the position of the value in alphabetical order.",
     },
     "ignore": {
         "type": "array",
         "items": {"type": "string"},
         "uniqueItems": True,
         "default": [],
-        "description": "columns that are no features, such as row numbers.",
+        "description": "columns that are not features, such as row numbers.",
     },
     "features": {
         "type": ["array", "null"],
@@ -100,13 +104,13 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "minLength": 1,
         "maxLength": 1,
         "default": ",",
-        "description": "between cells.",
+        "description": "character between cells.",
     },
-    "decimal": {"enum": [".", ","], "default": ".", "description": "mark before decimals."},
+    "decimal": {"enum": [".", ","], "default": ".", "description": "decimal mark."},
     "thousands": {
         "enum": [None, ",", ".", "'", " ", "_"],
         "default": None,
-        "description": "mark between groups of three digits; null for none.",
+        "description": "mark between groups of three digits; null if there is none.",
     },
     "na_values": {
         "type": "array",
@@ -140,14 +144,14 @@ def load(parameters: dict[str, Any], place: Place) -> Paired:
         values = parameters[f"{role}_values"]
         where = f"{path}, rows with {split} in {values}"
         index = frame.index[rows]
-        own = features.loc[index]
+        selected = features.loc[index]
         kind = parameters["dtype"].get(target)
         wanted = numbers(frame.loc[index, target], str(path), parameters, kind)
-        if target in own.columns:
+        if target in selected.columns:
             raise UserError(f"{path}: the target {target!r} is among the features too.")
-        checked(own.assign(**{target: wanted}), target, where)
+        checked(selected.assign(**{target: wanted}), target, where)
         name = f"{target} where {split} is {' or '.join(map(str, values))}"
-        parts.append(Part(name, own.to_numpy(np.float64), wanted.to_numpy(np.float64)))
+        parts.append(Part(name, selected.to_numpy(np.float64), wanted.to_numpy(np.float64)))
     names = list(features.columns)
     LOG.info("%s: %d features: %s", path, len(names), ", ".join(names))
     raw = parts[0], parts[1]
@@ -182,7 +186,7 @@ def _chosen_rows(
     cells = frame[split]
     occur = list(dict.fromkeys(cells))
     listed = ", ".join(map(repr, occur[:MOST])) + (", …" if len(occur) > MOST else "")
-    found = []
+    chosen = []
     for role in ("primary", "harmful"):
         wanted: set[str] = set()
         for value in parameters[f"{role}_values"]:
@@ -194,13 +198,13 @@ def _chosen_rows(
                     "values that YAML takes for something else."
                 )
             wanted |= fits
-        found.append(wanted)
-    if both := sorted(found[0] & found[1]):
+        chosen.append(wanted)
+    if both := sorted(chosen[0] & chosen[1]):
         raise UserError(
             f"{path}: rows with {split} in {both} are asked for in both D_P and D_H. Give each "
             "value to one of primary_values and harmful_values."
         )
-    return [cells.isin(wanted) for wanted in found]
+    return [cells.isin(wanted) for wanted in chosen]
 
 
 def same(value: Any, cell: str) -> bool:
@@ -264,17 +268,17 @@ def _features(
             else:
                 made.append(cells.map({value: float(i) for i, value in enumerate(values)}))
             continue
-        found = numbers(cells, where, parameters, parameters["dtype"].get(column))
+        numeric = numbers(cells, where, parameters, parameters["dtype"].get(column))
         if parameters["missing"] == "zero":
-            found = found.fillna(0.0)
-        made.append(found.rename(column))
+            numeric = numeric.fillna(0.0)
+        made.append(numeric.rename(column))
     if not made:
         raise UserError(f"{where}: no feature columns are left besides the targets.")
-    found = pd.concat(made, axis=1)
-    twice = found.columns[found.columns.duplicated()]
+    numeric = pd.concat(made, axis=1)
+    twice = numeric.columns[numeric.columns.duplicated()]
     if len(twice):
         raise UserError(
             f"{where}: two features are called {twice[0]!r}, a column and a value of a category. "
             "Rename the column in the file."
         )
-    return found
+    return numeric

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from immunization.linear.attacker_view import AttackerView, choose_rows
-from immunization.linear.attacks._objective import Attack, Plan
+from immunization.linear.attacks._objective import Attack, AttackPlan
 from immunization.linear.files import Extractors
 from immunization.linear.sufficient_statistics import (
     TaskBatch,
@@ -122,7 +122,7 @@ class Job:
 
     def targets(self, role: str, pairs: list[int]) -> list[AttackTarget]:
         """One target a θ that differs, in the order of the files."""
-        found = []
+        targets = []
         source = self.task_set
         for file in self.files:
             for owner, seeds in file.sharing().items():
@@ -138,18 +138,18 @@ class Job:
                 names = [source.tasks[t].name if role == "T" else "" for _, t in chosen]
                 if chosen:
                     numbers = [pair for pair, _ in chosen], [task for _, task in chosen]
-                    found.append(AttackTarget(file, owner, seeds, role, *numbers, names))
-        return found
+                    targets.append(AttackTarget(file, owner, seeds, role, *numbers, names))
+        return targets
 
     def third_tasks(self, row: int, pair: int) -> list[int]:
         """Benign tasks of other classes than the pair's, for seed number ``row``."""
         source = self.task_set
         if source.loss != "classification":
             return []
-        own = source.pair_names[pair]
+        classes = source.pair_names[pair]
         first: dict[str, int] = {}
         for other, (name, _) in enumerate(source.pair_names):
-            if name not in own:
+            if name not in classes:
                 first.setdefault(name, int(source.task_index[row, other, 0]))
         names = sorted(first)
         # From another place for each pair, so that all classes take their turn.
@@ -212,8 +212,8 @@ def within_memory(
     Raises:
         UserError: when a single problem does not fit.
     """
-    found = run_within_memory(lambda some: run(some, attackers), targets, halved, "problem")
-    parts = [frames for _, frames in found]
+    done = run_within_memory(lambda some: run(some, attackers), targets, halved, "problem")
+    parts = [frames for _, frames in done]
     if len(parts) == 1:
         return parts[0]
     steps, curves = (
@@ -240,15 +240,15 @@ def halved(targets: list[AttackTarget]) -> tuple[list[AttackTarget], list[Attack
 
 def group_targets(targets: list[AttackTarget], most: float) -> list[list[AttackTarget]]:
     """Targets in groups, each closed when it has more than so many problems."""
-    found: list[list[AttackTarget]] = []
+    groups: list[list[AttackTarget]] = []
     problems = 0
     for target in targets:
-        if not found or problems > most:
-            found.append([])
+        if not groups or problems > most:
+            groups.append([])
             problems = 0
-        found[-1].append(target)
+        groups[-1].append(target)
         problems += len(target.pairs)
-    return found
+    return groups
 
 
 def target_key(group: list[AttackTarget]) -> list[Any]:
@@ -299,21 +299,23 @@ def batchable_groups(attackers: list[Attacker]) -> list[list[Attacker]]:
 def grid_parameters(group: list[Attacker], like: Tensor) -> dict[str, Any]:
     """Parameters of a group, those of the grid as tensors (G, 1); restarts repeat each attacker."""
     repeat = max(1, group[0].restarts)
-    found = dict(group[0].parameters)
+    parameters = dict(group[0].parameters)
     for name in group[0].family.GRID:
-        if not isinstance(found[name], str):
+        if not isinstance(parameters[name], str):
             values = [float(a.parameters[name]) for a in group for _ in range(repeat)]
-            found[name] = torch.tensor(values, dtype=like.dtype, device=like.device)[:, None]
-    return found
+            parameters[name] = torch.tensor(values, dtype=like.dtype, device=like.device)[:, None]
+    return parameters
 
 
 def attack_plan(
-    job: Job, group: list[Attacker], budget: int, *, keep: bool, settled: float = 1e-10
-) -> Plan:
+    job: Job, group: list[Attacker], budget: int, *, keep: bool, finished_gap: float = 1e-10
+) -> AttackPlan:
     """What a group runs."""
     repeat = max(1, group[0].restarts)
     record = [step for step in job.record if step <= budget]
-    return Plan(budget, job.settings["threshold"], record, len(group) * repeat, keep, settled)
+    return AttackPlan(
+        budget, job.settings["threshold"], record, len(group) * repeat, keep, finished_gap
+    )
 
 
 def fastest_start(outcome: Attack, restarts: int) -> Attack:

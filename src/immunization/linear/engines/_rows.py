@@ -138,8 +138,8 @@ def _keys(job: Job, target: AttackTarget, attacker: Attacker) -> dict[str, Any]:
 
 def nonlinear_frames(job: Job, target: AttackTarget, attacker: Attacker, hits: Tensor) -> Row:
     """Rows of an attacker that takes no steps, of one seed: accuracies alone."""
-    found = _keys(job, target, attacker) | _places(job, target)
-    return found | {"accuracy_end": hits.cpu().numpy()}
+    columns = _keys(job, target, attacker) | _places(job, target)
+    return columns | {"accuracy_end": hits.cpu().numpy()}
 
 
 def area(hits: Tensor, record: list[int]) -> Tensor:

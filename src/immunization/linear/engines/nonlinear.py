@@ -43,7 +43,7 @@ def run(job: Job, targets: list[AttackTarget], attackers: list[Attacker]) -> Fra
     (target,) = targets
     most = job.settings["nonlinear_rows"]
     theta = target.file.theta(target.owner, job.device, target.pairs)
-    found: list[Row] = []
+    all_rows: list[Row] = []
     known: dict[AttackerView, Features] = {}
     for attacker in attackers:
         view = attacker.view
@@ -62,5 +62,5 @@ def run(job: Job, targets: list[AttackTarget], attackers: list[Attacker]) -> Fra
         )
         hits = correct(scores, seen.test_labels)
         row = nonlinear_frames(job, target, attacker, hits)
-        found += [row | {"seed": seed} for seed in target.seeds]
-    return table(found), pd.DataFrame()
+        all_rows += [row | {"seed": seed} for seed in target.seeds]
+    return table(all_rows), pd.DataFrame()

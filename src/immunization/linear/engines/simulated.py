@@ -44,7 +44,7 @@ BYTES = {"cpu": 2**28, "cuda": 5 * 2**30}
 
 def units(job: Job) -> list[WorkUnit]:
     """One a (role, rows, basis, few targets)."""
-    found = []
+    units = []
     everyone = list(range(len(job.task_set.pair_names)))
     by_basis: dict[tuple[Any, ...], list[Attacker]] = {}
     for attacker in job.attackers:
@@ -58,12 +58,12 @@ def units(job: Job) -> list[WorkUnit]:
     for attackers in by_basis.values():
         # Other rows need a factor of their own for each task: on the stated sample.
         whole = attackers[0].view.row_selection == (1.0, False)
-        found += _units(job, "H", everyone if whole else job.sample(), attackers)
+        units += _units(job, "H", everyone if whole else job.sample(), attackers)
     plain = job.benign()
     if plain:
-        found += _units(job, "P", everyone, plain)
-        found += _units(job, "T", job.sample(), plain)
-    return found
+        units += _units(job, "P", everyone, plain)
+        units += _units(job, "T", job.sample(), plain)
+    return units
 
 
 def _units(job: Job, role: str, pairs: list[int], attackers: list[Attacker]) -> list[WorkUnit]:

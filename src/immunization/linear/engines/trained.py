@@ -48,7 +48,7 @@ def units(job: Job) -> list[WorkUnit]:
         if job.has_rows(attacker.view) and (job.task_set.accuracy or not needs_labels):
             by_view.setdefault((attacker.view, attacker.loss), []).append(attacker)
     rows = max(len(task.train_rows) for task in job.task_set.tasks)
-    found = []
+    units = []
     for (view, loss), attackers in by_view.items():
         # A squared loss keeps the Gram matrix only.
         each = job.task_set.inputs.shape[1] if loss == "squared" else rows
@@ -62,8 +62,8 @@ def units(job: Job) -> list[WorkUnit]:
                 "pairs": job.sample(),
                 "attackers": [[a.label, a.use, a.parameters] for a in attackers],
             }
-            found.append(WorkUnit(key, partial(within_memory, partial(run, job), group, attackers)))
-    return found
+            units.append(WorkUnit(key, partial(within_memory, partial(run, job), group, attackers)))
+    return units
 
 
 def run(job: Job, targets: list[AttackTarget], attackers: list[Attacker]) -> Frames:
@@ -80,7 +80,7 @@ def run(job: Job, targets: list[AttackTarget], attackers: list[Attacker]) -> Fra
     steps_rows: list[Row] = []
     curve_rows: list[Row] = []
     for group in batchable_groups(attackers):
-        plan = attack_plan(job, group, budget, keep=labelled, settled=torch.inf)
+        plan = attack_plan(job, group, budget, keep=labelled, finished_gap=torch.inf)
         objective = problem
         if group[0].restarts:
             drawn = random_starts(job, targets, group, problem.start(1))
@@ -90,8 +90,8 @@ def run(job: Job, targets: list[AttackTarget], attackers: list[Attacker]) -> Fra
         hits = None
         if labelled:
             assert outcome.weights is not None
-            found = scores(problem, tests[0], outcome.weights)
-            hits = correct(found, tests[1][:, None, None])
+            test_scores = scores(problem, tests[0], outcome.weights)
+            hits = correct(test_scores, tests[1][:, None, None])
         offset = 0
         for target in targets:
             place = slice(offset, offset + len(target.pairs))
@@ -115,10 +115,10 @@ def squared_problem(
     seen = repaired_features(job.task_set, tasks, theta, view, roots(job, [target], theta, view))
     explained = job.statistics(view, target.tasks, target.owner).targets.square().sum(-1)
     seen = with_intercept(seen) if view.repair != "none" else seen
-    found = gram_objective(seen, explained)
+    objective = gram_objective(seen, explained)
     if kept:
-        found = replace(found, data=(seen.train, seen.labels * seen.mask))
-    return found, (seen.test, seen.test_labels), seen.mask.sum(1).double()
+        objective = replace(objective, data=(seen.train, seen.labels * seen.mask))
+    return objective, (seen.test, seen.test_labels), seen.mask.sum(1).double()
 
 
 def concatenate(
@@ -161,8 +161,8 @@ def likelihood_problem(
     """The same for logistic and softmax losses."""
     tasks = [task for t in targets for task in job.rows_of(view, t.tasks, t.owner)]
     theta = torch.cat([t.file.theta(t.owner, job.device, t.pairs) for t in targets])
-    found = repaired_features(job.task_set, tasks, theta, view, roots(job, targets, theta, view))
-    seen = with_intercept(found)
+    features = repaired_features(job.task_set, tasks, theta, view, roots(job, targets, theta, view))
+    seen = with_intercept(features)
     lowest = _lowest(job, tasks, theta, loss)
     problem = likelihood(seen.train, seen.labels, seen.mask, loss=loss, lowest=lowest)
     return problem, (seen.test, seen.test_labels), seen.mask.sum(1).double()

@@ -24,25 +24,27 @@ def curves(results: Results, dataset: str) -> dict[str, np.ndarray]:
     rows = full_data_linear_attackers(results.slowed(dataset))
     rows = rows[(rows["role"] == "H") & (rows["loss"] == "squared")]
     rows = rows[~rows["attack"].str.startswith(BEST)]
-    found = {}
+    medians = {}
     for method in results.unswept():
-        own = rows[rows["method"] == method]
-        own = own.assign(steps=own["steps"].fillna(own["budget"]))  # who diverged got nowhere
-        wide = own.pivot_table(index=["seed", "pair"], columns="attack", values="steps")
+        attempts = rows[rows["method"] == method]
+        attempts = attempts.assign(
+            steps=attempts["steps"].fillna(attempts["budget"])
+        )  # who diverged got nowhere
+        wide = attempts.pivot_table(index=["seed", "pair"], columns="attack", values="steps")
         wide = wide.dropna()  # pairs that all attackers have run on
         if wide.size:
-            found[method] = np.median(best_of_k(np.maximum(wide.to_numpy(float), 1)), axis=0)
-    return found
+            medians[method] = np.median(best_of_k(np.maximum(wide.to_numpy(float), 1)), axis=0)
+    return medians
 
 
 def draw(results: Results, dataset: str) -> Figure:
     """One line a method."""
-    found = curves(results, dataset)
-    if not found:
+    medians = curves(results, dataset)
+    if not medians:
         return nothing("This study has no attacker to show.")
     figure, axis = plt.subplots(figsize=(9, 4.8))
     styles, handles = look(results.methods), {}
-    for method, line in found.items():
+    for method, line in medians.items():
         x = np.arange(1, len(line) + 1)
         (handles[method],) = axis.plot(x, line, linewidth=1.4, **styles[method])
     axis.set(yscale="log", xlabel="k, attackers tried", ylabel="steps of the fastest, expected")
@@ -53,18 +55,18 @@ def draw(results: Results, dataset: str) -> Figure:
 
 def says(results: Results, dataset: str) -> str:
     """How many tries bring each method down to ten steps."""
-    found = curves(results, dataset)
-    if not found:
+    medians = curves(results, dataset)
+    if not medians:
         return ""
-    total = len(next(iter(found.values())))
-    tries = {m: int((line <= 10).argmax()) + 1 for m, line in found.items() if line.min() <= 10}
-    never = [title(m) for m in found if m not in tries]
-    told = []
+    total = len(next(iter(medians.values())))
+    tries = {m: int((line <= 10).argmax()) + 1 for m, line in medians.items() if line.min() <= 10}
+    never = [title(m) for m in medians if m not in tries]
+    sentences = []
     if tries:
         hard = max(tries, key=lambda m: tries[m])
-        told.append(
+        sentences.append(
             f"With {tries[hard]} of {total} attackers tried at random, every method but those "
             f"named next falls in ten expected steps or fewer (the last is {title(hard)})."
         )
-    told.append(f"Never: {', '.join(never)}." if never else "No method is out of reach.")
-    return " ".join(told)
+    sentences.append(f"Never: {', '.join(never)}." if never else "No method is out of reach.")
+    return " ".join(sentences)

@@ -95,10 +95,10 @@ def _fill(
     for method in styles:
         if method not in part.index.get_level_values("method"):
             continue
-        own = part.loc[method]
+        quantiles = part.loc[method]
         step, (low, middle, high) = (
-            own.index.to_numpy(float),
-            (own[f"{measure}_q{level}"].to_numpy() for level in (25, 50, 75)),
+            quantiles.index.to_numpy(float),
+            (quantiles[f"{measure}_q{level}"].to_numpy() for level in (25, 50, 75)),
         )
         paths.append(np.column_stack([step, middle]))
         ring = np.concatenate([step, step[::-1]]), np.concatenate([low, high[::-1]])

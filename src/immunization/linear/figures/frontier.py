@@ -29,11 +29,11 @@ def points(results: Results, dataset: str) -> pd.DataFrame:
     ratios = results.ratios[results.ratios["dataset"] == dataset]
     if "accuracy_p" not in ratios or ratios["accuracy_p"].isna().all():
         return pd.DataFrame()
-    found = pd.DataFrame(
+    points = pd.DataFrame(
         {name: values.droplevel("dataset") for name, values in best_accuracies(steps).items()}
     )
     benign = ratios.groupby(["method", "seed"])["accuracy_p"].mean().groupby("method").mean()
-    return found.assign(benign=benign)
+    return points.assign(benign=benign)
 
 
 def draw(results: Results, dataset: str) -> Figure:
@@ -74,7 +74,7 @@ def says(results: Results, dataset: str) -> str:
         return "No linear attacker with all rows has a known accuracy here."
     lowest = str(found["accuracy_linear"].idxmin())
     row, before = found.loc[lowest], found.loc["identity"]
-    told = (
+    sentence = (
         f"With {title(lowest)} the best linear attacker reaches "
         f"{percent(row['accuracy_linear'])} on D_H ({percent(before['accuracy_linear'])} without "
         f"immunization), and D_P keeps {percent(row['benign'])} of {percent(before['benign'])}"
@@ -84,5 +84,5 @@ def says(results: Results, dataset: str) -> str:
         ("accuracy_other_rows", "; a linear one with fewer or other rows gets back"),
     ):
         if name in row and row[name] == row[name]:
-            told += f"{words} {percent(row[name])}"
-    return told + "."
+            sentence += f"{words} {percent(row[name])}"
+    return sentence + "."

@@ -24,7 +24,7 @@ PARAMETERS = {
         "type": "array",
         "items": {"type": "string"},
         "default": ["ratio_i", "label_weighted_ratio_i", "rir", "released_rir"],
-        "description": "columns of the ratios that stand beside the slowdown.",
+        "description": "columns of the ratios that the slowdown is compared with.",
     },
 }
 CAPTION = (
@@ -63,19 +63,21 @@ def draw(results: Results, dataset: str) -> Figure:
         part = part.iloc[:: 1 + len(part) // MOST]
         for axis, predictor in zip(row, predictors, strict=True):
             for method in results.unswept():
-                own = part[part["method"] == method]
-                bound = own["censored"].astype(bool)
+                runs = part[part["method"] == method]
+                bound = runs["censored"].astype(bool)
                 colour = styles[method]["color"]
                 axis.scatter(
-                    own.loc[bound, predictor], own.loc[bound, "slowdown"], s=5,
+                    runs.loc[bound, predictor], runs.loc[bound, "slowdown"], s=5,
                     facecolors="none", edgecolors=colour, linewidths=0.4, rasterized=True,
                 )  # fmt: skip
                 handles[method] = axis.scatter(
-                    own.loc[~bound, predictor], own.loc[~bound, "slowdown"], s=5,
+                    runs.loc[~bound, predictor], runs.loc[~bound, "slowdown"], s=5,
                     color=colour, linewidths=0, rasterized=True,
                 )  # fmt: skip
-            told = numbers.loc[(attack, predictor)]
-            rho, within = (two_digits(told[name]) for name in ("spearman", "spearman_within"))
+            correlations = numbers.loc[(attack, predictor)]
+            rho, within = (
+                two_digits(correlations[name]) for name in ("spearman", "spearman_within")
+            )
             axis.set_title(f"ρ = {rho} ({within})", fontsize=7)
             axis.set(xscale="log", yscale="log")
             few_ticks(axis)
@@ -91,19 +93,19 @@ def says(results: Results, dataset: str) -> str:
     """The predictor with the highest mean rank correlation over attackers, beside the raw κ."""
     rows = results.slowed(dataset)
     ratios = results.ratios[results.ratios["dataset"] == dataset]
-    found = rank_correlations(join_predictors(ratios, rows, results.order["methods"]))
-    if found.empty:
+    correlations = rank_correlations(join_predictors(ratios, rows, results.order["methods"]))
+    if correlations.empty:
         return "No attacker's slowdown varies, so there is nothing to predict."
-    found = found[~found["attack"].str.startswith(BEST)]
-    mean = found.groupby("predictor")["spearman"].mean()
+    correlations = correlations[~correlations["attack"].str.startswith(BEST)]
+    mean = correlations.groupby("predictor")["spearman"].mean()
     mean = mean[np.isfinite(mean)]
-    inside = found.groupby("predictor")["spearman_within"].mean()
+    inside = correlations.groupby("predictor")["spearman_within"].mean()
     if mean.empty:
         return "No attacker's slowdown varies, so there is nothing to predict."
     best = mean.idxmax()
     raw, ratio = (float(mean.get(name, float("nan"))) for name in ("ratio_i", "rir"))
     return (
-        f"Over {found['attack'].nunique()} attackers whose slowdown varies, the mean rank "
+        f"Over {correlations['attack'].nunique()} attackers whose slowdown varies, the mean rank "
         f"correlation with {PREDICTORS['ratio_i']} is {two_digits(raw)}, with "
         f"{PREDICTORS['rir']} {two_digits(ratio)}; the best predictor is "
         f"{PREDICTORS[str(best)]} with {two_digits(mean[best])}"

@@ -35,10 +35,10 @@ def draw(results: Results, dataset: str) -> Figure:
     for axis, attack in zip(axes[0], attacks, strict=True):
         part = both[both["attack"] == attack]
         for method in results.unswept():
-            own = part[part["method"] == method]
+            rows = part[part["method"] == method]
             colour = styles[method]["color"]
-            bound = own["bound"] != ""
-            x, y = np.exp(own["worst"]), np.exp(own["harmful"])
+            bound = rows["bound"] != ""
+            x, y = np.exp(rows["worst"]), np.exp(rows["harmful"])
             handles[method] = axis.scatter(x[~bound], y[~bound], s=10, color=colour)
             axis.scatter(x[bound], y[bound], s=10, facecolors="none", edgecolors=colour)
         ends = [float(np.exp(part[["worst", "harmful"]].to_numpy()).min()) / 2]

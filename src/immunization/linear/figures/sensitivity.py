@@ -103,7 +103,7 @@ def _of_methods(results: Results, dataset: str, parameter: str) -> Lines:
 
 def _of_data(results: Results, dataset: str, parameter: str) -> Lines:
     """One line a method that is itself not swept, over the data sets of the sweep."""
-    found: Lines = {}
+    lines: Lines = {}
     for sweep in results.order["sweeps"].values():
         alone = sweep["kind"] == "datasets" and sweep["parameters"] == [parameter]
         if not alone or dataset not in sweep["members"]:
@@ -112,8 +112,8 @@ def _of_data(results: Results, dataset: str, parameter: str) -> Lines:
             if method == "identity":
                 continue
             ratios = results.ratios[results.ratios["method"] == method]
-            found[method] = {
+            lines[method] = {
                 values[parameter]: ratios[ratios["dataset"] == member]
                 for member, values in sweep["members"].items()
             }
-    return found
+    return lines

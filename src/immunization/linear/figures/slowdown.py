@@ -66,11 +66,13 @@ def says(results: Results, dataset: str) -> str:
     """How many attackers break each method, and which method the fewest do."""
     table = attacks_table(full_data_linear_attackers(results.slowed(dataset)))
     methods = [m for m in results.unswept() if m != "identity"]
-    told = table[table["method"].isin(methods) & table["slowdown_median_H"].notna()]
-    told = told[~told["attack"].str.startswith(BEST)]
-    fast = (told["slowdown_median_H"] <= MAX_BROKEN_SLOWDOWN) & ~told["slowdown_is_lower_bound_H"]
-    known = told.groupby("method").size().reindex(methods, fill_value=0)
-    broken = fast.groupby(told["method"]).sum().reindex(methods, fill_value=0)
+    attackers = table[table["method"].isin(methods) & table["slowdown_median_H"].notna()]
+    attackers = attackers[~attackers["attack"].str.startswith(BEST)]
+    fast = (attackers["slowdown_median_H"] <= MAX_BROKEN_SLOWDOWN) & ~attackers[
+        "slowdown_is_lower_bound_H"
+    ]
+    known = attackers.groupby("method").size().reindex(methods, fill_value=0)
+    broken = fast.groupby(attackers["method"]).sum().reindex(methods, fill_value=0)
     if not known.any():
         return "No slowdown is known here: without immunization every attacker ran out of steps."
     names = [m for m in methods if broken[m] == broken.min()]

@@ -48,12 +48,12 @@ def draw(results: Results, dataset: str) -> Figure:
         part = rows[(rows["role"] == "H") & (rows["attack"] == attack)]
         budget = float(part["budget"].max())
         for method in results.unswept():
-            own = part[part["method"] == method]
-            if own.empty:
+            runs = part[part["method"] == method]
+            if runs.empty:
                 continue
-            ended = ~own["censored"].astype(bool) & own["steps"].notna()  # nor diverged
-            ends = np.sort(own.loc[ended, "steps"].to_numpy(float))
-            left = 1 - np.arange(1, len(ends) + 1) / len(own)
+            ended = ~runs["censored"].astype(bool) & runs["steps"].notna()  # nor diverged
+            ends = np.sort(runs.loc[ended, "steps"].to_numpy(float))
+            left = 1 - np.arange(1, len(ends) + 1) / len(runs)
             x = np.concatenate([[0.5], np.maximum(ends, 0.5), [budget]])
             y = np.concatenate([[1.0], left, [left[-1] if len(left) else 1.0]])
             (handles[method],) = axis.step(x, y, where="post", linewidth=1.3, **styles[method])

@@ -16,7 +16,7 @@ PARAMETERS = {
         "additionalProperties": {"type": "integer"},
         "default": {"mnist": 30, "house_prices": 100},
         "description": "the paper's number of epochs on each source of data, marked by a line; "
-        "one of ours takes one full-batch step.",
+        "here an epoch is one full-batch step.",
     },
 }
 CAPTION = (

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hessian_spectrum import NotFiniteError, largest_eigenpairs, smallest_eigenpairs
 from hessian_spectrum.condition import RELEASED_FLOOR
-from hessian_spectrum.kernels.cuda_graphs import Replay
+from hessian_spectrum.kernels.cuda_graphs import CapturedFunction
 from hessian_spectrum.tracking import TOLERANCE
 from immunization.linear.methods._adam import Adam, FusedAdam
 from immunization.linear.tasks import Problem
@@ -158,7 +158,7 @@ class Training:
             wide = self.state[0].shape[-1] > self._labels.shape[-1]
             update: Any = None  # a graph's memory is given back when nothing holds it
             self._give_back()
-            update = Replay(self._update) if wide else self._update
+            update = CapturedFunction(self._update) if wide else self._update
             while step < last:
                 update(self._rows[step, :running], self._labels[step, :running])
                 step += 1

@@ -19,7 +19,8 @@ PARAMETERS = {
         "type": "integer",
         "minimum": 1,
         "default": 100,
-        "description": "most full-batch steps; the paper's house price study takes 100.",
+        "description": "largest number of full-batch steps; the paper's house price study takes "
+        "100.",
     },
     "stop": {
         "type": ["number", "null"],
@@ -38,11 +39,11 @@ PARAMETERS = {
 }
 START_DRAW = 2
 """Purpose that seeds a random θ."""
-BLUR = 64
+ROUND_OFF_MULTIPLES = 64
 """Multiples of eps·σ_1 below which an eigenvalue of a formed matrix is not told from none."""
-PACE = 1.5
+RECORD_GROWTH = 1.5
 """Records are taken at 0 and at steps that grow by this."""
-SETTLED = 20
+MIN_STEPS_TO_CONVERGE = 20
 """Steps before which nothing is taken for converged: a slow start looks the same."""
 
 
@@ -55,12 +56,12 @@ def start_of(problem: Problem, start: str) -> Tensor:
 
 
 def record_steps(last: int) -> list[int]:
-    """0, then whole numbers that grow by `PACE` (by one at first), then ``last``."""
-    found, step = [0], 1
+    """0, then whole numbers that grow by `RECORD_GROWTH` (by one at first), then ``last``."""
+    steps, step = [0], 1
     while step < last:
-        found.append(step)
-        step = max(step + 1, round(step * PACE))
-    return [*found, last]
+        steps.append(step)
+        step = max(step + 1, round(step * RECORD_GROWTH))
+    return [*steps, last]
 
 
 class ExtremeEigenvalues(NamedTuple):
@@ -78,7 +79,9 @@ class ExtremeEigenvalues(NamedTuple):
 
     def log_condition(self) -> Tensor:
         """log κ; infinite where float64 does not resolve σ_k any more."""
-        seen = self.smallest > BLUR * torch.finfo(self.largest.dtype).eps * self.largest
+        seen = (
+            self.smallest > ROUND_OFF_MULTIPLES * torch.finfo(self.largest.dtype).eps * self.largest
+        )
         ratio = self.largest / torch.where(seen, self.smallest, self.largest)
         return torch.where(seen, ratio.log(), torch.inf)
 
@@ -250,10 +253,10 @@ def _run(
         done = iteration.finished()
         converged = torch.zeros_like(going) if done is None else done.cpu()
         # The last record may follow too soon on the one before to say anything.
-        if stop is not None and before is not None and taken >= 0.95 * PACE * seen:
+        if stop is not None and before is not None and taken >= 0.95 * RECORD_GROWTH * seen:
             moved = torch.stack([(a - b).abs() for a, b in zip(now, before, strict=True)])
             still = (moved <= stop).all(dim=0)
-            if taken > SETTLED:
+            if taken > MIN_STEPS_TO_CONVERGE:
                 converged |= still & calm
             calm = still
         before, seen = now, taken
@@ -286,7 +289,7 @@ def _columns(problem: Problem, iteration: Iteration) -> dict[str, Tensor]:
     """Values of a record, on the CPU; the definitions are the paper's (Sec. 4.1)."""
     primary, harmful = iteration.ends()
     ranks = problem.harmful.ranks[iteration.pairs.to(problem.harmful.ranks.device)]
-    found = {
+    columns = {
         "log_kappa_p": primary.log_condition(),
         "log_kappa_h": harmful.log_condition(),
         "r_well": 0.5 * primary.largest.square() - primary.square / (2 * problem.dimension),
@@ -294,5 +297,5 @@ def _columns(problem: Problem, iteration: Iteration) -> dict[str, Tensor]:
     }
     loss = iteration.task_loss()
     if loss is not None:
-        found["loss_p"] = loss
-    return {name: values.cpu() for name, values in found.items()}
+        columns["loss_p"] = loss
+    return {name: values.cpu() for name, values in columns.items()}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hessian_spectrum import ExtremeTracker, JointRange, joint_range
-from hessian_spectrum.kernels.cuda_graphs import Replay
+from hessian_spectrum.kernels.cuda_graphs import CapturedFunction
 from immunization.linear.methods._balance import balanced_weight
 from immunization.linear.methods._descent import ExtremeEigenvalues, Iteration, start_of
 from immunization.linear.methods._task_loss import initial_probe, task_curvature
@@ -174,7 +174,7 @@ class JointAlgorithm(Iteration):
         # Written anew at each step: fresh memory costs more than what is computed into it.
         self._spare, self._product = torch.empty_like(self._state), torch.empty_like(self._state)
         self._squares = torch.empty_like(self._state)
-        self._updates = [Replay(self._update, fixed=3) for _ in range(2)]
+        self._updates = [CapturedFunction(self._update, fixed=3) for _ in range(2)]
 
     def _set_loss(self, problem: Problem) -> None:
         """What the task loss of D_P takes (`TaskLoss` says what it is).

@@ -14,8 +14,8 @@ PARAMETERS = {
         "exclusiveMinimum": 0,
         "maximum": 1,
         "default": 1e-3,
-        "description": "energy, relative to the smallest non-zero eigenvalue of K_P, that "
-        "directions unseen by D_P are given. Matters only where the limit is infinite: the "
-        "smaller, the larger the RIR.",
+        "description": "energy assigned to directions that D_P does not use, relative to the "
+        "smallest non-zero eigenvalue of K_P. It matters only where the limit is infinite: the "
+        "smaller it is, the larger the RIR.",
     },
 }

@@ -48,8 +48,8 @@ PARAMETERS = {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 1,
-        "description": "factor on λ_H where that is null (paper, corrected): more than 1 weighs "
-        "harm more.",
+        "description": "factor on λ_H where that is null (paper, corrected); above 1 the harmful "
+        "term weighs more.",
     },
     "epochs": {
         "type": "integer",
@@ -67,9 +67,9 @@ PARAMETERS = {
         "type": ["integer", "null"],
         "minimum": 1,
         "default": None,
-        "description": "profile released only: what both regularizers divide by, which the program "
-        "reads off the last axis of its input: 28 for MNIST's images; null for the number of "
-        "features.",
+        "description": "profile released only: divisor of both regularizers, which the released "
+        "program takes from the last axis of its input: 28 for MNIST's images; null uses the "
+        "number of features.",
     },
 }
 MANY = 32

@@ -32,7 +32,7 @@ PARAMETERS = {
     "then": {
         "enum": ["nothing", "optimum", "alg1"],
         "default": "nothing",
-        "description": "method that goes on from the erased features, with its own defaults.",
+        "description": "method that is run on the erased features, with its own defaults.",
     },
     "tolerance": {
         "type": "number",
@@ -45,7 +45,7 @@ PARAMETERS = {
 
 ROUND_OFF = 1e-13
 """Share of the labels' energy that may be left of it about the mean where they are constant."""
-DUST = 1e-12
+MIN_ENTRY_SHARE = 1e-12
 """Entries of an eraser's two vectors that are this small beside the largest are round-off."""
 
 
@@ -77,8 +77,8 @@ def immunize(problem: Problem, parameters: dict[str, Any]) -> Immunized:
     theta = erasure.theta
     if parameters["then"] == "nothing":
         eye = torch.eye(theta.shape[-1], dtype=theta.dtype, device=theta.device)
-        found = traceless(problem.harmful, erasure, eye.expand_as(theta))
-        return Immunized(found, singular=True)
+        result = traceless(problem.harmful, erasure, eye.expand_as(theta))
+        return Immunized(result, singular=True)
     method = {"optimum": optimum, "alg1": alg1}[parameters["then"]]
     rules = components("linear/methods")[parameters["then"]].parameters
     after = replace(
@@ -86,9 +86,9 @@ def immunize(problem: Problem, parameters: dict[str, Any]) -> Immunized:
         primary=transformed(problem.primary, theta),
         harmful=transformed(problem.harmful, theta),
     )
-    found = method.immunize(after, {name: rule["default"] for name, rule in rules.items()})
+    result = method.immunize(after, {name: rule["default"] for name, rule in rules.items()})
     # The erased direction has nothing left but round-off, which must not be scaled up again.
-    rest = without(getattr(found, "theta", found).mT, erasure.gone).mT
+    rest = without(getattr(result, "theta", result).mT, erasure.gone).mT
     return Immunized(traceless(problem.harmful, erasure, rest), singular=True)
 
 
@@ -109,8 +109,8 @@ def traceless(task: TaskBatch, erasure: Erasure, rest: Tensor) -> Tensor:
         erasure: of `erasers`; where nothing was erased nothing is done.
         rest: what follows θ, shape (B, D, D).
     """
-    found = erasure.theta @ rest
-    eps = torch.finfo(found.dtype).eps
+    erased = erasure.theta @ rest
+    eps = torch.finfo(erased.dtype).eps
     for index, rank in enumerate(erasure.ranks.tolist()):
         label, scale = erasure.label[index, :rank], erasure.values[index, :rank]
         if rank < 2 or not bool(label.any()):
@@ -119,15 +119,15 @@ def traceless(task: TaskBatch, erasure: Erasure, rest: Tensor) -> Tensor:
         others = torch.linalg.qr(label[:, None], mode="complete").Q[:, 1:]
         image = others.mT @ (scale[:, None] * basis.mT) @ rest[index]
         _, values, right = torch.linalg.svd(image, full_matrices=True)
-        largest = scale[0] * torch.linalg.matrix_norm(found[index], 2)
+        largest = scale[0] * torch.linalg.matrix_norm(erased[index], 2)
         if not bool(eps * largest > task.tolerances[index] * values[0]):
             continue
         had = basis @ ((others @ (image @ right[: rank - 1].mT)) / scale[:, None])
-        unseen = found[index] @ right[rank - 1 :].mT
+        unseen = erased[index] @ right[rank - 1 :].mT
         for _ in range(2):
             unseen = unseen - basis @ (basis.mT @ unseen)
-        found[index] = torch.cat([had, unseen], dim=1)
-    return found
+        erased[index] = torch.cat([had, unseen], dim=1)
+    return erased
 
 
 def without(matrix: Tensor, direction: Tensor) -> Tensor:
@@ -178,7 +178,9 @@ def erasers(task: TaskBatch, tolerance: float) -> Erasure:
 
 def cleaned(vectors: Tensor) -> Tensor:
     """Without entries that are round-off: dead inputs must not come to carry the label."""
-    return torch.where(vectors.abs() > DUST * vectors.abs().amax(-1, keepdim=True), vectors, 0.0)
+    return torch.where(
+        vectors.abs() > MIN_ENTRY_SHARE * vectors.abs().amax(-1, keepdim=True), vectors, 0.0
+    )
 
 
 def transformed(task: TaskBatch, theta: Tensor) -> TaskBatch:
@@ -188,22 +190,22 @@ def transformed(task: TaskBatch, theta: Tensor) -> TaskBatch:
         rank = int(task.ranks[index])
         factor = task.factor[index, :, :rank]
         # Rows of Fᵀθ span what rows of Xθ do; labels and ones follow by the left vectors.
-        found = range_factor(factor.mT @ theta[index], tolerance=float(task.tolerances[index]))
-        assert found.left is not None
-        ones = found.left.mT @ task.ones[index, :rank]
+        kept = range_factor(factor.mT @ theta[index], tolerance=float(task.tolerances[index]))
+        assert kept.left is not None
+        ones = kept.left.mT @ task.ones[index, :rank]
         return {
-            "basis": found.basis,
-            "singular_values": found.singular_values,
-            "targets": found.left.mT @ task.targets[index, :rank],
+            "basis": kept.basis,
+            "singular_values": kept.singular_values,
+            "targets": kept.left.mT @ task.targets[index, :rank],
             "target_energy": task.target_energy[index],
             "ones": ones,
             "ones_apart": task.ones_apart[index]
-            + (task.ones[index, :rank] - found.left @ ones).square().sum(),
+            + (task.ones[index, :rank] - kept.left @ ones).square().sum(),
             "mean": task.mean[index] @ theta[index],
             "target_sum": task.target_sum[index],
             "rows": task.rows[index],
             "tolerances": task.tolerances[index],
-            "ranks": torch.tensor(found.rank, device=factor.device),
+            "ranks": torch.tensor(kept.rank, device=factor.device),
         }
 
     numbers = list(range(len(theta)))

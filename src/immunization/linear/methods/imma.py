@@ -151,9 +151,9 @@ class Bilevel(ThetaIteration):
         hessian = self.theta.mT @ image
         moment = loss.moment[..., None] / rows
         target = (self.theta.mT @ moment).squeeze(-1)
-        found = adapt(hessian, target, self._parameters["inner_steps"], self._power, self._rounds)
-        self._power, self._rounds = found.power, 3  # from a warm start
-        return 2 * (image @ found.left) @ found.right.mT + moment @ found.by_target[:, None]
+        adapted = adapt(hessian, target, self._parameters["inner_steps"], self._power, self._rounds)
+        self._power, self._rounds = adapted.power, 3  # from a warm start
+        return 2 * (image @ adapted.left) @ adapted.right.mT + moment @ adapted.by_target[:, None]
 
     def task_loss(self) -> Tensor:
         return self._primary.value(self.theta, self._probe)

@@ -32,14 +32,14 @@ PARAMETERS = {
         "type": "number",
         "minimum": 1,
         "default": 1e14,
-        "description": "κ(H_H) beyond which nothing is stretched: float64 would not tell the "
-        "result from a singular matrix.",
+        "description": "κ(H_H) beyond which no direction is stretched further: in float64 the "
+        "result would look singular.",
     },
     "steps": {
         "type": "integer",
         "minimum": 1,
         "default": 200,
-        "description": "most steps; it takes about log κ(K_P) of them.",
+        "description": "largest number of steps; about log κ(K_P) are needed.",
     },
 }
 FASTEST = 1.5

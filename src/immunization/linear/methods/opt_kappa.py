@@ -39,13 +39,13 @@ PARAMETERS = {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 1,
-        "description": "factor on λ_H where that is null: more than 1 weighs harm more.",
+        "description": "factor on λ_H where that is null; above 1 the harmful term weighs more.",
     },
     "clip": {
         "type": "boolean",
         "default": False,
-        "description": "shorten either term of a step to η‖θ‖ where it is longer. The paper says "
-        "nothing of it; without it some pairs overshoot and end numerically singular.",
+        "description": "limit the length of each term of a step to η‖θ‖. The paper does not "
+        "mention it; without it some pairs overshoot and end numerically singular.",
     },
 }
 

@@ -21,8 +21,8 @@ def prediction_table(
     ratios: pd.DataFrame, slowed: pd.DataFrame, uses: dict[str, str]
 ) -> pd.DataFrame:
     """Rank correlation of every predictor with the slowdown, for each attacker."""
-    found = rank_correlations(join_predictors(ratios, slowed, uses))
-    return found if len(found) else pd.DataFrame({"dataset": [], "attack": []})
+    correlations = rank_correlations(join_predictors(ratios, slowed, uses))
+    return correlations if len(correlations) else pd.DataFrame({"dataset": [], "attack": []})
 
 
 def show(table: pd.DataFrame) -> pd.DataFrame:

@@ -99,15 +99,15 @@ def _limit(ours: pd.DataFrame) -> dict[str, float]:
 
 
 def _row(ours: pd.DataFrame, labels: dict[str, str], statistic: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    row: dict[str, Any] = {}
     for profile in PROFILES:
         label = labels.get(profile)
         rows = ours[ours["method"] == label]
         by_seed = statistic(rows, profile) if len(rows) else pd.Series(dtype=float)
-        found[f"{profile}_label"] = label if len(rows) else ""
-        found[f"{profile}_mean"] = by_seed.mean() if len(by_seed) else np.nan
-        found[f"{profile}_std"] = by_seed.std(ddof=1) if len(by_seed) else np.nan
-    return found
+        row[f"{profile}_label"] = label if len(rows) else ""
+        row[f"{profile}_mean"] = by_seed.mean() if len(by_seed) else np.nan
+        row[f"{profile}_std"] = by_seed.std(ddof=1) if len(by_seed) else np.nan
+    return row
 
 
 def _names(profile: str) -> tuple[str, str, str]:

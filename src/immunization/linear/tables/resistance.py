@@ -114,11 +114,11 @@ def best_accuracies(steps: pd.DataFrame) -> dict[str, pd.Series]:
         "accuracy_nonlinear": known[known["loss"] == "none"],
         "accuracy_other_rows": known[(known["loss"] != "none") & other],
     }
-    found = {}
+    best = {}
     for name, part in parts.items():
         mean = part.groupby([*keys, "attack"])["accuracy_end"].mean()
-        found[name] = mean.groupby(keys).max()
-    return found
+        best[name] = mean.groupby(keys).max()
+    return best
 
 
 def regained(accuracy: pd.Series | None, uses: dict[str, str]) -> dict[tuple[str, str], float]:
@@ -170,14 +170,14 @@ def _cheapest(
     reference = reference.drop(columns=["method", "censored"])
     both = cost.merge(reference, on=["dataset", "seed", "pair"], suffixes=("", "_before"))
     both = both.assign(ratio=both["flops"] / both["flops_before"])
-    found = {}
+    cheapest = {}
     for (dataset, method), part in both.groupby(["dataset", "method"], sort=False):
         pairs = steps[(steps["dataset"] == dataset) & (steps["method"] == method)]
         pairs = pairs[pairs["role"] == "H"].drop_duplicates(keys)
         enough = 2 * len(part) > len(pairs)
         middle = median(part["ratio"], part["censored"]) if enough else (float("nan"), False)
-        found[str(dataset), str(method)] = middle
-    return found
+        cheapest[str(dataset), str(method)] = middle
+    return cheapest
 
 
 def show(table: pd.DataFrame) -> pd.DataFrame:
@@ -214,5 +214,5 @@ def show(table: pd.DataFrame) -> pd.DataFrame:
 def table(results: Results) -> pd.DataFrame:
     """See `resistance_table`."""
     uses = results.order["methods"]
-    found = resistance_table(results.all_slowed, results.steps, results.ratios, uses)
-    return results.arrange(found)
+    resisted = resistance_table(results.all_slowed, results.steps, results.ratios, uses)
+    return results.arrange(resisted)

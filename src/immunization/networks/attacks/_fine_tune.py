@@ -21,45 +21,47 @@ PARAMETERS = {
         "items": {"type": "number", "exclusiveMinimum": 0},
         "minItems": 1,
         "default": [0.0003, 0.001, 0.003],
-        "description": "largest rates of a one-cycle schedule; all are tried on the first seed, "
-        "the one with the highest mean accuracy over the recorded steps on every other.",
+        "description": "peak learning rates of a one-cycle schedule. The attacker tries all on "
+        "the first seed, and uses the one with the highest mean accuracy over the recorded steps "
+        "on the other seeds.",
     },
     "extend": {
         "type": "integer",
         "minimum": 0,
         "default": 2,
-        "description": "so many rates more, each three times as far out, while the best is the "
-        "largest or the smallest of those tried; none where one rate alone is given.",
+        "description": "largest number of further rates, each three times as far out, that are "
+        "tried while the best rate is the largest or the smallest so far; none are tried where "
+        "one rate alone is given.",
     },
     "optimiser": {
         "enum": ["adamw", "sgd"],
         "default": "adamw",
-        "description": "sgd has Nesterov momentum 0.9.",
+        "description": "optimiser; sgd has Nesterov momentum 0.9.",
     },
     "steps": {
         "type": "integer",
         "minimum": 1,
         "default": 360,
-        "description": "budget, in minibatches.",
+        "description": "number of steps, one minibatch each.",
     },
     "batch": {
         "type": "integer",
         "minimum": 2,
         "default": 256,
-        "description": "images a step.",
+        "description": "number of images in a minibatch.",
     },
     "weight_decay": {
         "type": "number",
         "minimum": 0,
         "default": 0.0005,
-        "description": "of weights with two axes or more.",
+        "description": "weight decay, on weights with two axes or more.",
     },
     "fraction": {
         "type": "number",
         "exclusiveMinimum": 0,
         "maximum": 1,
         "default": 1,
-        "description": "share of the training images of every class that the attacker has.",
+        "description": "share of each class's training images that the attacker has.",
     },
     "batch_norm": {
         "enum": ["batch", "frozen"],
@@ -92,8 +94,8 @@ class Scaled(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Features (B, D)."""
-        found: Tensor = self.body(inputs) * self.scale
-        return found
+        logits: Tensor = self.body(inputs) * self.scale
+        return logits
 
     @torch.no_grad()
     def measure(self, inputs: Tensor) -> None:
@@ -111,8 +113,8 @@ class Attacked(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits (B, C)."""
-        found: Tensor = self.head(self.scaled(inputs))
-        return found
+        logits: Tensor = self.head(self.scaled(inputs))
+        return logits
 
 
 def fine_tune_with_search(
@@ -160,15 +162,15 @@ def fine_tune_with_search(
         for more in range(1 + parameters["extend"]):
             for rate in further(area) if more else rates:
                 stepper.restart(start)
-                found, loss = _train(
+                records, loss = _train(
                     victim, parameters, stepper, replace(recipe, learning_rate=rate), places, feed,
                     test, seed, half=half,
                 )  # fmt: skip
-                area[rate] = sum(value for _, value in found) / len(found)
+                area[rate] = sum(value for _, value in records) / len(records)
                 keys = {"seed": seed, "learning_rate": rate, "fraction": parameters["fraction"]}
                 keys["member"] = f"{parameters['optimiser']} {rate:g}"
-                runs.append(keys | {"loss": loss, "accuracy": found[-1][1]})
-                curves += [keys | {"step": step, "accuracy": value} for step, value in found]
+                runs.append(keys | {"loss": loss, "accuracy": records[-1][1]})
+                curves += [keys | {"step": step, "accuracy": value} for step, value in records]
         if chosen is None:
             inner = sorted(area)[1:-1]  # of several that are alike, one that is no end
             chosen = max(area, key=lambda rate: (area[rate], rate in inner))
@@ -191,15 +193,15 @@ def _train(
     steps, model = parameters["steps"], stepper.model
     records, learns = set(recorded_steps(steps)), parameters["batch_norm"] == "batch"
     batches = _order(places, parameters["batch"], steps, (victim.name, seed))
-    found = []
+    measured = []
     model.train(learns)
     for step, (rows, inputs) in enumerate(zip(batches, feed(batches, seed), strict=True)):
         loss = stepper.step(inputs, victim.train.labels[rows], recipe.rate(step, steps))
         if step + 1 in records:
             model.eval()
-            found.append((step + 1, accuracy(model, test(), half=half)))
+            measured.append((step + 1, accuracy(model, test(), half=half)))
             model.train(learns)
-    return found, float(loss)
+    return measured, float(loss)
 
 
 def further(area: dict[float, float]) -> list[float]:
@@ -226,14 +228,14 @@ def _head(victim: AttackedModel, seed: int) -> nn.Linear:
 
 def _order(places: Tensor, batch: int, steps: int, key: tuple[object, ...]) -> list[Tensor]:
     """Places of each step, epoch after epoch."""
-    found: list[Tensor] = []
+    batches: list[Tensor] = []
     epoch = 0
     host = places.cpu()
-    while len(found) < steps:
-        found += [host[o] for o in epoch_order(len(places), batch, key, epoch)]
+    while len(batches) < steps:
+        batches += [host[o] for o in epoch_order(len(places), batch, key, epoch)]
         epoch += 1
     # One transfer for all steps.
-    return list(torch.stack(found[:steps]).to(places.device))
+    return list(torch.stack(batches[:steps]).to(places.device))
 
 
 def tail_feed(victim: AttackedModel) -> Feed:

@@ -18,10 +18,10 @@ def attack(victim: AttackedModel, parameters: dict[str, Any]) -> Frames:
     """From the released weights."""
 
     def network(seed: int) -> Backbone:
-        own = copy.deepcopy(victim.pretrained.backbone)
+        whole = copy.deepcopy(victim.pretrained.backbone)
         released = copy.deepcopy(victim.tails[seed]).float()
-        own.tail, own.layer = released.tail, released.layer
-        return own
+        whole.tail, whole.layer = released.tail, released.layer
+        return whole
 
     first = next(iter(victim.tails.values()))
     return attack_whole(victim, parameters, network, f"whole {type(first.layer).__name__}")

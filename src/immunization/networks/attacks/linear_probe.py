@@ -28,34 +28,36 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "type": "array",
         "items": {"type": "number", "exclusiveMinimum": 0},
         "default": [1e-8, 1e-6, 1e-4, 0.01],
-        "description": "of closed-form least squares, relative to the largest eigenvalue; counted "
-        "as the steps of one pass over the attacker's images, which FᵀF takes.",
+        "description": "ridges of closed-form least squares, relative to the largest eigenvalue. "
+        "Its cost is counted as the steps of one pass over the attacker's images, which FᵀF "
+        "takes.",
     },
     "fractions": {
         "type": "array",
         "items": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
         "minItems": 1,
         "default": [1, 0.3, 0.1],
-        "description": "shares of the training images of every class that attackers have.",
+        "description": "shares of each class's training images that attackers have.",
     },
     "repairs": {
         "type": "array",
         "items": {"enum": ["none", "standardise", "whiten"]},
         "minItems": 1,
         "default": ["none", "standardise", "whiten"],
-        "description": "what is done to features first; none still brings them to unit scale.",
+        "description": "what the attacker does to the features first; none still rescales them to "
+        "unit scale.",
     },
     "steps": {
         "type": "integer",
         "minimum": 1,
         "default": 720,
-        "description": "budget, in minibatches.",
+        "description": "number of steps, one minibatch each.",
     },
     "batch": {
         "type": "integer",
         "minimum": 2,
         "default": 256,
-        "description": "images a step.",
+        "description": "number of images in a minibatch.",
     },
 }
 
@@ -70,9 +72,9 @@ def attack(victim: AttackedModel, parameters: dict[str, Any]) -> Frames:
     )  # fmt: skip
     groups, labels, tests, keys = [], [], [], []
     for seed, tail in victim.tails.items():
-        own = tail.float()
+        tail_in_float32 = tail.float()
         train, test = (
-            torch.cat([own(found) for found, _ in part.in_order()])
+            torch.cat([tail_in_float32(activations) for activations, _ in part.in_order()])
             for part in (victim.train, victim.test)
         )
         for fraction in parameters["fractions"]:
@@ -84,16 +86,18 @@ def attack(victim: AttackedModel, parameters: dict[str, Any]) -> Frames:
                 labels.append(victim.train.labels[rows])
                 keys.append({"seed": seed, "fraction": fraction, "repair": kind})
     answer = victim.test.labels
-    found, losses = sweep(groups, labels, tests, answer, victim.classes, grid, (victim.name,))
-    found, losses = found.cpu(), losses.cpu()
+    accuracies, losses = sweep(groups, labels, tests, answer, victim.classes, grid, (victim.name,))
+    accuracies, losses = accuracies.cpu(), losses.cpu()
     runs: list[dict[str, Any]] = []
     curves: list[dict[str, Any]] = []
     for g, group in enumerate(keys):
         for m, (name, rate) in enumerate(grid.names):
             row = group | {"learning_rate": rate, "member": f"{name} {rate:g}, {group['repair']}"}
-            runs.append(row | {"loss": float(losses[g, m]), "accuracy": float(found[-1, g, m])})
+            runs.append(
+                row | {"loss": float(losses[g, m]), "accuracy": float(accuracies[-1, g, m])}
+            )
             curves += [
-                row | {"step": step, "accuracy": float(found[r, g, m])}
+                row | {"step": step, "accuracy": float(accuracies[r, g, m])}
                 for r, step in enumerate(records)
             ]
     plain = [g for g, group in enumerate(keys) if group["repair"] == parameters["repairs"][-1]]

@@ -18,12 +18,12 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "type": "integer",
         "minimum": 1,
         "default": 4,
-        "description": "r of the low-rank updates; their scale is 2 at any rank.",
+        "description": "rank r of the updates; they are scaled by 2 at any rank.",
     },
     "batch_norm": {
         "enum": ["batch", "frozen"],
         "default": "frozen",
-        "description": "as for last_stage; adapters usually leave what the publisher released.",
+        "description": "as for last_stage; with adapters the released statistics are usually kept.",
     },
 }
 MIRRORS = True
@@ -32,18 +32,18 @@ MIRRORS = True
 def adapted(tail: Tail, rank: int) -> nn.Module:
     """A copy with adapters, of which alone gradients are wanted."""
     peft = require("peft")
-    own = copy.deepcopy(tail).float()
+    base = copy.deepcopy(tail).float()
     names = [
         name
-        for name, module in own.named_modules()
+        for name, module in base.named_modules()
         if isinstance(module, nn.Conv2d | nn.Linear) and name.startswith("tail.")
     ]
     config = peft.LoraConfig(
         r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=names, bias="none"
     )
-    own.requires_grad_(False)
-    found: nn.Module = peft.inject_adapter_in_model(config, own)
-    return found
+    base.requires_grad_(False)
+    with_adapters: nn.Module = peft.inject_adapter_in_model(config, base)
+    return with_adapters
 
 
 def attack(victim: AttackedModel, parameters: dict[str, Any]) -> Frames:

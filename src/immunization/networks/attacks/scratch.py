@@ -19,8 +19,8 @@ def attack(victim: AttackedModel, parameters: dict[str, Any]) -> Frames:
     """From random weights."""
 
     def network(seed: int) -> Backbone:
-        own = untrained(victim.pretrained.metadata)
-        own.mean, own.std = victim.pretrained.backbone.mean, victim.pretrained.backbone.std
-        return own
+        fresh = untrained(victim.pretrained.metadata)
+        fresh.mean, fresh.std = victim.pretrained.backbone.mean, victim.pretrained.backbone.std
+        return fresh
 
     return attack_whole(victim, parameters, network, "whole Identity")

@@ -23,7 +23,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "arguments": {
         "type": "object",
         "default": {},
-        "description": "further arguments of timm.create_model, such as {embed_dim: 256}.",
+        "description": "further arguments to timm.create_model, such as {embed_dim: 256}.",
     },
     "epochs": {
         "type": "integer",
@@ -35,25 +35,25 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "type": "integer",
         "minimum": 2,
         "default": 512,
-        "description": "images a step of pre-training.",
+        "description": "number of images in a minibatch of pre-training.",
     },
     "optimiser": {
         "enum": ["sgd", "adamw"],
         "default": "sgd",
-        "description": "of pre-training; sgd has Nesterov momentum 0.9.",
+        "description": "optimiser of pre-training; sgd has Nesterov momentum 0.9.",
     },
     "learning_rate": {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 0.4,
-        "description": "largest one of pre-training: it rises over a fifth of the steps and falls "
-        "to nothing by a cosine.",
+        "description": "peak learning rate of pre-training. The rate rises over a fifth of the "
+        "steps and falls to zero by a cosine.",
     },
     "weight_decay": {
         "type": "number",
         "minimum": 0,
         "default": 0.0005,
-        "description": "of pre-training; norms and biases have none.",
+        "description": "weight decay of pre-training; norms and biases have none.",
     },
     "label_smoothing": {
         "type": "number",
@@ -115,8 +115,8 @@ class Backbone(nn.Module):
 
     def features(self, activations: Tensor) -> Tensor:
         """Features from the trunk's activations."""
-        found: Tensor = self.layer(self.tail(activations))
-        return found
+        pooled: Tensor = self.layer(self.tail(activations))
+        return pooled
 
     def forward(self, images: Tensor) -> Tensor:
         """Features of uint8 images."""
@@ -138,8 +138,8 @@ class Classifier(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, C)."""
         features = self.body(inputs)
-        found: Tensor = self.head(features.to(self.head.weight.dtype))
-        return found
+        outputs: Tensor = self.head(features.to(self.head.weight.dtype))
+        return outputs
 
 
 class Tail(nn.Module):
@@ -151,8 +151,8 @@ class Tail(nn.Module):
 
     def forward(self, activations: Tensor) -> Tensor:
         """Features (B, D)."""
-        found: Tensor = self.layer(self.tail(activations))
-        return found
+        outputs: Tensor = self.layer(self.tail(activations))
+        return outputs
 
 
 RESERVED = {
@@ -226,7 +226,7 @@ def create(name: str, *, pretrained: bool = False, **arguments: Any) -> nn.Modul
         )
     try:
         with without_pickles():
-            found: nn.Module = timm.create_model(name, pretrained=pretrained, **arguments)
+            model: nn.Module = timm.create_model(name, pretrained=pretrained, **arguments)
     except UserError:
         raise
     except Exception as error:  # of whatever the arguments break
@@ -237,8 +237,8 @@ def create(name: str, *, pretrained: bool = False, **arguments: Any) -> nn.Modul
                 "the file in the config: `weights: FILE.safetensors`."
             ) from error
         raise UserError(f"timm cannot make '{name}' with {arguments}: {error}") from error
-    check_finite(found, f"weights of '{name}'")
-    return found
+    check_finite(model, f"weights of '{name}'")
+    return model
 
 
 def check_finite(model: nn.Module, what: str) -> None:
@@ -264,10 +264,10 @@ def unwrapped(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, 
     """
     state = {name: value for name, value in state.items() if not name.endswith("n_averaged")}
     while True:
-        found = next((p for p in PREFIXES if state and all(n.startswith(p) for n in state)), None)
-        if found is None or all(name.startswith(found) for name in wanted):
+        prefix = next((p for p in PREFIXES if state and all(n.startswith(p) for n in state)), None)
+        if prefix is None or all(name.startswith(prefix) for name in wanted):
             return state
-        state = {name.removeprefix(found): value for name, value in state.items()}
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
 
 
 def alike(one: Tensor, two: Tensor) -> bool:

@@ -42,7 +42,7 @@ def checked_cut(model: nn.Module, name: str, size: int, cut: Cut) -> tuple[Backb
             wanted = trial(images)
             backbone, head = cut(trial)
             backbone.eval()
-            found = head(backbone.features(backbone.trunk(images)))
+            logits = head(backbone.features(backbone.trunk(images)))
         except UserError:
             raise
         except Exception as error:  # whatever a network of another kind stumbles over
@@ -52,13 +52,13 @@ def checked_cut(model: nn.Module, name: str, size: int, cut: Cut) -> tuple[Backb
                 "Its blocks are not of the kind that this file knows; other families have files of "
                 "their own in networks/backbones/."
             ) from error
-    if not isinstance(wanted, Tensor) or wanted.shape != found.shape:
+    if not isinstance(wanted, Tensor) or wanted.shape != logits.shape:
         shape = tuple(wanted.shape) if isinstance(wanted, Tensor) else type(wanted).__name__
         raise UserError(
             f"config key 'name': '{name}' answers with {shape} where trunk, tail and head give "
-            f"{tuple(found.shape)}. One linear head on pooled features is needed."
+            f"{tuple(logits.shape)}. One linear head on pooled features is needed."
         )
-    apart = float((found - wanted).norm() / wanted.norm().clamp_min(1e-30))
+    apart = float((logits - wanted).norm() / wanted.norm().clamp_min(1e-30))
     if not apart <= CLOSE:
         raise UserError(
             f"config key 'name': '{name}', cut into trunk, tail and head, computes something else: "

@@ -25,7 +25,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "name": {
         "type": "string",
         "default": "resnet18",
-        "description": "of a residual network in timm.",
+        "description": "name of a residual network in timm.",
     },
     "stem": {
         "enum": ["imagenet", "small"],
@@ -38,7 +38,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "minimum": 1,
         "maximum": 4,
         "default": 1,
-        "description": "how many of the last stages are immunized; 1 is layer4.",
+        "description": "number of last stages that are immunized; 1 is layer4.",
     },
 }
 
@@ -52,8 +52,8 @@ class Trunk(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Activations (B, C, h, w)."""
-        found: Tensor = self.stages(self.stem(images))
-        return found
+        outputs: Tensor = self.stages(self.stem(images))
+        return outputs
 
 
 class PooledTail(nn.Module):
@@ -65,8 +65,8 @@ class PooledTail(nn.Module):
 
     def forward(self, activations: Tensor) -> Tensor:
         """Features (B, D)."""
-        found: Tensor = self.pool(self.stages(activations))
-        return found
+        outputs: Tensor = self.pool(self.stages(activations))
+        return outputs
 
 
 def build(parameters: dict[str, Any], size: int) -> tuple[Backbone, nn.Linear | None]:
@@ -92,11 +92,11 @@ def build(parameters: dict[str, Any], size: int) -> tuple[Backbone, nn.Linear | 
         nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
         model.maxpool = nn.Identity()
     count = parameters["trainable_stages"]
-    found, head = checked_cut(model, parameters["name"], size, partial(cut, count))
+    backbone, head = checked_cut(model, parameters["name"], size, partial(cut, count))
     if weights == "pretrain":
-        return found, None
-    found.mean, found.std = published(model)
-    return found, head
+        return backbone, None
+    backbone.mean, backbone.std = published(model)
+    return backbone, head
 
 
 def cut(count: int, model: Any) -> tuple[Backbone, nn.Module]:

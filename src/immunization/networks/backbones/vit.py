@@ -25,14 +25,14 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "name": {
         "type": "string",
         "default": "vit_base_patch16_224",
-        "description": "of a vision transformer in timm.",
+        "description": "name of a vision transformer in timm.",
     },
     "trainable_blocks": {
         "type": "integer",
         "minimum": 1,
         "default": 1,
-        "description": "how many of the last blocks are immunized, with the norm after them. (The "
-        "released code also frees every other norm.)",
+        "description": "number of last blocks that are immunized, with the norm after them. (The "
+        "released code also trains every other norm.)",
     },
 }
 
@@ -48,8 +48,8 @@ class Trunk(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Tokens (B, T, D)."""
-        found: Tensor = self.model.forward_features(images)
-        return found
+        outputs: Tensor = self.model.forward_features(images)
+        return outputs
 
 
 class TokenTail(nn.Module):
@@ -73,8 +73,8 @@ class TokenTail(nn.Module):
             num_prefix_tokens=self.prefix,
             reduce_include_prefix=self.with_prefix,
         )
-        found: Tensor = self.fc_norm(pooled)
-        return found
+        outputs: Tensor = self.fc_norm(pooled)
+        return outputs
 
 
 def build(parameters: dict[str, Any], size: int) -> tuple[Backbone, nn.Linear | None]:
@@ -108,11 +108,11 @@ def build(parameters: dict[str, Any], size: int) -> tuple[Backbone, nn.Linear | 
             f"config key 'trainable_blocks': {count} of {len(model.blocks)} blocks; at most "
             f"{len(model.blocks) - 1} can be trainable."
         )
-    found, head = checked_cut(model, parameters["name"], size, partial(cut, count))
+    backbone, head = checked_cut(model, parameters["name"], size, partial(cut, count))
     if weights == "pretrain":
-        return found, None
-    found.mean, found.std = published(model)
-    return found, head
+        return backbone, None
+    backbone.mean, backbone.std = published(model)
+    return backbone, head
 
 
 def cut(count: int, model: Any) -> tuple[Backbone, nn.Module]:

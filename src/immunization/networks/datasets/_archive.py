@@ -103,12 +103,12 @@ class Archive:
             UserError: where one is no readable image, or a link that leads out of the archive.
         """
         wanted = {(*self._prefix, *name): place for place, name in enumerate(names)}
-        found: dict[int, Pixels] = {}
+        decoded: dict[int, Pixels] = {}
         for parts, member in self._members.items():
             if parts in wanted:
                 where = f"{self.path}: {'/'.join(parts)}"
-                found[wanted[parts]] = decode(self._bytes(member, where), side, name=where)
-        return np.stack([found[place] for place in range(len(names))])
+                decoded[wanted[parts]] = decode(self._bytes(member, where), side, name=where)
+        return np.stack([decoded[place] for place in range(len(names))])
 
     def _bytes(self, member: Any, where: str) -> bytes:
         try:
@@ -165,10 +165,10 @@ def read_archive(path: Path, side: int) -> list[tuple[Pixels, NDArray[np.int64],
         trees = [archive.tree]
         if has_parts(archive.tree.top(), str(path)):
             trees = [archive.tree.below(part) for part in ("train", "test")]
-        found: list[tuple[Pixels, NDArray[np.int64], list[str]]] = []
+        parts: list[tuple[Pixels, NDArray[np.int64], list[str]]] = []
         for part, tree in zip(("train", "test"), trees, strict=False):
-            names, labels, classes = tree.labelled(found[0][2] if found else None)
+            names, labels, classes = tree.labelled(parts[0][2] if parts else None)
             base: Parts = (part,) if len(trees) > 1 else ()
             pixels = archive.read([(*base, *name) for name in names], side)
-            found.append((pixels, np.array(labels, dtype=np.int64), classes))
-        return found
+            parts.append((pixels, np.array(labels, dtype=np.int64), classes))
+        return parts

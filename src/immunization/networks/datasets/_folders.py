@@ -20,9 +20,9 @@ def list_folder(
     Raises:
         UserError: where there are none, a class is empty, or the classes differ.
     """
-    names, labels, found = folder_tree(root).labelled(classes)
+    names, labels, named_classes = folder_tree(root).labelled(classes)
     paths = [str(root.joinpath(*name)) for name in names]
-    return list(zip(paths, labels, strict=True)), found
+    return list(zip(paths, labels, strict=True)), named_classes
 
 
 def public_folder(

@@ -20,19 +20,20 @@ PARAMETERS = {
         "type": ["integer", "null"],
         "minimum": 2,
         "default": None,
-        "description": "use at most this many training images of each class, the first ones; null "
-        "for all.",
+        "description": "largest number of training images of each class, the first ones; null "
+        "uses all.",
     },
     "test_rows_per_class": {
         "type": ["integer", "null"],
         "minimum": 1,
         "default": None,
-        "description": "the same for test images.",
+        "description": "largest number of test images of each class, the first ones; null uses "
+        "all.",
     },
     "flip": {
         "type": "boolean",
         "default": True,
-        "description": "whether a mirrored image is as good as the image, for augmentation.",
+        "description": "whether augmentation may mirror an image.",
     },
 }
 
@@ -140,11 +141,11 @@ def decode(
             pixels: NDArray[np.uint8] = np.asarray(image).transpose(2, 0, 1).copy()
             return pixels
     except Exception as error:  # damaged images raise whatever their decoder stumbles over
-        told = str(error) or type(error).__name__
+        reason = str(error) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
-            told = "of no kind that is known"
+            reason = "of no kind that is known"
         raise UserError(
-            f"{where}: not a readable image ({told}). It is truncated or no image; replace or "
+            f"{where}: not a readable image ({reason}). It is truncated or no image; replace or "
             "delete it and run again."
         ) from error
 
@@ -193,13 +194,13 @@ def resized(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """Images (N, C, H, W) at another side, antialiased."""
     if images.shape[-1] == side:
         return images
-    found = []
+    batches = []
     for part in torch.from_numpy(images).split(4096):
         scaled = torch.nn.functional.interpolate(
             part.float(), size=(side, side), mode="bilinear", antialias=True
         )
-        found.append(scaled.round().clamp(0, 255).to(torch.uint8))
-    return torch.cat(found).numpy()
+        batches.append(scaled.round().clamp(0, 255).to(torch.uint8))
+    return torch.cat(batches).numpy()
 
 
 def stratified(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:

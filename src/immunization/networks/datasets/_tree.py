@@ -61,31 +61,31 @@ class Tree:
         Raises:
             UserError: where there are none, a class is empty, or the classes differ.
         """
-        found = sorted({name[0] for name in self.folders})
-        if not found:
+        named = sorted({name[0] for name in self.folders})
+        if not named:
             raise UserError(
                 f"{self.root}: holds no folders. One folder a class is expected, with images."
             )
-        if len(found) == 1 and classes is None:
+        if len(named) == 1 and classes is None:
             raise UserError(
-                f"{self.root}: holds one folder, {found[0]!r}, and so one class. Two or more are "
+                f"{self.root}: holds one folder, {named[0]!r}, and so one class. Two or more are "
                 "expected; name the folder that holds them."
             )
-        if classes is not None and found != classes:
-            odd = sorted(set(found) ^ set(classes))[:5]
+        if classes is not None and named != classes:
+            odd = sorted(set(named) ^ set(classes))[:5]
             raise UserError(
                 f"{self.root}: its classes differ from those of training: {', '.join(odd)}."
             )
         images = sorted((name for name in self.images if len(name) > 1), key=_place)
-        for name in found:
+        for name in named:
             if not any(image[0] == name for image in images):
                 raise UserError(
                     f"{self.root}/{name}: no images in this class. Allowed are "
                     f"{', '.join(sorted(SUFFIXES))}."
                 )
-        number = {name: place for place, name in enumerate(found)}
+        number = {name: place for place, name in enumerate(named)}
         images.sort(key=lambda image: number[image[0]])
-        return images, [number[image[0]] for image in images], found
+        return images, [number[image[0]] for image in images], named
 
 
 def has_parts(names: Iterable[str], root: str) -> bool:

@@ -71,24 +71,24 @@ def read_batches(place: Place) -> dict[str, NDArray[np.uint8]]:
         UserError: when a file is truncated or altered, or nothing could be fetched.
     """
     folder = place.mirror / "cifar10" if place.mirror else None
-    found: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     if folder and all((folder / f"{name}.med.xz").is_file() for name in BATCHES):
         for name in BATCHES:
             path = folder / f"{name}.med.xz"
             try:
-                found[name] = unpacked(path.read_bytes())
+                files[name] = unpacked(path.read_bytes())
             except (lzma.LZMAError, EOFError, ValueError) as error:
                 raise UserError(f"{path}: not a whole file ({error}). Replace it.") from error
-            _check(name, found[name], path)
+            _check(name, files[name], path)
     else:
         path = place.fetch(ARCHIVE)
         with tarfile.open(path, "r:gz") as archive:
             for name in BATCHES:
                 member = archive.extractfile(f"cifar-10-batches-bin/{name}.bin")
                 assert member is not None
-                found[name] = member.read()
-                _check(name, found[name], path)
-    return {n: np.frombuffer(data, np.uint8).reshape(ROWS, 3073) for n, data in found.items()}
+                files[name] = member.read()
+                _check(name, files[name], path)
+    return {n: np.frombuffer(data, np.uint8).reshape(ROWS, 3073) for n, data in files.items()}
 
 
 def _check(name: str, data: bytes, path: Path) -> None:

@@ -33,7 +33,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "exclusiveMinimum": 0,
         "maximum": 0.9,
         "default": 0.25,
-        "description": "share of every class held out where the folder has no test part.",
+        "description": "share of each class that is held out where the folder has no test part.",
     },
     "split_seed": {
         "type": "integer",

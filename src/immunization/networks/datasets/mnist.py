@@ -15,7 +15,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "flip": {
         "type": "boolean",
         "default": False,
-        "description": "whether a mirrored image is as good as the image; a digit is not.",
+        "description": "whether augmentation may mirror an image; a mirrored digit is another "
+        "shape.",
     },
 }
 

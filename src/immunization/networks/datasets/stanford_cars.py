@@ -33,7 +33,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "exclusiveMinimum": 0,
         "maximum": 0.9,
         "default": 0.25,
-        "description": "form crops only: share of every class held out.",
+        "description": "form crops only: share of each class that is held out.",
     },
     "split_seed": {
         "type": "integer",
@@ -112,15 +112,15 @@ def annotated(
             f"{path}: holds no classes. The test annotations come with labels in a file of their "
             "own, cars_test_annos_withlabels.mat."
         )
-    found, boxes = [], {}
+    labelled, boxes = [], {}
     for row in rows:
         image, label = str(folder / str(row["fname"])), int(row["class"]) - 1
         if not 0 <= label < classes:
             raise UserError(f"{path}: class {label + 1} of {row['fname']} is not in 1..{classes}.")
-        found.append((image, label))
+        labelled.append((image, label))
         left, upper, right, lower = (int(row[f"bbox_{side}"]) for side in ("x1", "y1", "x2", "y2"))
         boxes[image] = (left - 1, upper - 1, right, lower)
-    absent = next((image for image, _ in found if not Path(image).is_file()), None)
+    absent = next((image for image, _ in labelled if not Path(image).is_file()), None)
     if absent is not None:
         raise UserError(f"{absent}: named by {path.name} and not there. Unpack the images again.")
-    return found, boxes
+    return labelled, boxes

@@ -54,12 +54,12 @@ def says(results: Results, setting: str) -> str:
     part = results.rows_of(results.densities, setting)
     largest = part.groupby("method")["hessian_largest"].mean()
     reference = float(largest["identity"])
-    told = [
+    shares = [
         f"{named(m)} {format_number(float(largest[m]) / reference)}"
         for m in results.methods
         if m in largest.index and m != "identity"
     ]
     return (
         f"Largest eigenvalue without immunization: {format_number(reference)}; after it, as "
-        f"multiples of that: {', '.join(told)}."
+        f"multiples of that: {', '.join(shares)}."
     )

@@ -71,19 +71,19 @@ def says(results: Results, setting: str) -> str:
     table = results.rows_of(attacked(results), setting)
     table = table[table["role"] == "H"]
     reference = table[table["method"] == "identity"].set_index("attack")["accuracy"]
-    told = [f"{display_label(a)} {percent(v)}" for a, v in reference.items()]
+    accuracies = [f"{display_label(a)} {percent(v)}" for a, v in reference.items()]
     others = table[
         (table["method"] != "identity") & (table["attacker_kind"] != ATTACKER_KINDS["scratch"])
     ]
     lost = others.assign(lost=reference.reindex(others["attack"]).to_numpy() - others["accuracy"])
-    found = f"Best accuracies on D_H without immunization: {', '.join(told)}."
+    sentence = f"Best accuracies on D_H without immunization: {', '.join(accuracies)}."
     for group, part in lost.groupby("attacker_kind", sort=False):
         # An attacker takes whatever works best.
         best = part.groupby("method")["accuracy"].max()
         top = reference.reindex(part["attack"].unique()).max()
         worst = best.idxmin()
-        found += (
+        sentence += (
             f" The best {group} is lowest with {named(str(worst))}, {percent(best.min())} "
             f"against {percent(top)}."
         )
-    return found
+    return sentence

@@ -25,20 +25,20 @@ LIMIT = 1.5
 
 def draw(results: Results, setting: str) -> Figure:
     """Attacks by methods."""
-    own = results.rows_of(attacked(results), setting)
-    own = own[own["attacker_kind"] != ATTACKER_KINDS["scratch"]]
-    methods = [m for m in results.methods if m != "identity" and m in set(own["method"])]
+    attackers = results.rows_of(attacked(results), setting)
+    attackers = attackers[attackers["attacker_kind"] != ATTACKER_KINDS["scratch"]]
+    methods = [m for m in results.methods if m != "identity" and m in set(attackers["method"])]
     if not methods:
         return nothing("This study has no method to show.")
     best = results.rows_of(resisted(results), setting).assign(task=lambda t: t["harmful"])
     rows = [
         (
             f"{display_label(attack)}, {display_label(task)}",
-            own[(own["attack"] == attack) & (own["task"] == task)],
+            attackers[(attackers["attack"] == attack) & (attackers["task"] == task)],
         )
-        for task in own["task"].unique()
+        for task in attackers["task"].unique()
         for attack in results.attacks
-        if attack in set(own["attack"])
+        if attack in set(attackers["attack"])
     ]
     first = len(rows)
     rows += [
@@ -77,7 +77,7 @@ def draw(results: Results, setting: str) -> Figure:
 
 def says(results: Results, setting: str) -> str:
     """Verdicts, best against best."""
-    told = []
+    sentences = []
     for kind, part in results.rows_of(resisted(results), setting).groupby(
         "attacker_kind", sort=False
     ):
@@ -94,5 +94,5 @@ def says(results: Results, setting: str) -> str:
         text += f"; slowed by {', '.join(words)}" if words else "; none slows it"
         open_ = [title(m) for m in part.loc[part["verdict"] == "not shown", "method"]]
         text += f"; not shown: {', '.join(open_)}." if open_ else "."
-        told.append(text)
-    return " ".join(told) or "No slowdown is known."
+        sentences.append(text)
+    return " ".join(sentences) or "No slowdown is known."

@@ -19,8 +19,7 @@ PARAMETERS = {
         "type": ["integer", "null"],
         "minimum": 1,
         "default": None,
-        "description": "minibatches; null for so many that D_H is gone through three times, as in "
-        "the paper.",
+        "description": "number of minibatches; null goes through D_H three times, as in the paper.",
     },
     "batch": {
         "type": "integer",
@@ -38,9 +37,9 @@ PARAMETERS = {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 0.00003,
-        "description": "each regularizer's weight is such that its first step moves the trainable "
-        "part by this share of its length; the paper balances by gradient norms and prints no "
-        "weights.",
+        "description": "length of each regularizer's first step, relative to the length of the "
+        "trainable part; it sets the regularizer's weight. The paper balances by gradient norms "
+        "and prints no weights.",
     },
     "balance": {
         "type": "number",
@@ -153,10 +152,10 @@ def descend(
             labels_h,
             step,
         )
-        found = terms(batch)
+        losses = terms(batch)
         if weights is None or every_step:
-            weights = _balanced(problem, found, trained, parameters, step)
-        total = torch.stack([weights.get(name, 1.0) * v for name, v in found.items()]).sum()
+            weights = _balanced(problem, losses, trained, parameters, step)
+        total = torch.stack([weights.get(name, 1.0) * v for name, v in losses.items()]).sum()
         stepper.optimiser.zero_grad(set_to_none=True)
         total.backward()
         for group in stepper.optimiser.param_groups:
@@ -167,7 +166,7 @@ def descend(
                 group["lr"] = rate
         stepper.optimiser.step()
         if step % RECORD_EVERY == 0 or step == steps - 1:
-            values = {f"term_{name}": float(value.detach()) for name, value in found.items()}
+            values = {f"term_{name}": float(value.detach()) for name, value in losses.items()}
             if not all(abs(v) < float("inf") for v in values.values()):
                 raise diverged(problem, step)
             rows.append({"step": step, **values})

@@ -67,7 +67,7 @@ class Problem:
     @cached_property
     def ranks(self) -> tuple[int, int]:
         """Rank of the features of D_P and of D_H at θ₀, from up to 16,384 images each."""
-        found = []
+        ranks = []
         for what, part in (("D_P", self.primary), ("D_H", self.harmful)):
             features = self.all_features(part, RANK_ROWS)
             if not bool(torch.isfinite(features).all()) or not bool(features.any()):
@@ -76,8 +76,8 @@ class Problem:
                     "anything was done to them. Pre-train the network longer, or look at its "
                     "weights."
                 )
-            found.append(range_factor(features).rank)
-        return found[0], found[1]
+            ranks.append(range_factor(features).rank)
+        return ranks[0], ranks[1]
 
     @torch.no_grad()
     def all_features(
@@ -93,4 +93,6 @@ class Problem:
         tail = copy.deepcopy(self.tail).double() if wide else self.tail
         kind = torch.float64 if wide else torch.float32
         numbers = list(spread_rows(part.labels, most).split(WIDE_BATCH))
-        return torch.cat([tail(found.to(kind)).double() for found in part.batches(numbers)])
+        return torch.cat(
+            [tail(activations.to(kind)).double() for activations in part.batches(numbers)]
+        )

@@ -31,14 +31,15 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "enum": ["paper", "corrected"],
         "default": "corrected",
         "description": "paper: loss, R_well and R_ill on minibatch features, SGD. corrected: "
-        "smooth log condition numbers of running second moments, which no scaling of the features "
-        "changes, AdamW, and D_P's answers held to those of θ₀.",
+        "AdamW on smooth log condition numbers of running second moments, which are invariant to "
+        "the features' scale, with D_P's outputs held to those of θ₀.",
     },
     "steps": {
         "type": ["integer", "null"],
         "minimum": 1,
         "default": None,
-        "description": "minibatches; null for three times through D_H (paper) or 400 (corrected).",
+        "description": "number of minibatches; null goes through D_H three times (paper) or takes "
+        "400 (corrected).",
     },
     "batch": {
         "type": ["integer", "null"],
@@ -59,8 +60,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 0.00003,
-        "description": "profile paper only: each regularizer's weight is such that its first step "
-        "moves the trainable part by this share of its length.",
+        "description": "profile paper only: length of each regularizer's first step, relative to "
+        "the length of the trainable part; it sets the regularizer's weight.",
     },
     "balance": {
         "type": "number",
@@ -73,8 +74,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "minimum": 0,
         "exclusiveMaximum": 1,
         "default": 0.9,
-        "description": "profile corrected only: of the running second moments; with 0.9 they hold "
-        "some 19 batches.",
+        "description": "profile corrected only: decay of the running second moments; at 0.9 they "
+        "average about 19 batches.",
     },
     "temperature": {
         "type": "number",
@@ -87,27 +88,29 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "type": "number",
         "exclusiveMinimum": 1,
         "default": 300,
-        "description": "profile corrected only: κ(H_H) that is aimed at, as a multiple of its "
-        "value at θ₀; without an aim, units of a ReLU network die and the features lose rank.",
+        "description": "profile corrected only: target for κ(H_H), as a multiple of its value at "
+        "θ₀. Without a target, units of a ReLU network die and the features lose rank.",
     },
     "benign_target": {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 0.7,
-        "description": "profile corrected only: κ(H_P) that is aimed at, as a share of its value "
-        "at θ₀; under 1, for what holds on minibatches should hold on held-out images.",
+        "description": "profile corrected only: target for κ(H_P), as a share of its value at θ₀. "
+        "It is below 1 so that what holds on minibatches also holds on held-out images.",
     },
     "weight_h": {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 0.1,
-        "description": "profile corrected only: weight of how far log κ(H_H) is from its aim.",
+        "description": "profile corrected only: weight of the distance of log κ(H_H) from its "
+        "target.",
     },
     "weight_p": {
         "type": "number",
         "minimum": 0,
         "default": 1,
-        "description": "profile corrected only: weight of what log κ(H_P) has in excess.",
+        "description": "profile corrected only: weight of the amount by which log κ(H_P) exceeds "
+        "its target.",
     },
 }
 
@@ -167,11 +170,11 @@ class Corrected:
 
     def second_moments(self) -> dict[str, Tensor]:
         """FᵀF/N of many images of each task."""
-        found = {}
+        moments = {}
         for role, part in self.parts.items():
             features = self.problem.all_features(part, MANY, wide=False)
-            found[role] = features.mT @ features / len(features)
-        return found
+            moments[role] = features.mT @ features / len(features)
+        return moments
 
     def log_kappa(self, moment: Tensor, role: str) -> Tensor:
         """Smooth log κ of a second moment over its non-zero spectrum, round-off cut off."""
@@ -203,18 +206,18 @@ class Corrected:
         if not all(bool(torch.isfinite(moment).all()) for moment in moments.values()):
             raise diverged(self.problem, step)
         lost = any(rank_of(moments[role]) < self.ranks[role] for role in moments)
-        found = [math.nan, math.nan, math.inf]
+        measured = [math.nan, math.nan, math.inf]
         if not lost:
             kappa = {role: self.log_kappa(moment, role) for role, moment in moments.items()}
             away = self.away(kappa)
-            found = [float(v) for v in (kappa["p"], kappa["h"], away["p"] + away["h"])]
+            measured = [float(v) for v in (kappa["p"], kappa["h"], away["p"] + away["h"])]
         checks = self.memory["checks"]
         nearest = float(checks[:, 3].min()) if len(checks) else math.inf
-        self.memory["checks"] = torch.cat([checks, checks.new_tensor([[step, *found]])])
+        self.memory["checks"] = torch.cat([checks, checks.new_tensor([[step, *measured]])])
         if lost:
             LOG.info("step %d: rank was lost, goes back to the best network so far", step)
             self.restore()
-        elif found[-1] <= nearest:
+        elif measured[-1] <= nearest:
             for name, module in self.modules.items():
                 for key, value in module.state_dict().items():
                     self.memory[f"best.{name}.{key}"] = value.clone()
@@ -239,12 +242,12 @@ class Corrected:
         if kept == 0:
             LOG.warning("no step came nearer to both aims than θ₀, which is left as it was")
         recorded = {row["step"]: row for row in rows}
-        found = []
+        records = []
         for step in sorted(recorded | checks):
             _, kappa_p, kappa_h, _ = checks.get(step, [math.nan] * 4)
-            own = {"log_kappa_p": kappa_p, "log_kappa_h": kappa_h, "released": step == kept}
-            found.append({"step": step} | recorded.get(step, {}) | own)
-        return found
+            conditions = {"log_kappa_p": kappa_p, "log_kappa_h": kappa_h, "released": step == kept}
+            records.append({"step": step} | recorded.get(step, {}) | conditions)
+        return records
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """The terms, weighed."""

@@ -24,9 +24,9 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 0.000005,
-        "description": "the harmful term's weight is such that its step alone, at every step, "
-        "moves the trainable part by this share of its length; at twice as much a ResNet18 on "
-        "CIFAR-10 lost ten points of its accuracy.",
+        "description": "length of the harmful term's step, relative to the length of the "
+        "trainable part; it sets the term's weight at every step. At twice this value a ResNet18 "
+        "on CIFAR-10 lost ten points of accuracy.",
     },
 }
 

@@ -16,8 +16,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 0.00001,
-        "description": "as for alg1; gradients of log κ grow where an eigenvalue becomes small, so "
-        "it starts with a third of their step.",
+        "description": "as for alg1. Gradients of log κ grow where an eigenvalue becomes small, "
+        "so the first step is a third of alg1's.",
     },
 }
 

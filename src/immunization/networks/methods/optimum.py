@@ -21,14 +21,14 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "exclusiveMinimum": 0,
         "maximum": 1,
         "default": 0.001,
-        "description": "energy, relative to the smallest non-zero eigenvalue of D_P, of directions "
-        "that its features do not use.",
+        "description": "energy assigned to directions that D_P's features do not use, relative to "
+        "D_P's smallest non-zero eigenvalue.",
     },
     "rows": {
         "type": "integer",
         "minimum": 2,
         "default": 16384,
-        "description": "most training images of each task that second moments are taken from.",
+        "description": "largest number of training images of each task for the second moments.",
     },
 }
 

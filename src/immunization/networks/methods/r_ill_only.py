@@ -14,7 +14,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "type": "number",
         "exclusiveMinimum": 0,
         "default": 0.0001,
-        "description": "without effect, there being no benign loss: the step follows from "
+        "description": "no effect: there is no benign loss, and the step follows from "
         "`relative_step`.",
     },
 }

@@ -30,10 +30,10 @@ REPORT = 4
 
 def attacks_table(curves: pd.DataFrame, uses: dict[str, str], target: float) -> pd.DataFrame:
     """Every attacker against every method, each attacker with a goal of its own."""
-    own = with_goal(largest_share_tuned(curves), uses, target, "attack")
-    table = slowdowns(steps_to_goal(own, "attack"), "attack")
+    tuned = with_goal(largest_share_tuned(curves), uses, target, "attack")
+    table = slowdowns(steps_to_goal(tuned, "attack"), "attack")
     table["attacker_kind"] = table["attack"].map(uses).map(attacker_kind)
-    return table.merge(deviations(own), how="left", on=[*PLACE, "method", "attack"])
+    return table.merge(deviations(tuned), how="left", on=[*PLACE, "method", "attack"])
 
 
 def deviations(curves: pd.DataFrame) -> pd.DataFrame:
@@ -51,10 +51,10 @@ def deviations(curves: pd.DataFrame) -> pd.DataFrame:
     for group, part in chosen.groupby([*PLACE, "method", "attack"], sort=False):
         before = base.reindex(pd.MultiIndex.from_frame(part[index])).to_numpy()
         both = before > 0
-        found = rfd(before[both], part["accuracy"].to_numpy()[both])
+        deviation = rfd(before[both], part["accuracy"].to_numpy()[both])
         rows.append(
             dict(zip([*PLACE, "method", "attack"], group, strict=True))
-            | {"rfd": found[0], "rfd_signed": found[1]}
+            | {"rfd": deviation[0], "rfd_signed": deviation[1]}
         )
     return pd.DataFrame(rows, columns=[*PLACE, "method", "attack", "rfd", "rfd_signed"])
 
@@ -77,5 +77,5 @@ def show(table: pd.DataFrame) -> pd.DataFrame:
 
 def table(results: Results) -> pd.DataFrame:
     """Rows in the order of the config."""
-    found = attacks_table(results.curves, results.uses, results.target)
-    return in_order(found, results.order)
+    attacked = attacks_table(results.curves, results.uses, results.target)
+    return in_order(attacked, results.order)

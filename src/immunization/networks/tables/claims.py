@@ -103,18 +103,18 @@ def _of_attackers(
 ) -> list[dict[str, Any]]:
     """Claims on slowdowns and selectivity."""
     nan = float("nan")
-    own = _pick(plain, place | {"role": "H"})
+    plain_row = _pick(plain, place | {"role": "H"})
     best = _pick(resistance, place | {"attacker_kind": "linear probe"})
     fine = _pick(resistance, place | {"attacker_kind": "fine-tuning"})
     rows = []
-    if own is not None or best is not None:
+    if plain_row is not None or best is not None:
         rows.append(
             _claim(
                 "a linear probe trains slowly (slowdown: SGD; best of all)",
-                nan if own is None else float(own["slowdown"]),
+                nan if plain_row is None else float(plain_row["slowdown"]),
                 nan if best is None else float(best["slowdown"]),
-                lambda v: _slower(own),
-                note=_bound(own, best),
+                lambda v: _slower(plain_row),
+                note=_bound(plain_row, best),
                 by_strict=lambda v: _slower(best),
             )
         )
@@ -150,8 +150,8 @@ def _slower(found: Any) -> bool | None:
 
 def _truth(rule: Any, value: float) -> bool | None:
     """Whether a claim holds; None where that is not known or not decided."""
-    found = rule(value) if value == value else None
-    return None if found is None else bool(found)
+    holds = rule(value) if value == value else None
+    return None if holds is None else bool(holds)
 
 
 def _pick(table: pd.DataFrame, keys: dict[str, str]) -> Any:
@@ -164,16 +164,16 @@ def _pick(table: pd.DataFrame, keys: dict[str, str]) -> Any:
 
 
 def _bound(own: Any, best: Any) -> str:
-    told = []
-    for what, found in (("SGD", own), ("best", best)):
-        if found is not None and found["is_lower_bound"]:
-            told.append(f"{what}: a lower bound, the budget ran out")
-        if found is not None and found["ci_low"] == found["ci_low"]:
-            told.append(
-                f"{what}: 95 % interval {format_number(found['ci_low'])} to "
-                f"{format_number(found['ci_high'])}"
+    bounds = []
+    for what, slowdown in (("SGD", own), ("best", best)):
+        if slowdown is not None and slowdown["is_lower_bound"]:
+            bounds.append(f"{what}: a lower bound, the budget ran out")
+        if slowdown is not None and slowdown["ci_low"] == slowdown["ci_low"]:
+            bounds.append(
+                f"{what}: 95 % interval {format_number(slowdown['ci_low'])} to "
+                f"{format_number(slowdown['ci_high'])}"
             )
-    return "; ".join(told)
+    return "; ".join(bounds)
 
 
 def show(table: pd.DataFrame) -> pd.DataFrame:
@@ -194,10 +194,10 @@ def show(table: pd.DataFrame) -> pd.DataFrame:
 
 def table(results: Results) -> pd.DataFrame:
     """Rows in the order of the config."""
-    found = claims_table(
+    claims = claims_table(
         results.table("table3"),
         results.table("resistance"),
         plain_sgd(results.curves, results.uses, results.target),
         results.order,
     )
-    return in_order(found, results.order)
+    return in_order(claims, results.order)

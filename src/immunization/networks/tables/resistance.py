@@ -117,5 +117,5 @@ def with_destroyed(resistance: pd.DataFrame, table3: pd.DataFrame) -> pd.DataFra
 def table(results: Results) -> pd.DataFrame:
     """Rows in the order of the config."""
     lower = results.config["attack"]["lower_target"]
-    found = resistance_table(results.curves, results.uses, results.target, lower)
-    return in_order(with_destroyed(found, results.table("table3")), results.order)
+    resisted = resistance_table(results.curves, results.uses, results.target, lower)
+    return in_order(with_destroyed(resisted, results.table("table3")), results.order)

@@ -23,7 +23,8 @@ def spectra_table(spectra: pd.DataFrame) -> pd.DataFrame:
     columns = [
         "kappa", "kappa_trimmed", "kappa_ridge", "kappa_groups", "kappa_groups_released",
         "kappa_released", "kappa_released_unit", "rank", "dimension", "rows", "effective_rank",
-        "sigma_max", "feature_rms", "groups_floored", "probe_kappa", "probe_largest", "probe_trace",
+        "lambda_max", "feature_rms", "groups_floored", "probe_kappa",
+        "probe_largest", "probe_trace",
     ]  # fmt: skip
     keys = ["network", "harmful", "role", "method"]
     for column in columns:
@@ -41,7 +42,7 @@ def show(table: pd.DataFrame) -> pd.DataFrame:
         ("kappa_ridge", "ridge κ"), ("kappa_groups", "κ, 20 × 100"),
         ("kappa_groups_released", "released κ, 20 × 100"),
         ("kappa_released_unit", "released κ, unit scale"), ("effective_rank", "effective rank"),
-        ("sigma_max", "σ_max/N"), ("feature_rms", "feature r.m.s."),
+        ("lambda_max", "λ_max/N"), ("feature_rms", "feature r.m.s."),
         ("probe_largest", "softmax probe: λ_max"), ("probe_trace", "softmax probe: trace"),
         ("probe_kappa", "softmax probe: κ"),
     ):  # fmt: skip

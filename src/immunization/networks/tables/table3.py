@@ -55,7 +55,7 @@ def ratios(spectra: pd.DataFrame) -> pd.DataFrame:
         for role in "HP":
             row[f"rank_{role}"] = of(role, "rank")
             row[f"rank_{role}_reference"] = of(role, "rank", "identity")
-            row[f"sigma_max_{role}"] = of(role, "sigma_max") / of(role, "sigma_max", "identity")
+            row[f"lambda_max_{role}"] = of(role, "lambda_max") / of(role, "lambda_max", "identity")
             row[f"rms_{role}"] = of(role, "feature_rms") / of(role, "feature_rms", "identity")
             row[f"effective_rank_{role}"] = of(role, "effective_rank")
         row["dimension"] = of("H", "dimension")
@@ -114,7 +114,8 @@ def show(table: pd.DataFrame) -> pd.DataFrame:
         shown[title] = [plus_minus(m, s) for m, s in pairs]
     ranks = zip(table["rank_H_mean"], table["rank_P_mean"], table["dimension"], strict=True)
     shown["rank H, P"] = [
-        f"{', '.join(show_rank(r) for r in found)} of {d:.0f}" for *found, d in ranks
+        f"{', '.join(show_rank(r) for r in ranks_of_roles)} of {d:.0f}"
+        for *ranks_of_roles, d in ranks
     ]
     for column, title in (
         ("ratio_i", "(i)"), ("ratio_ii", "(ii)"), ("rir", "RIR"), ("accuracy", "accuracy"),
@@ -126,7 +127,7 @@ def show(table: pd.DataFrame) -> pd.DataFrame:
 
 def table(results: Results) -> pd.DataFrame:
     """Rows in the order of the config."""
-    found = ratios_and_accuracy(
+    ratios_of_methods = ratios_and_accuracy(
         ratios(results.trimmed), results.densities, results.published, results.order
     )
-    return in_order(found, results.order)
+    return in_order(ratios_of_methods, results.order)

@@ -56,9 +56,9 @@ def atomic(path: Path | str, record: Any = None, *, sealed: bool = True) -> Iter
         else:
             temporary.replace(path)
     except Exception as error:
-        told = _unwritable(path, error)
-        if told is not None:
-            raise told from error
+        unwritable = _unwritable(path, error)
+        if unwritable is not None:
+            raise unwritable from error
         raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -94,10 +94,10 @@ def write_with_checksum(path: Path, temporary: Path, record: Any = None) -> None
 def _inputs(path: Path) -> dict[str, str]:
     """SHA-256 of the sealed files that this process has read, by path from a file's folder."""
     with _lock:
-        found = {name: digest for (name, _, _), digest in _checked.items() if digest}
+        digests = {name: digest for (name, _, _), digest in _checked.items() if digest}
     return {
         os.path.relpath(name, path.parent): digest
-        for name, digest in sorted(found.items())
+        for name, digest in sorted(digests.items())
         if PIECES not in Path(name).parts and Path(name) != path
     }
 
@@ -114,31 +114,31 @@ def verify_or_quarantine(path: Path | str) -> None:
     """
     path = Path(path)
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return  # whoever opens it says so
-    key = (str(path), found.st_size, found.st_mtime_ns)
+    key = (str(path), status.st_size, status.st_mtime_ns)
     with _lock:
         if key in _checked:
             return
     expected = read_seal(path)
     now = time.time_ns()
-    if expected is not None and found.st_mtime_ns > now:
+    if expected is not None and status.st_mtime_ns > now:
         with contextlib.suppress(OSError):
             os.utime(path, ns=(now, now))  # by this machine's clock, not a file server's
     if expected is not None:
-        told = mismatch(path, expected)
-        if told:
-            raise UserError(f"{path}: damaged: {told}. {quarantine(path)}")
+        difference = mismatch(path, expected)
+        if difference:
+            raise UserError(f"{path}: damaged: {difference}. {quarantine(path)}")
     with _lock:
         _checked[key] = None if expected is None else expected["sha256"]
 
 
 def count_as_read(path: Path | str, seal: dict[str, Any]) -> None:
     """Take a file for an input of this process, by its seal, without looking into it."""
-    found = Path(path).stat()
+    status = Path(path).stat()
     with _lock:
-        _checked[str(path), found.st_size, found.st_mtime_ns] = seal["sha256"]
+        _checked[str(path), status.st_size, status.st_mtime_ns] = seal["sha256"]
 
 
 def mismatch(path: Path | str, expected: dict[str, Any]) -> str | None:

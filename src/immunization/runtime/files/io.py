@@ -25,7 +25,7 @@ def files_below(path: str | Path) -> list[Path]:
     out."""
     if not Path(path).is_dir():
         return [Path(path)]
-    found, seen = [], set()
+    files, seen = [], set()
     for base, below, names in os.walk(path, followlinks=True):
         real = os.path.realpath(base)
         if real in seen:  # a link to a folder that it lies in
@@ -33,8 +33,8 @@ def files_below(path: str | Path) -> list[Path]:
             continue
         seen.add(real)
         below[:] = sorted(name for name in below if not name.startswith("."))
-        found += [Path(base, name) for name in sorted(names) if not name.startswith(".")]
-    return found
+        files += [Path(base, name) for name in sorted(names) if not name.startswith(".")]
+    return files
 
 
 def write_text(path: Path | str, text: str, record: Any = None) -> None:

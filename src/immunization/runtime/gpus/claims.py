@@ -57,12 +57,12 @@ def visible_gpus() -> list[Device]:
     except (OSError, subprocess.TimeoutExpired):
         return []
     lines = re.findall(r"^\s*(\d+)\s*,\s*([A-Za-z]+-[\w/-]+)\s*$", done.stdout, re.MULTILINE)
-    found = [Device(int(number), uuid) for number, uuid in lines] if not done.returncode else []
+    devices = [Device(int(number), uuid) for number, uuid in lines] if not done.returncode else []
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
-        return found
-    by_name = {device.uuid: device for device in found}
-    by_name |= {str(device.number): device for device in found}
+        return devices
+    by_name = {device.uuid: device for device in devices}
+    by_name |= {str(device.number): device for device in devices}
     names = [name.strip() for name in chosen.split(",") if name.strip()]
     return [by_name[name] for name in names if name in by_name]
 
@@ -108,17 +108,17 @@ def claim() -> Device | None:
         or Path(tempfile.gettempdir()) / f"immunization-gpus-{os.getuid()}"
     )
     parts = UNITS // jobs_per_gpu()
-    chosen, told = None, False
+    chosen, waiting_was_logged = None, False
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         while chosen is None:
             with FileLock(folder / "mutex"):  # else two jobs could each hold half of what both need
                 chosen = next((d for d in devices if _try(folder, d, parts)), None)
-            if chosen is None and not told:
+            if chosen is None and not waiting_was_logged:
                 logging.getLogger("immunization").info(
                     "waiting for a GPU; other jobs hold them (see %s)", folder
                 )
-                told = True
+                waiting_was_logged = True
             time.sleep(0.0 if chosen else 0.2)
     except OSError as error:
         raise UserError(

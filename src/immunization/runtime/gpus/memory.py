@@ -59,10 +59,10 @@ def run_within_memory(
     """
     for last in (False, True):
         try:
-            found = function(work)
+            result = function(work)
             # The memory of its graphs, which nothing else takes from the cache.
             torch.cuda.empty_cache()
-            return [(work, found)]
+            return [(work, result)]
         except torch.cuda.OutOfMemoryError as error:
             short = str(error).split("\n")[0]
         # Outside of the handler: the traceback would hold the failed batch in memory. What earlier

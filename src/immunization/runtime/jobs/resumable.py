@@ -103,23 +103,23 @@ class ResumableUnits(Generic[Result]):
 
         def one(number: int) -> Result:
             nonlocal kept
-            found = self._kept(stems[number])
-            if found is not None:
+            result = self._kept(stems[number])
+            if result is not None:
                 kept += 1
-                return found
-            found = work(number)
-            self._unsaved[stems[number]] = found
+                return result
+            result = work(number)
+            self._unsaved[stems[number]] = result
             if time.monotonic() - self._saved >= self.every:
                 self.flush()
             LOG.info("unit %d of %d done", number + 1, len(stems))
             # As read back, so that a resumed job gives the same bytes.
-            return found if self.every else self.store.read(stems[number])
+            return result if self.every else self.store.read(stems[number])
 
         with on_shutdown(self.flush):
-            found = map_threads(one, list(range(len(stems))), threads)
+            results = map_threads(one, list(range(len(stems))), threads)
         LOG.info("%d units, %d of them saved before", len(stems), kept)
         self._unsaved.clear()
-        return found
+        return results
 
     def delete_others(self, keys: Sequence[Any] = ()) -> None:
         """Remove all units but some, and what a kill left half written."""
@@ -176,9 +176,9 @@ def run_units(
     """
     saved = ResumableUnits(folder, TablePairStore(kinds), base)
     keys = [unit.key for unit in units]
-    found = saved.run(keys, lambda number: units[number].run(), threads)
+    results = saved.run(keys, lambda number: units[number].run(), threads)
     saved.delete_others(keys)
-    return found
+    return results
 
 
 Frames = tuple[pd.DataFrame, pd.DataFrame]

@@ -144,8 +144,8 @@ class RunLock:
 
     def _read(self) -> dict[str, Any]:
         try:
-            found = json.loads(self.note.read_text(encoding="utf-8"))
-            return found if isinstance(found, dict) else {}
+            note = json.loads(self.note.read_text(encoding="utf-8"))
+            return note if isinstance(note, dict) else {}
         except (OSError, ValueError):
             return {}
 
@@ -201,22 +201,22 @@ def leftover_jobs() -> list[str]:
                 ) from error
             time.sleep(5)
     here = os.path.realpath(".")
-    found = []
+    numbers = []
     for line in asked.stdout.splitlines():
         number, state, name, folder = line.strip().split("|", 3)
         waiting = state in ("PENDING", "RUNNING", "COMPLETING", "SUSPENDED", "CONFIGURING")
         if waiting and name.startswith("immunization") and os.path.realpath(folder) == here:
-            found.append(number)
-    return found
+            numbers.append(number)
+    return numbers
 
 
 def _wait_for_jobs(tell: Callable[[str], None], pause: float = 5.0) -> None:
-    told: list[str] = []
+    logged_jobs: list[str] = []
     while jobs := leftover_jobs():
-        if jobs != told:
+        if jobs != logged_jobs:
             tell(
                 f"waiting for SLURM jobs that work in this folder, whose results are used: "
                 f"{', '.join(jobs)}. If they are of the killed run, scancel gives them up."
             )
-            told = jobs
+            logged_jobs = jobs
         time.sleep(pause)

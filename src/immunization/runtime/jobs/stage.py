@@ -47,14 +47,14 @@ class Stage:
     @property
     def config(self) -> dict[str, Any]:
         """The resolved config."""
-        found: dict[str, Any] = self.study["config"]
-        return found
+        config: dict[str, Any] = self.study["config"]
+        return config
 
     @property
     def order(self) -> dict[str, Any]:
         """Labels in the order of the config, and what they stand for."""
-        found: dict[str, Any] = self.study["order"]
-        return found
+        order: dict[str, Any] = self.study["order"]
+        return order
 
     @property
     def label(self) -> str:

@@ -72,24 +72,24 @@ def _named(module: str, name: str) -> str:
         return f"{module}.{name}"
     path = _file(module)
     if path is not None and path.name == "__init__.py" and name in _reexports(path):
-        origin, _, own = _reexports(path)[name].rpartition(".")
-        return _named(origin, own)
+        origin, _, exported = _reexports(path)[name].rpartition(".")
+        return _named(origin, exported)
     return module
 
 
 @cache
 def _imports(path: Path) -> frozenset[str]:
     package = path.parent.relative_to(SOURCE).parts
-    found = set()
+    modules = set()
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join([*base, *filter(None, [node.module])])
             if module.split(".")[0] in PACKAGES:
-                found |= {_named(module, alias.name) for alias in node.names}
-    return frozenset(name for name in found if name.split(".")[0] in PACKAGES)
+                modules |= {_named(module, alias.name) for alias in node.names}
+    return frozenset(name for name in modules if name.split(".")[0] in PACKAGES)
 
 
 def is_outside(module: str) -> bool:

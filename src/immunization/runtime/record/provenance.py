@@ -21,13 +21,13 @@ PACKAGES = (
 
 def packages() -> dict[str, str]:
     """Versions of what is installed of `PACKAGES`."""
-    found = {}
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def describe_device(device: str) -> str:

@@ -53,11 +53,11 @@ def _listing(path: str) -> str:
     digest = hashlib.sha256()
     for file in files_below(path):
         try:
-            found = file.stat()
+            status = file.stat()
         except OSError:  # a link to nowhere, which whoever reads it tells of
             continue
         name = file.relative_to(path).as_posix().encode(errors="surrogateescape")
-        digest.update(name + f"\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
+        digest.update(name + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     return digest.hexdigest()
 
 
@@ -84,12 +84,12 @@ def stale(expected: Mapping[str, str]) -> dict[str, str]:
     """
     there = {os.path.normpath(path): path for path in expected if Path(path).is_file()}
     seals = {path: _seal(path) for path in there}
-    found = {}
+    reasons = {}
     for path, name in there.items():
         reason = _difference(path, expected[name].split()[0], seals)
         if reason:
-            found[name] = reason
-    return found
+            reasons[name] = reason
+    return reasons
 
 
 def _seal(path: str) -> dict[str, Any] | None:

@@ -43,11 +43,11 @@ def collect(folder: Path, files: Iterable[Path]) -> tuple[dict[str, str], dict[s
 
 def compact_records(records: dict[str, Any]) -> dict[str, Any]:
     """Each distinct record once, with the files that have it."""
-    found: dict[str, dict[str, Any]] = {}
+    groups: dict[str, dict[str, Any]] = {}
     for name, record in records.items():
         key = json.dumps(record, sort_keys=True)
-        found.setdefault(key, {"files": [], "provenance": record})["files"].append(name)
-    return {"results": list(found.values())}
+        groups.setdefault(key, {"files": [], "provenance": record})["files"].append(name)
+    return {"results": list(groups.values())}
 
 
 NEWER = "rewritten since the sums were taken, and intact; run snakemake to the end"
@@ -67,15 +67,15 @@ def read_sums(path: Path) -> dict[str, str]:
             f"{path}: cannot be read ({error}). It is written when a study is finished: run "
             "snakemake to the end first."
         ) from error
-    found = {}
+    digests = {}
     for number, line in enumerate(lines, 1):
         digest, _, name = line.partition("  ")
         if len(digest) != 64 or not name or ".." in Path(name).parts or Path(name).is_absolute():
             raise UserError(
                 f"{path}, line {number}: not a sum. Delete the file and run snakemake again."
             )
-        found[name] = digest
-    return found
+        digests[name] = digest
+    return digests
 
 
 def verify(folder: Path) -> dict[str, str]:
@@ -90,9 +90,9 @@ def verify(folder: Path) -> dict[str, str]:
     problems = {}
     sums = folder / SUMS
     known = read_sums(sums)
-    own = read_seal(sums)
-    if own is not None and (told := mismatch(sums, own)):
-        problems[SUMS] = told
+    own_seal = read_seal(sums)
+    if own_seal is not None and (difference := mismatch(sums, own_seal)):
+        problems[SUMS] = difference
     for name, digest in known.items():
         path = folder / name
         if not path.is_file():
@@ -101,6 +101,6 @@ def verify(folder: Path) -> dict[str, str]:
         seal = read_seal(path)
         if seal is not None and seal["sha256"] != digest and mismatch(path, seal) is None:
             problems[name] = NEWER
-        elif told := mismatch(path, {"sha256": digest, "bytes": path.stat().st_size}):
-            problems[name] = told
+        elif difference := mismatch(path, {"sha256": digest, "bytes": path.stat().st_size}):
+            problems[name] = difference
     return problems
