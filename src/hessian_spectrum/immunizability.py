@@ -64,7 +64,8 @@ def generalized_spectrum(
         primary: factor of D_P, K_P = F_P F_Pᵀ.
         harmful: factor of D_H, of the same D.
         unseen_floor: δ > 0 gives directions that D_P does not see an energy of δ times its
-            smallest non-zero eigenvalue, which makes the spectrum finite when K_H sticks out.
+            smallest non-zero eigenvalue, which makes the spectrum finite where K_H is not contained
+            in range(K_P).
 
     Returns:
         The spectrum; see `immunizability_limit` and `optimal_extractor` for its use.
@@ -120,7 +121,7 @@ def is_contained(primary: RangeFactor, harmful: RangeFactor) -> bool:
     ranges, the more the smaller the singular value that holds it. With V_Hy a unit direction of
     range(K_H) and S = diag(σ)/σ_1, errors in X_H turn it by up to t_H·|S_H⁻¹y|, and those in X_P
     turn what of range(K_P) is nearest to it by up to t_P·|S_P⁻¹V_PᵀV_Hy|. The range is contained
-    where it has no more directions than that of K_P, and none sticks out by more than `ROOM` of
+    where it has no more directions than that of K_P, and none lies outside by more than `ROOM` of
     what errors do to it.
 
     Args:

@@ -18,7 +18,7 @@ EPS = torch.finfo(torch.float64).eps
 def loss_root(loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor) -> Tensor:
     """R with RᵀR = ∇²loss in each sample's outputs.
 
-    Three cases, told apart by the Hessian itself and not by the loss's name:
+    Three cases. The Hessian itself decides between them, not the loss's name:
 
     - A weighted graph Laplacian (no positive entry off the diagonal, rows that sum to zero), which
       every cross-entropy of softmax probabilities has: weighted, smoothed, with a temperature or

@@ -51,7 +51,7 @@ def same(one: Tensor, two: Tensor) -> bool:
 
 
 class Unchanged:
-    """Leaves a model as it was, and tells what a pass over the data changed."""
+    """Restores a model, and reports what a pass over the data changed."""
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         self.model, self.device = model, device

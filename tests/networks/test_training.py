@@ -162,5 +162,5 @@ def test_published_weights_for_other_classes_are_refused(
     save_file(create("test_resnet").state_dict(), tmp_path / "w.safetensors")
     images = tmp_path / "images"
     study = pretraining(tmp_path / "s", images, weights=str(tmp_path / "w.safetensors"))
-    with pytest.raises(UserError, match="tell 1000 classes apart, and D_P 'benign' has 5"):
+    with pytest.raises(UserError, match="for 1000 classes, and D_P 'benign' has 5"):
         run_stage("pretrain", study, "n")

@@ -64,7 +64,7 @@ def told_of(name, **headers):
         ([member("a", tarfile.LNKTYPE, "/etc/passwd")], "link or a device"),
         ([member("a", tarfile.CHRTYPE)], "link or a device"),
         ([member("a", tarfile.FIFOTYPE)], "link or a device"),
-        ([member("a"), member("a")], "comes twice"),
+        ([member("a"), member("a")], "is listed twice"),
         ([sized("a", -1024), member("b")], "has -1024 bytes|not a whole archive"),
         ([sized("a", -(2**60)), sized("b", 2**60)], "bytes, or holes|not a whole archive"),
         ([told_of("a", path="b\0c")], "no name for a file|not a whole archive"),

@@ -37,7 +37,7 @@ def small(task_set: TaskSet, methods: int) -> bool:
 
 
 def with_intercept(parameters: dict[str, Any]) -> dict[str, Any]:
-    """What an attacker is told in a study whose probes have an intercept."""
+    """Parameters of an attacker in a study whose probes have an intercept."""
     plain = parameters.get("repair") == "none" and parameters.get("loss") == "squared"
     return parameters | {"repair": "intercept"} if plain else parameters
 

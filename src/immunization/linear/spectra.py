@@ -231,7 +231,7 @@ class References:
         return name, self.task_sets[name].first_alike(seed)
 
     def compute(self, threads: int) -> None:
-        """Evaluate θ = I on all of them, so many at a time."""
+        """Evaluate θ = I on all of them, in batches."""
         seeds = [
             (name, seed) for name, task_set in self.task_sets.items() for seed in task_set.seeds
         ]

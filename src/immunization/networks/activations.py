@@ -1,4 +1,4 @@
-"""What the frozen trunk answers, computed once where it fits the device's memory.
+"""Activations of the frozen trunk, computed once where they fit the device's memory.
 
 The trunk is the same for every method and seed, so a network that is immunized or fine-tuned in its
 tail alone needs no image twice.
@@ -52,7 +52,7 @@ class Activations:
         self._asked = False
 
     def _fill(self) -> None:
-        """Compute all answers, the first time that any is wanted, if they fit."""
+        """Compute all activations at the first use, if they fit."""
         self._asked = True
         device = self.labels.device
         one = self._answer(next(iter(self.store.batches([self.rows[:1]]))), None)
@@ -102,15 +102,15 @@ class Activations:
             yield self._answer(images, turn)
 
     def in_order(self, batch: int = BATCH) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every answer with its label."""
+        """All activations with their labels, in order."""
         numbers = in_order(len(self), self.labels.device, batch)
         for rows, activations in zip(numbers, self.batches(numbers), strict=True):
             yield activations, self.labels[rows]
 
 
 def spread_rows(labels: Tensor, most: int | None) -> Tensor:
-    """Places of at most so many rows, evenly over the classes: the first of each class, then the
-    second of each, and so on."""
+    """Places of a limited number of rows, spread over the classes: the first of each class, then
+    the second of each, and so on."""
     count = len(labels)
     if most is None or count <= most:
         return torch.arange(count, device=labels.device)

@@ -64,7 +64,7 @@ def findings(tables: dict[str, pd.DataFrame]) -> list[str]:
 
 
 def by_chance(resistance: pd.DataFrame) -> list[str]:
-    """What chance alone would give of so many intervals."""
+    """The number of intervals above 1 that chance alone would give."""
     tested = resistance[(resistance["method"] != "identity") & resistance["ci_low"].notna()]
     if tested.empty:
         return []

@@ -70,7 +70,7 @@ class _Decoded(torch.utils.data.Dataset[Tensor]):
 
 
 def cores() -> int:
-    """Cores that this process may use; all where the system does not tell."""
+    """Cores that this process may use; all where the system does not say."""
     allowed = getattr(os, "sched_getaffinity", None)  # not on macOS
     return len(allowed(0)) if allowed else os.cpu_count() or 1
 

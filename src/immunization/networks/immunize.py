@@ -73,14 +73,14 @@ class Immunizer:
         self._activations: dict[str, Activations] = {}
 
     def pretrained(self, network: str) -> Pretrained:
-        """θ₀; what was kept of another network is let go."""
+        """θ₀; frees what was cached of another network."""
         if self._pretrained is None or self._pretrained.name != network:
             self._activations.clear()
             self._pretrained = read_pretrained(self.stage.paths.pretrained(network), self.device)
         return self._pretrained
 
     def activations(self, pretrained: Pretrained, name: str) -> Activations:
-        """The trunk's outputs on training images; kept for D_P and one D_H at a time."""
+        """The trunk's outputs on training images, cached for D_P and one D_H at a time."""
         primary = self.config["primary"]
         if name not in self._activations:
             kept = self._activations.get(primary)

@@ -38,7 +38,7 @@ def eigenvalues(features: Tensor, rank: int) -> Tensor:
 
 
 def resolved(values: Tensor) -> Tensor:
-    """Ascending eigenvalues; what float64 does not tell from zero is raised to `FLOAT64_FLOOR`."""
+    """Ascending eigenvalues; those that float64 cannot resolve are raised to `FLOAT64_FLOOR`."""
     return values.clamp_min(FLOAT64_FLOOR * float(values[-1].detach()))
 
 
@@ -77,7 +77,7 @@ def smooth_smallest(values: Tensor, temperature: float) -> Tensor:
 
 
 def rank_of(moment: Tensor) -> int:
-    """Rank of a second moment as far as float64 can tell; 0 where it is not finite."""
+    """Rank of a second moment in float64; 0 where it is not finite."""
     if not bool(torch.isfinite(moment).all()):
         return 0
     values = torch.linalg.eigvalsh(moment)

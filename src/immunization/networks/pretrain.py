@@ -204,7 +204,7 @@ def head_for(name: str, backbone: Backbone, head: nn.Linear | None, images: Imag
         return nn.Linear(backbone.width, classes)
     if head.out_features != classes:
         raise UserError(
-            f"network '{name}': its weights tell {head.out_features} classes apart, and D_P "
-            f"'{images.name}' has {classes}. Take `weights: pretrain`, or weights for this data."
+            f"network '{name}': its weights are for {head.out_features} classes, and D_P "
+            f"'{images.name}' has {classes}. Use `weights: pretrain`, or weights for this data."
         )
     return head

@@ -53,7 +53,7 @@ class Results:
 
     @property
     def order(self) -> dict[str, Any]:
-        """Labels in the order of the config, what they stand for, and that of D_P."""
+        """Labels in the order of the config, their components, and the label of D_P."""
         return {**self.study["order"], "primary": self.config["primary"]}
 
     def table(self, name: str) -> pd.DataFrame:
@@ -74,7 +74,7 @@ class Results:
 
     @property
     def uses(self) -> dict[str, str]:
-        """Files that attackers stand for."""
+        """The component of each attacker's label."""
         return dict(self.study["order"]["attacks"])
 
     @property

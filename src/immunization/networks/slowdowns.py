@@ -23,7 +23,7 @@ SLOWDOWNS = [
 
 
 def attacker_kind(use: str) -> str:
-    """Linear probes and fine-tuning are compared among themselves: their steps cost alike."""
+    """The kind of an attacker; attackers are compared within a kind, whose steps cost the same."""
     return ATTACKER_KINDS.get(use, FINE)
 
 

@@ -95,7 +95,7 @@ def feature_spectrum(features: Tensor, ridge: float) -> dict[str, Any]:
 def group_condition(
     features: Tensor, groups: int, rows: int, key: tuple[Any, ...]
 ) -> dict[str, float]:
-    """The paper's protocol: κ of FᵀF on groups of so many samples, averaged over groups.
+    """The paper's protocol: κ of FᵀF on groups of samples, averaged over the groups.
 
     A group of 100 samples has rank at most 100: over the whole space FᵀF is singular, and the
     released κ is its floor.
@@ -246,7 +246,7 @@ class Subjects:
         self._known: dict[tuple[str, str], Activations] = {}
 
     def pretrained(self, network: str) -> Pretrained:
-        """θ₀; what was kept of another network is let go."""
+        """θ₀; frees what was cached of another network."""
         if self._pretrained is None or self._pretrained.name != network:
             self._known.clear()
             self._pretrained = read_pretrained(self.networks[network], self.device)

@@ -125,7 +125,7 @@ class Stepper:
         return self._loss.clone()
 
     def restart(self, state: dict[str, Tensor]) -> None:
-        """Begin anew from other weights, in the same memory, so that the graph stays good."""
+        """Restart from other weights, in the same memory, so that the CUDA graph stays valid."""
         with torch.no_grad():
             parameters = self.model.state_dict()
             for name, value in state.items():
@@ -136,7 +136,7 @@ class Stepper:
                         value.zero_()
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that a later process needs to go on."""
+        """All that a later process needs to resume."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimiser.state.get(parameter, {}).items():
@@ -175,7 +175,7 @@ def steps_per_epoch(count: int, batch: int) -> int:
 
 
 def step_generator(device: torch.device | str, *parts: object) -> torch.Generator:
-    """A generator on a device, for what is drawn anew at every step."""
+    """A generator on a device, for draws that differ at every step."""
     return torch.Generator(device=device).manual_seed(seed_of(*parts))
 
 

@@ -1,1 +1,1 @@
-"""What every job needs, whatever it computes; knows no study, method or figure."""
+"""What every job needs. It knows no study, method or figure."""

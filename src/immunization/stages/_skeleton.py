@@ -1,4 +1,4 @@
-"""The command line of all stages: what a job is told, and the wing that does it.
+"""The command line of all stages: it parses a job, and calls the wing that does it.
 
     python -m immunization.stages.immunize results/default/study.json alg1
 

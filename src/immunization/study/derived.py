@@ -33,7 +33,7 @@ def figure_datasets(study: dict[str, Any], figure: str) -> list[str]:
 
 
 def attack_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """What attackers are told of a resolved config's ``attack``: all but what tables alone use."""
+    """What attackers read of a resolved config's ``attack``: all but what only tables use."""
     if is_of_networks(config):
         return {key: value for key, value in config["attack"].items() if "target" not in key}
     return {key: value for key, value in config["attack"].items() if key != "flops_per_second"}
@@ -46,6 +46,6 @@ def has_pairs(study: dict[str, Any], dataset: str) -> bool:
 
 
 def sweep_members(study: dict[str, Any], kind: str, label: str) -> list[str]:
-    """The labels that a label of the config stands for: itself, or the members of its sweep."""
+    """The labels behind a label of the config: itself, or the members of its sweep."""
     sweep = study["sweeps"].get(label)
     return list(sweep["members"]) if sweep and sweep["kind"] == kind else [label]

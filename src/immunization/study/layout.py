@@ -37,7 +37,7 @@ class Layout:
         self.figure_files = [path for label in config["figures"] for path in self.figure(label)]
 
     def progress(self, stage: str, *labels: str) -> str:
-        """Folder with finished units of a job, which is nobody's input."""
+        """Folder with finished units of a job. No other job reads it."""
         return "/".join([self.results, "progress", stage, *labels])
 
     def table(self, name: str, suffix: str = "csv") -> str:

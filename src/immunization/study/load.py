@@ -96,7 +96,7 @@ DEEPEST = 30
 
 
 def _unfolded(node: yaml.Node, known: dict[int, int], above: tuple[int, ...]) -> int:
-    """How many values a node stands for, aliases written out.
+    """How many values a node has with its aliases written out.
 
     Raises:
         OddYaml: for too many, for one that holds itself, and for too many levels.
@@ -133,9 +133,7 @@ def load(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             text = file.read(MOST_BYTES + 1)
         if len(text) > MOST_BYTES:
-            raise UserError(
-                f"{path}: more than {MOST_BYTES:,} bytes; no study says so much. Is it a config?"
-            )
+            raise UserError(f"{path}: more than {MOST_BYTES:,} bytes, too large for a config.")
         loader = Plain(text.decode("utf-8"))
         try:
             raw = loader.get_single_data()

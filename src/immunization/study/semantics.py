@@ -10,7 +10,7 @@ from immunization.study.validation import near_spelling
 
 
 def stand_ins(study: dict[str, Any]) -> None:
-    """Which label stands for each method of the paper, where the config leaves it open."""
+    """Which label represents each method of the paper, where the config does not say."""
     for use in ("r_ill_only", "imma", "opt_kappa", "alg1"):
         chosen = study["replication"].setdefault(use, {})
         label_of_profile: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Sweeps: one entry of a config that stands for many."""
+"""Sweeps: one entry of a config that expands to many."""
 
 from __future__ import annotations
 

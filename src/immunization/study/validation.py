@@ -139,7 +139,7 @@ RENAMED = {
 
 
 def renamed_or_near(name: str, known: list[str]) -> str:
-    """What a key that is unknown may stand for, in brackets."""
+    """What an unknown key may have meant, in brackets."""
     if RENAMED.get(name) in known:
         return f" (now called '{RENAMED[name]}')"
     return near_spelling(name, known)

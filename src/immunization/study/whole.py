@@ -39,12 +39,12 @@ def whole(config: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def uses(config: dict[str, Any], key: str) -> dict[str, str]:
-    """The file that each label of one kind of component stands for."""
+    """The component of each label of one kind."""
     return {label: entry["use"] for label, entry in config[key].items()}
 
 
 def linear_order(config: dict[str, Any]) -> dict[str, Any]:
-    """Labels of a linear study in the order of the config, and what they stand for."""
+    """Labels of a linear study in the order of the config, and their components."""
     return {
         "datasets": {
             label: [entry["source"], entry["parameters"].get("task", "regression")]
@@ -61,7 +61,7 @@ def linear_order(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def network_order(config: dict[str, Any]) -> dict[str, Any]:
-    """Labels of a study of networks in the order of the config, and what they stand for."""
+    """Labels of a study of networks in the order of the config, and their components."""
     datasets = config["datasets"]
     return {
         "datasets": {label: entry["source"] for label, entry in datasets.items()},

@@ -28,7 +28,7 @@ OPTIONS = ("--configfile", "--configfiles")
 
 
 def refuse_unwritable_cache() -> None:
-    """Look whether Snakemake can keep its cache, for want of which it ends with a traceback.
+    """Check that Snakemake can write its cache; without one it ends with a traceback.
 
     Raises:
         UserError: naming the folder.

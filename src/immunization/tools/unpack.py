@@ -23,7 +23,7 @@ PADDING = 2**20
 
 
 class _Guarded(gzip.GzipFile):
-    """Gives so many bytes and no more; what is skipped does not count."""
+    """Reads up to a given number of bytes; skipped ones do not count."""
 
     left = MOST_HEADERS
 
@@ -89,7 +89,7 @@ def _to_the_end(path: Path, raw: gzip.GzipFile) -> None:
     while block := raw.read(2**16):
         left -= len(block)
         if left < 0:
-            raise UserError(f"{path}: holds more behind its last member. Refused.")
+            raise UserError(f"{path}: holds more data after its last member. Refused.")
 
 
 def _checked(path: Path, archive: tarfile.TarFile, most: int) -> list[tarfile.TarInfo]:
@@ -104,7 +104,7 @@ def _checked(path: Path, archive: tarfile.TarFile, most: int) -> list[tarfile.Ta
                 "plain files. Refused."
             )
         if member.isfile() and name in names:
-            raise UserError(f"{path}: member {member.name!r} comes twice. Refused.")
+            raise UserError(f"{path}: member {member.name!r} is listed twice. Refused.")
         if "\0" in member.name or len(member.name.encode(errors="replace")) > LONGEST_PATH:
             raise UserError(f"{path}: member {member.name[:60]!r} has no name for a file. Refused.")
         if len(name.parts) > DEEPEST:

@@ -46,7 +46,7 @@ class GramObjective(Objective):
 
     @property
     def convexity(self) -> Tensor:  # type: ignore[override]
-        """σ_k(G)/N, the smallest eigenvalue that float64 tells from none."""
+        """σ_k(G)/N, the smallest eigenvalue that float64 resolves."""
         values = torch.linalg.eigvalsh(self.gram)
         cut = values.shape[-1] * torch.finfo(values.dtype).eps * values[:, -1:]
         seen = torch.where(values > cut, values, torch.inf).min(dim=-1).values

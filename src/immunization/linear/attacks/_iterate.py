@@ -107,7 +107,7 @@ def iterate(
 
 
 class RunState:
-    """Where the problems that go on are.
+    """Indices of the problems that are still running.
 
     Attributes:
         objective: those problems.

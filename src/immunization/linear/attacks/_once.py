@@ -1,4 +1,4 @@
-"""Attackers that are done after one step, whatever comes out."""
+"""Attackers that take one step and are done."""
 
 from __future__ import annotations
 

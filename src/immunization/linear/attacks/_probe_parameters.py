@@ -1,4 +1,4 @@
-"""What every attacker that trains a linear probe can be told."""
+"""Parameters of every attacker that trains a linear probe."""
 
 from __future__ import annotations
 

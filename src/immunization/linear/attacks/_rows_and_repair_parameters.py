@@ -1,4 +1,4 @@
-"""What every attacker can be told about the data it trains on."""
+"""Parameters of every attacker: its rows, and its repair of the features."""
 
 from __future__ import annotations
 

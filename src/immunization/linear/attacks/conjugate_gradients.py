@@ -31,7 +31,7 @@ def attack(objective: Objective, parameters: dict[str, Any], plan: AttackPlan) -
 
 
 def advance(objective: Objective, state: State, gradient: Tensor, step: int) -> State:
-    """One step; starts anew with the gradient where the direction would not descend."""
+    """One step; restarts from the gradient where the direction would not descend."""
     old = state["gradient"]
     before = torch.linalg.vecdot(old, old)
     turn = ratio_or_zero(torch.linalg.vecdot(gradient, gradient - old), before).clamp_min(0)

@@ -1,4 +1,4 @@
-"""Closed-form least squares, ridge or not: one solve, whatever the condition number."""
+"""Closed-form least squares, with or without a ridge: one solve at any condition number."""
 
 from __future__ import annotations
 

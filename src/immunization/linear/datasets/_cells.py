@@ -139,7 +139,7 @@ def _some(cells: pd.Series, most: int = 5) -> str:
 
 
 def _hint(odd: pd.Series) -> str:
-    """What such cells often are."""
+    """A hint at what such cells often mean."""
     first = str(odd.iloc[0])
     if re.fullmatch(r"[-+]?\d+,\d+", first) and not re.fullmatch(
         r"[-+]?[1-9]\d{0,2}(,\d{3})+", first

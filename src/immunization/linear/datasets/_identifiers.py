@@ -12,7 +12,7 @@ from immunization.linear.datasets._cells import MISSING, NUMBER
 NAMES = {"id", "index", "unnamed: 0", "row", "rownames"}
 """What row numbers are called, by programs above all."""
 FEWEST = 8
-"""Chance alone orders so many rows once in 20,000 times."""
+"""Chance alone orders this many rows once in 20,000 times."""
 FEWEST_SHUFFLED = 20
 
 
@@ -46,7 +46,7 @@ def _ordered(whole: pd.Series) -> bool:
 
 
 def _whole(cells: pd.Series) -> pd.Series | None:
-    """Whole numbers in all their digits, without missing ones; None where some are no such."""
+    """A column as exact integers; None where a cell is missing or not a whole number."""
     bare = cells.astype(str).str.strip()
     bare = bare[~bare.isin(MISSING)]
     if not bool(bare.str.fullmatch(NUMBER.pattern).all()):

@@ -250,7 +250,7 @@ def _feature_columns(
 def _features(
     frame: pd.DataFrame, columns: list[str], where: str, parameters: dict[str, Any]
 ) -> pd.DataFrame:
-    """Numbers for both parts, encoded alike."""
+    """Numbers for both parts, in one encoding."""
     made: list[pd.Series | pd.DataFrame] = []
     for column in columns:
         cells = frame[column]

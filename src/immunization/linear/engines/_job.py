@@ -105,7 +105,7 @@ class Job:
 
     @cached_property
     def record(self) -> list[int]:
-        """Steps at which curves are kept."""
+        """Steps at which curves are recorded."""
         return record_steps(min(self.settings["curve_steps"], self.settings["budget"]))
 
     def benign(self) -> list[Attacker]:
@@ -239,7 +239,7 @@ def halved(targets: list[AttackTarget]) -> tuple[list[AttackTarget], list[Attack
 
 
 def group_targets(targets: list[AttackTarget], most: float) -> list[list[AttackTarget]]:
-    """Targets in groups, each closed when it has more than so many problems."""
+    """Targets in groups, each closed when it has more than `most` problems."""
     groups: list[list[AttackTarget]] = []
     problems = 0
     for target in targets:
@@ -252,7 +252,7 @@ def group_targets(targets: list[AttackTarget], most: float) -> list[list[AttackT
 
 
 def target_key(group: list[AttackTarget]) -> list[Any]:
-    """What tells targets apart in the key of a unit."""
+    """The part of a unit's key that identifies its targets."""
     return [[t.file.label, t.owner, t.seeds] for t in group]
 
 

@@ -18,8 +18,8 @@ Row = dict[str, Any]
 LARGEST = 1e150
 """Recorded gaps are drawn up to this; squares of more would overflow."""
 DIVERGED = 1e12
-"""An attacker whose loss gap ends so many times above where it began has diverged. Momentum on a
-spectrum of κ 1e14 rises by seven powers of ten before it falls."""
+"""An attacker has diverged when its loss gap ends this many times above where it began. Momentum
+on a spectrum of κ 1e14 rises by seven powers of ten before it falls."""
 RISEN, STEEP = 1e4, 64.0
 """One whose gap ends `RISEN` times above where it began has too if it grew by more than `STEEP` in
 the second half of its steps. Growth without end is exponential, and then that factor is the root of
@@ -96,7 +96,7 @@ def frames(
 
 
 def table(rows: list[Row]) -> pd.DataFrame:
-    """One frame of rows of columns; a number or a text stands for a whole column."""
+    """One frame from rows of columns; a number or a text fills a whole column."""
     if not rows:
         return pd.DataFrame()
     lengths = [max(len(v) for v in row.values() if isinstance(v, np.ndarray)) for row in rows]

@@ -1,4 +1,4 @@
-"""Harmful accuracy under the best attacker against the benign accuracy that is kept."""
+"""Harmful accuracy under the best attacker against the benign accuracy that remains."""
 
 from __future__ import annotations
 

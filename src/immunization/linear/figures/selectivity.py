@@ -1,4 +1,4 @@
-"""Does a method slow the harmful task alone, or any task? Third tasks tell."""
+"""Whether a method slows the harmful task alone, or also benign third tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many pairs are still standing after so many steps, for each attacker."""
+"""The share of pairs that are not yet solved at each step, for each attacker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PARAMETERS = {
     },
 }
 CAPTION = (
-    "Share of harmful tasks (pairs and seeds) not yet solved to the threshold after so many steps. "
+    "Share of harmful tasks (pairs and seeds) not yet solved to the threshold at each step. "
     "A line that stays up is resistance to that attacker; all end at the budget, where what is "
     "left is censored. The last panel lets each pair's best attacker count."
 )

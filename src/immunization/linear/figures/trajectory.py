@@ -43,7 +43,7 @@ FARTHEST = 1e15
 
 
 def draw(results: Results, dataset: str) -> Figure:
-    """Six panels; step 0 stands at the left end of a logarithmic axis."""
+    """Six panels; step 0 is drawn at the left end of a logarithmic axis."""
     rows = results.trajectories
     if not rows.empty:
         rows = rows[rows["dataset"] == dataset].copy()

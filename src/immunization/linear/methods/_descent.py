@@ -44,7 +44,7 @@ ROUND_OFF_MULTIPLES = 64
 RECORD_GROWTH = 1.5
 """Records are taken at 0 and at steps that grow by this."""
 MIN_STEPS_TO_CONVERGE = 20
-"""Steps before which nothing is taken for converged: a slow start looks the same."""
+"""Steps before which no pair counts as converged: a slow start looks the same."""
 
 
 def start_of(problem: Problem, start: str) -> Tensor:
@@ -144,7 +144,7 @@ class Iteration(ABC):
         return None
 
     def finished(self) -> Tensor | None:
-        """Which pairs have nothing left to do, shape (b,), where the method can tell."""
+        """Which pairs are finished, shape (b,); None where the method cannot know."""
         return None
 
 

@@ -1,4 +1,4 @@
-"""What the methods that reach the limit are told: how far κ(H_P) may go."""
+"""Parameters of the methods that reach the limit: how large κ(H_P) may become."""
 
 from __future__ import annotations
 

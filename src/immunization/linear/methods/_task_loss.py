@@ -14,7 +14,7 @@ PROBE_DRAW = 1
 
 
 def initial_probe(problem: Problem) -> Tensor:
-    """ω_0 ~ N(0, I/D), shape (B, D); the same for every method, so that they start alike."""
+    """ω_0 ~ N(0, I/D), shape (B, D); the same start for every method."""
     return problem.normal(PROBE_DRAW, problem.dimension) / problem.dimension**0.5
 
 

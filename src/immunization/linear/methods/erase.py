@@ -184,7 +184,7 @@ def cleaned(vectors: Tensor) -> Tensor:
 
 
 def transformed(task: TaskBatch, theta: Tensor) -> TaskBatch:
-    """A task as it is seen through θ: its features xᵀθ, factored anew."""
+    """A task seen through θ: the factors of its features xᵀθ."""
 
     def one(index: int) -> dict[str, Tensor]:
         rank = int(task.ranks[index])

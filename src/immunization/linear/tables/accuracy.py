@@ -10,7 +10,7 @@ from immunization.linear.tables._over_seeds import over_seeds
 
 CAPTION = (
     "Held-out accuracy in percent where labels vary within a task: of the best probe on each "
-    "task, and of an attacker of the harmful task who stops after so many steps."
+    "task, and of an attacker of the harmful task who stops after the given number of steps."
 )
 REPORT = 6
 """Place in the report."""

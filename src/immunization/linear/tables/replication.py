@@ -177,7 +177,7 @@ def _figure_2(
 
 
 def _axes(as_p: dict[str, Any], as_h: dict[str, Any]) -> str:
-    """Which axis of Fig. 2 is D_P, as far as our own results tell."""
+    """Which axis of Fig. 2 is D_P, judged by our own results."""
     best = [
         max((row[f"{p}_mean"] for p in PROFILES if np.isfinite(row[f"{p}_mean"])), default=np.nan)
         for row in (as_p, as_h)

@@ -89,7 +89,7 @@ class Layer(nn.Module):
 
 
 class Backbone(nn.Module):
-    """A network that answers with features.
+    """A network that returns features.
 
     Attributes:
         trunk: normalised images (B, 3, S, S) → activations.

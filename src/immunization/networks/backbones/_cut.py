@@ -18,7 +18,7 @@ Cut = Callable[[Any], tuple[Backbone, nn.Module]]
 
 
 def checked_cut(model: nn.Module, name: str, size: int, cut: Cut) -> tuple[Backbone, nn.Linear]:
-    """Cut a network into trunk, tail and head, after a copy has shown that they answer as it does.
+    """Cut a network into trunk, tail and head, and check that their logits equal the network's.
 
     The copy's weights are stirred first: a layer or head that starts at zero would agree with
     anything.
@@ -55,8 +55,8 @@ def checked_cut(model: nn.Module, name: str, size: int, cut: Cut) -> tuple[Backb
     if not isinstance(wanted, Tensor) or wanted.shape != logits.shape:
         shape = tuple(wanted.shape) if isinstance(wanted, Tensor) else type(wanted).__name__
         raise UserError(
-            f"config key 'name': '{name}' answers with {shape} where trunk, tail and head give "
-            f"{tuple(logits.shape)}. One linear head on pooled features is needed."
+            f"config key 'name': '{name}' returns logits of shape {shape}; trunk, tail and head "
+            f"give {tuple(logits.shape)}. One linear head on pooled features is needed."
         )
     apart = float((logits - wanted).norm() / wanted.norm().clamp_min(1e-30))
     if not apart <= CLOSE:

@@ -1,4 +1,4 @@
-"""Small images read straight from a .tar or .zip archive of the folder that they lie in."""
+"""Small images read directly from a .tar or .zip archive of their folder."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def eight_bit(image: Any) -> Any:
 
     Grey values of 16 bits are divided by 257, those of 32 bits by the same where none is larger
     than 16 bits hold, else by 2³¹/256; floats lie in 0 to 1. (Pillow alone would clip all of them
-    to white.) Where the largest needs 17 to 24 bits nothing tells which of the two is meant.
+    to white.) Where the largest needs 17 to 24 bits, either could be meant.
 
     Raises:
         ValueError: for values outside of these.

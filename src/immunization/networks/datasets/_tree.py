@@ -1,4 +1,4 @@
-"""Images in folders, one a class, whether the folders lie on a disk or in an archive.
+"""Images in one folder a class, on a disk or in an archive.
 
 Classes and images are those that torchvision's ImageFolder finds: every image anywhere below a
 class's folder, by folder and then by name. Hidden files and folders, and what macOS puts into
@@ -37,7 +37,7 @@ class Tree:
     folders: list[Parts]
 
     def below(self, *prefix: str) -> Tree:
-        """What lies in a folder."""
+        """The entries of a folder."""
         depth = len(prefix)
 
         def inside(names: list[Parts]) -> list[Parts]:

@@ -122,5 +122,5 @@ def annotated(
         boxes[image] = (left - 1, upper - 1, right, lower)
     absent = next((image for image, _ in labelled if not Path(image).is_file()), None)
     if absent is not None:
-        raise UserError(f"{absent}: named by {path.name} and not there. Unpack the images again.")
+        raise UserError(f"{absent}: listed in {path.name} but missing. Unpack the images again.")
     return labelled, boxes

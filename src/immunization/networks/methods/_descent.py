@@ -109,7 +109,7 @@ def descend(
         weights: of the terms; balanced at the first step where None: see `relative_step`.
         every_step: balance anew at every step.
         memory: tensors that terms carry from step to step, kept in checkpoints; changed in place.
-        check: called with the number of steps taken before the first step, every so many and after
+        check: called with the number of steps taken: before the first step, at intervals, and after
             the last; says whether it put other weights in place, for which momentum begins anew.
         check_every: steps between two checks.
 

@@ -87,7 +87,7 @@ class Problem:
 
         Args:
             part: the images.
-            most: of so many images, spread over the classes; all where None.
+            most: largest number of images, spread over the classes; all where None.
             wide: by a tail in float64; else as it is trained, in float32.
         """
         tail = copy.deepcopy(self.tail).double() if wide else self.tail

@@ -272,7 +272,7 @@ class Frozen:
         self.tail, self.head = copy.deepcopy(problem.tail), copy.deepcopy(problem.head)
 
     def divergence(self, batch: Batch) -> Tensor:
-        """Mean KL divergence of θ's answers on D_P from those of θ₀."""
+        """Mean KL divergence of θ's outputs on D_P from those of θ₀."""
         with torch.no_grad():
             wanted = self.head(self.tail(batch.activations_p)).log_softmax(dim=1)
         return nn.functional.kl_div(

@@ -24,9 +24,9 @@ CAPTION = (
     "is at most 1.05. 'slowed': S is more, and its interval lies above 1. 'not shown': the "
     "interval holds 1. 'withstood': with no seed did an attacker get there; the column beside it "
     "tells S for a lower share: holding attackers just below one target is not resistance. "
-    "'destroyed': a tenth or more of the accuracy on D_P is gone. ≥: with some seeds nobody got "
-    "there, their budget counts, and the interval is that of lower bounds. Selectivity: natural "
-    "log of S minus the largest over benign third tasks."
+    "'destroyed': a tenth or more of the accuracy on D_P is gone. ≥: with some seeds no attacker "
+    "got there, their budget counts, and the interval is that of lower bounds. Selectivity: "
+    "natural log of S minus the largest over benign third tasks."
 )
 REPORT = 3
 """Place in the report."""

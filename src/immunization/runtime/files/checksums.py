@@ -24,7 +24,7 @@ from immunization.runtime.errors import UserError
 UNREADABLE = "unreadable"
 """In place of the sum in a seal that is damaged itself: it fits no file."""
 PIECES = "progress"
-"""Name of folders with finished units of jobs, which are nobody's inputs."""
+"""Name of folders with finished units of jobs. No other job reads them."""
 
 _checked: dict[tuple[str, int, int], str | None] = {}
 _lock = threading.Lock()
@@ -58,8 +58,8 @@ def read_seal(path: Path | str) -> dict[str, Any] | None:
         return None
     except OSError as error:
         raise UserError(
-            f"{beside}: the seal of {path} cannot be read ({error.strerror}), so nothing tells "
-            "whether that is whole. Nothing was moved. Make it readable, or delete it if it is a "
+            f"{beside}: the seal of {path} cannot be read ({error.strerror}), so {path.name} "
+            "cannot be checked. Nothing was moved. Make it readable, or delete it if it is a "
             "folder, and run the same command again."
         ) from error
     try:
@@ -142,7 +142,7 @@ def count_as_read(path: Path | str, seal: dict[str, Any]) -> None:
 
 
 def mismatch(path: Path | str, expected: dict[str, Any]) -> str | None:
-    """What tells a file from its seal, or None."""
+    """How a file differs from its seal, or None."""
     size = Path(path).stat().st_size
     if expected["sha256"] == UNREADABLE:
         return "its seal cannot be read"
@@ -155,7 +155,7 @@ def mismatch(path: Path | str, expected: dict[str, Any]) -> str | None:
 
 
 def quarantine(path: Path | str) -> str:
-    """Rename a damaged file, so that the next run makes it anew; what was done, for a message.
+    """Rename a damaged file, so that the next run recomputes it; returns a sentence that says so.
 
     What was set aside before stays: the second gets a number.
     """

@@ -73,7 +73,7 @@ def jobs_per_gpu() -> int:
 
 
 def _try(folder: Path, device: Device, count: int) -> bool:
-    """Take so many free parts of a GPU, or none."""
+    """Claim the given number of free parts of a GPU, or none."""
     taken: list[FileLock] = []
     for unit in range(UNITS):
         lock = FileLock(folder / f"{device.uuid.replace('/', '-')}.{unit}")
@@ -122,8 +122,8 @@ def claim() -> Device | None:
             time.sleep(0.0 if chosen else 0.2)
     except OSError as error:
         raise UserError(
-            f"{folder}: files there cannot be locked ({error.strerror}), which tells jobs which "
-            f"GPU is taken. Name a folder on a local disk in {environment.LEDGER}."
+            f"{folder}: files there cannot be locked ({error.strerror}). Jobs lock them to claim "
+            f"a GPU. Name a folder on a local disk in {environment.LEDGER}."
         ) from error
     os.environ["CUDA_VISIBLE_DEVICES"] = chosen.uuid
     return chosen

@@ -16,7 +16,7 @@ from immunization.runtime.jobs.shutdown import exit_if_requested, shutdown_reque
 
 
 class Checkpoint:
-    """A file that a long run writes every few minutes, and goes on from.
+    """A file that a long run writes every few minutes, and resumes from.
 
     Args:
         path: a .safetensors file; None for a run without checkpoints.

@@ -1,7 +1,7 @@
 """One Snakemake a study: who holds it, and what to do when the holder was killed.
 
 A run holds a lock of the operating system on ``results/STUDY/.run.lock``, which ends with the
-process, and notes in ``.run.json`` who it is. So a second run is told who is at work, from whatever
+process, and notes in ``.run.json`` who it is. So a second run can say who is at work, from whatever
 folder or link it comes, and the run after a kill removes what the dead one left half written, and
 goes on. Snakemake's own lock, which outlives a kill, is switched off (`profiles/default`).
 

@@ -30,7 +30,7 @@ class Stage:
         paths: where files of the study lie.
         wanted: device, ``"auto"``, ``"cpu"`` or ``"cuda"``.
         threads: that the job may use.
-        checkpoint_seconds: at most so much work is lost when the job is killed.
+        checkpoint_seconds: the most work, in seconds, that a killed job loses.
         mirror, cache: folders with public files, and for downloads.
     """
 
@@ -52,7 +52,7 @@ class Stage:
 
     @property
     def order(self) -> dict[str, Any]:
-        """Labels in the order of the config, and what they stand for."""
+        """Labels in the order of the config, and their components."""
         order: dict[str, Any] = self.study["order"]
         return order
 

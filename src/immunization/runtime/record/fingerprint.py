@@ -93,7 +93,7 @@ def _imports(path: Path) -> frozenset[str]:
 
 
 def is_outside(module: str) -> bool:
-    """Whether a module, or a package that it lies in, is one of `OUTSIDE`."""
+    """Whether a module, or a package that contains it, is one of `OUTSIDE`."""
     parts = module.split(".")
     return any(".".join(parts[:length]) in OUTSIDE for length in range(1, len(parts) + 1))
 

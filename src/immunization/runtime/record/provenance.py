@@ -1,4 +1,4 @@
-"""Where a result comes from: study, versions, code, device and parameters, kept with every file."""
+"""Where a result comes from: study, versions, code, device, parameters; stored with each file."""
 
 from __future__ import annotations
 

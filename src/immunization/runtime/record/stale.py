@@ -1,4 +1,4 @@
-"""Which results that lie there are not those that the study asks for.
+"""Which existing results are not those that the study asks for.
 
 Snakemake keeps what it knows of results in ``.snakemake``, and goes by dates where that was lost or
 left behind: results of another config, of other code, or from a backup would then pass for what was
@@ -71,7 +71,7 @@ def refuse_other_code() -> None:
     if asked and fingerprint(*asked[1:]) != asked[0].partition(".")[0]:
         raise UserError(
             f"{asked[1]}: has changed, or what it imports has, since Snakemake read the workflow; "
-            "the result would pass for one of the old code. Run the same command again."
+            "the result would be recorded as one of the old code. Run the same command again."
         )
 
 
@@ -101,7 +101,7 @@ def _seal(path: str) -> dict[str, Any] | None:
 
 
 def _difference(path: str, text: str, seals: Mapping[str, dict[str, Any] | None]) -> str | None:
-    """What tells a result from what is asked, in a word or two; None where nothing does."""
+    """How a result differs from what is asked for, in a few words; None where it does not."""
     seal = seals[path]
     if seal is None:
         return "without the hidden .seal file that records what made them"

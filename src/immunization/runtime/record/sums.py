@@ -51,7 +51,7 @@ def compact_records(records: dict[str, Any]) -> dict[str, Any]:
 
 
 NEWER = "rewritten since the sums were taken, and intact; run snakemake to the end"
-"""What is told of a file of an unfinished run: no damage."""
+"""Message about a file of an unfinished run, which is not damage."""
 
 
 def read_sums(path: Path) -> dict[str, str]:
