@@ -8,7 +8,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from immunization.runtime.errors import UserError
@@ -16,10 +18,27 @@ from immunization.runtime.files.checksums import write_with_checksum
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
-UMASK = os.umask(0o022)  # what it is can only be asked by setting it
-os.umask(UMASK)
 DRAFT = "draft-"
 """What names of temporary files hold behind the name of the file."""
+
+
+_asking = Lock()
+
+
+def new_file_mode() -> int:
+    """Permissions that the umask leaves a new file.
+
+    The umask can only be read by setting it, so one thread reads it, once.
+    """
+    with _asking:
+        return _new_file_mode()
+
+
+@cache
+def _new_file_mode() -> int:
+    umask = os.umask(0o022)
+    os.umask(umask)
+    return 0o666 & ~umask
 
 
 @contextmanager
@@ -50,7 +69,7 @@ def atomic(path: Path | str, record: Any = None, *, sealed: bool = True) -> Iter
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~UMASK)
+        temporary.chmod(new_file_mode())
         if sealed:
             write_with_checksum(path, temporary, record)
         else:

@@ -58,7 +58,7 @@ def read_seal(path: Path | str) -> dict[str, Any] | None:
         return None
     except OSError as error:
         raise UserError(
-            f"{beside}: the seal of {path} cannot be read ({error.strerror}), so {path.name} "
+            f"{beside}: the seal of {path} cannot be read ({error.strerror}), so that file "
             "cannot be checked. Nothing was moved. Make it readable, or delete it if it is a "
             "folder, and run the same command again."
         ) from error

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from immunization.runtime.errors import UserError
-from immunization.runtime.files.atomic import UMASK, atomic
+from immunization.runtime.files.atomic import atomic
 from immunization.runtime.files.checksums import verify_or_quarantine
 
 if TYPE_CHECKING:  # tables and figures run without torch, methods without pandas
     import pandas as pd
     from torch import Tensor
-
-os.umask(UMASK)
 
 
 def files_below(path: str | Path) -> list[Path]:

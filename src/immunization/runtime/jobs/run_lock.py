@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 
 from immunization.runtime import environment
 from immunization.runtime.errors import UserError
-from immunization.runtime.files.atomic import UMASK, remove_drafts
+from immunization.runtime.files.atomic import new_file_mode, remove_drafts
 from immunization.runtime.user import user
 
 IDLE_FLAGS = (
@@ -73,7 +73,7 @@ class RunLock:
     ) -> None:
         self.folder, self.tell, self.remote = folder, tell, remote
         self.note = folder / ".run.json"
-        self.lock = FileLock(folder / ".run.lock", mode=0o666 & ~UMASK)
+        self.lock = FileLock(folder / ".run.lock", mode=new_file_mode())
 
     def acquire(self) -> None:
         """Hold the study until this process ends.
