@@ -116,7 +116,7 @@ def released_condition(eigenvalues: Tensor, dimension: int) -> ReleasedCondition
         smallest = torch.zeros_like(eigenvalues[..., 0])
     else:
         smallest = eigenvalues[..., 0].clamp(min=0)
-    # Below the floor the value tells of the floor more than of the matrix.
+    # Below the floor the value describes the floor more than the matrix.
     floored = smallest < RELEASED_FLOOR
     return ReleasedCondition(shifted_largest / (smallest + RELEASED_FLOOR), floored)
 

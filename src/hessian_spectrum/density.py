@@ -19,8 +19,8 @@ class Estimate:
 
     Attributes:
         value: the mean over samples.
-        standard_error: of that mean; NaN from a single sample, which tells nothing of its error.
-            Where a quadrature's own error is bounded it is counted in; where it cannot be told,
+        standard_error: of that mean; NaN for a single sample, whose error is unknown.
+            A bounded error of the quadrature is counted in; where it is unknown,
             the standard error is infinite.
         samples: how many.
     """
@@ -114,7 +114,7 @@ class SpectralDensity:
         With ``lowest`` a Gauss–Radau rule bounds it from below, the value is the middle of both,
         and half of what lies between them is in the standard error. Without, the rule is compared
         with one of half its nodes: where twice the difference is more than the standard error
-        over starts, the error is not told, and the standard error is infinite. Take more steps, or
+        over starts, the error is unknown, and the standard error is infinite. Take more steps, or
         give ``lowest``.
 
         Args:
@@ -221,7 +221,7 @@ def spectral_density(
         vectors: start vectors s. For operators of a large n one is enough for a picture; take
             several where a standard error is wanted.
         steps: Lanczos steps j; 60 resolve the extremes and a smooth bulk. Memory: s·j vectors.
-        progress: told after each product.
+        progress: called after each product.
 
     Returns:
         The density; its extremes cost nothing more.
@@ -276,7 +276,7 @@ def trace_estimate(
         generator: every draw comes from it.
         samples: vectors; the error falls like their square root.
         block: vectors a product.
-        progress: told after each product.
+        progress: called after each product.
     """
     if samples < 1 or block < 1:
         raise ValueError(

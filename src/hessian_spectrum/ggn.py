@@ -30,7 +30,7 @@ def ggn_factor(
     """S with GGN = SᵀS: for each sample, (∇²loss)^{1/2} times its Jacobian.
 
     Args:
-        model: answers each sample by itself (batch norm in eval mode).
+        model: treats each sample independently (batch norm in eval mode).
         loss: (outputs (n, C), targets) → scalar, convex in the outputs, a mean or sum over
             samples.
         batches: pairs (inputs, targets).

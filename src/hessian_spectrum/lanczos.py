@@ -89,7 +89,7 @@ def lanczos(
         operator: H.
         start: shape (n, s), any length but zero; all s run through one product together.
         steps: j, at most n; fewer where the space is exhausted.
-        progress: told after each product.
+        progress: called after each product.
 
     Returns:
         The tridiagonal matrices and the basis.

@@ -148,7 +148,7 @@ def _compare_outputs(model: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
         apart = torch.cat([model(inputs[:half]), model(inputs[half:])])
     except (RuntimeError, ValueError, IndexError) as error:
         if half == 1:
-            return  # one that squeezes a single sample answers two or more
+            return  # one that squeezes a single sample returns two or more
         raise BatchDependentError(
             f"The model does not take half of a batch ({error}). Each sample must be answered by "
             "itself."
@@ -164,7 +164,7 @@ def _compare_outputs(model: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
     largest = float(outputs.abs().max())
     if not distance <= room(outputs.dtype, outputs.device) * largest:
         raise BatchDependentError(
-            f"The model answers a sample differently in another batch: outputs of {len(inputs)} "
+            f"The model's output for a sample changes with its batch: outputs of {len(inputs)} "
             f"samples differ from those of their halves by {distance:.3g}, beside a largest of "
             f"{largest:.3g}. Batch norm that uses the statistics of the batch does that, in eval "
             "mode too where it keeps no running ones."

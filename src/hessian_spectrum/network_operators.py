@@ -2,8 +2,8 @@
 
 A loss is a function of (model(x), y) that averages (or sums) over the samples it is given. Batches
 may be of any sizes: each counts by its number of samples, as if they had come as one. Nothing
-here calls ``eval()`` or ``train()``, changes a buffer or draws a number: a model that answers
-differently the second time, or in another batch, is refused. So is an operator whose network has
+here calls ``eval()`` or ``train()``, changes a buffer or draws a number: a model whose
+outputs differ the second time, or in another batch, is refused. So is an operator whose network has
 changed since it was made.
 """
 

@@ -75,7 +75,7 @@ def operator_eigenpairs(
         max_products: vectors that H may be applied to.
         max_basis: vectors kept before a restart, twice that in memory; default 4·block + 40, at
             least 4·block.
-        progress: told after each product.
+        progress: called after each product.
 
     Returns:
         The pairs.

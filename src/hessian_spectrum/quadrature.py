@@ -1,4 +1,4 @@
-"""Other rules for the measure that a Gauss rule integrates: what tells a rule's own error."""
+"""Other rules for the measure that a Gauss rule integrates, which bound that rule's error."""
 
 from __future__ import annotations
 

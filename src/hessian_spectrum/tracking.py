@@ -34,7 +34,7 @@ from hessian_spectrum.ritz import LargestRitz, orthonormal_rows
 
 TOLERANCE = 1e-5
 """Residual of an eigenpair inside a loop; the eigenvalue is then right to about 1e-10, far more
-than a step of a percent needs. Spectra that are reported are computed anew, and exactly."""
+than a step of a percent needs. Reported spectra are computed separately, and exactly."""
 
 CERTIFIED_SHARE = 1e-3
 """Share of λ within which another eigenvalue may hide inside a loop: the factorisation that the

@@ -51,7 +51,7 @@ def test_dropout_is_refused_in_every_dtype(dtype, rate, make):
 @pytest.mark.parametrize("training", [False, True])
 def test_statistics_of_the_batch_are_refused_in_every_mode(dtype, layer, training):
     model = model_with(layer, dtype=dtype).train(training)
-    with pytest.raises(BatchDependentError, match="another batch"):
+    with pytest.raises(BatchDependentError, match="changes with its batch"):
         network_hessian(model, F.cross_entropy, [batch(dtype)])
 
 

@@ -49,7 +49,7 @@ LOGS = f"logs/{STUDY['study']}"
 LIE = layout(STUDY, RESULTS)  # where every file of the study lies
 WING = LIE.wing
 
-# `--jobs` alone means another machine's: a login node tells nothing of the GPUs of the others.
+# `--jobs` alone means other machines, whose GPUs a login node does not see.
 REMOTE = workflow.resource_settings.nodes is not None or not workflow.is_main_process
 _visible = [] if STUDY["device"] == "cpu" or REMOTE else visible_gpus()
 # GPUs of a job that computes; none where there are none.
