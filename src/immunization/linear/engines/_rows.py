@@ -27,7 +27,8 @@ all of it; momentum rises like a square on its way, by four."""
 
 
 def frames(
-    job: Job, target: AttackTarget, group: list[Attacker], outcome: Attack, hits: Tensor | None,
+    job: Job, target: AttackTarget, group: list[Attacker], outcome: Attack,
+    accuracies: Tensor | None,
     budget: int, rows: Tensor,
 ) -> tuple[list[Row], list[Row]]:  # fmt: skip
     """Rows of both tables for one target, for `table`.
@@ -37,8 +38,8 @@ def frames(
         target: its problems.
         group: G attackers.
         outcome: on the M problems of the target.
-        hits: held-out accuracy at the recorded steps, shape (M, G, R); None where labels do not
-            vary.
+        accuracies: held-out accuracy at the recorded steps, shape (M, G, R); None where
+            labels do not vary.
         budget: of these attackers.
         rows: N of each problem, shape (M,).
     """
@@ -63,10 +64,10 @@ def frames(
         "diverged": diverged.cpu().numpy(),
         "gap_end": last.cpu().numpy(),
     }
-    if hits is not None:
-        columns["accuracy_end"] = hits[..., -1].cpu().numpy()
-        columns["accuracy_area"] = area(hits, record).cpu().numpy()
-        mean_hits = hits.mean(0).cpu().numpy()
+    if accuracies is not None:
+        columns["accuracy_end"] = accuracies[..., -1].cpu().numpy()
+        columns["accuracy_area"] = area(accuracies, record).cpu().numpy()
+        mean_accuracies = accuracies.mean(0).cpu().numpy()
     steps_rows, curve_rows = [], []
     for place, attacker in enumerate(group):
         setup, each = attacker.family.flops(count, dimension, attacker.parameters)
@@ -87,8 +88,8 @@ def frames(
         for name, values in zip(("convergence_ratio", "loss_gap"), quartiles, strict=True):
             for level, row in zip((25, 50, 75), values[:, place], strict=True):
                 curve[f"{name}_q{level}"] = row
-        if hits is not None:
-            curve["accuracy"] = mean_hits[place]
+        if accuracies is not None:
+            curve["accuracy"] = mean_accuracies[place]
         curve_rows.append(keys | curve)
     return [row | {"seed": seed} for row in steps_rows for seed in target.seeds], [
         row | {"seed": seed} for row in curve_rows for seed in target.seeds
@@ -136,20 +137,20 @@ def _keys(job: Job, target: AttackTarget, attacker: Attacker) -> dict[str, Any]:
     }
 
 
-def nonlinear_frames(job: Job, target: AttackTarget, attacker: Attacker, hits: Tensor) -> Row:
+def nonlinear_frames(job: Job, target: AttackTarget, attacker: Attacker, accuracies: Tensor) -> Row:
     """Rows of an attacker that takes no steps, of one seed: accuracies alone."""
     columns = _keys(job, target, attacker) | _places(job, target)
-    return columns | {"accuracy_end": hits.cpu().numpy()}
+    return columns | {"accuracy_end": accuracies.cpu().numpy()}
 
 
-def area(hits: Tensor, record: list[int]) -> Tensor:
+def area(accuracies: Tensor, record: list[int]) -> Tensor:
     """Mean accuracy over the logarithm of the step, from the first to the last recorded.
 
     Args:
-        hits: accuracies, shape (…, R).
+        accuracies: at the recorded steps, shape (…, R).
         record: the R steps, the first 0, which is left out.
     """
     if len(record) < 3:
-        return hits[..., -1]
-    time = torch.tensor(record[1:], dtype=hits.dtype, device=hits.device).log()
-    return torch.trapezoid(hits[..., 1:], time, dim=-1) / (time[-1] - time[0])
+        return accuracies[..., -1]
+    time = torch.tensor(record[1:], dtype=accuracies.dtype, device=accuracies.device).log()
+    return torch.trapezoid(accuracies[..., 1:], time, dim=-1) / (time[-1] - time[0])

@@ -60,7 +60,7 @@ def run(job: Job, targets: list[AttackTarget], attackers: list[Attacker]) -> Fra
         scores = attacker.family.predict(
             seen.train, seen.labels, seen.mask, seen.test, attacker.parameters, generators
         )
-        hits = correct(scores, seen.test_labels)
-        row = nonlinear_frames(job, target, attacker, hits)
+        accuracies = correct(scores, seen.test_labels)
+        row = nonlinear_frames(job, target, attacker, accuracies)
         all_rows += [row | {"seed": seed} for seed in target.seeds]
     return table(all_rows), pd.DataFrame()

@@ -132,10 +132,10 @@ def run(job: Job, targets: list[AttackTarget], attackers: list[Attacker]) -> Fra
                 place = slice(offset, offset + len(target.pairs))
                 offset = place.stop
                 mine = outcome.part(place)
-                hits = None
+                accuracies = None
                 if test is not None and mine.weights is not None:
-                    hits = _accuracies(part, mine.weights, *test)
-                rows = frames(job, target, group, mine, hits, budget, task.rows)
+                    accuracies = _accuracies(part, mine.weights, *test)
+                rows = frames(job, target, group, mine, accuracies, budget, task.rows)
                 steps_rows += rows[0]
                 curve_rows += rows[1]
     return table(steps_rows), table(curve_rows)

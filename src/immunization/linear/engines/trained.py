@@ -87,18 +87,18 @@ def run(job: Job, targets: list[AttackTarget], attackers: list[Attacker]) -> Fra
             objective = replace(problem, initial=drawn)
         outcome = group[0].family.attack(objective, grid_parameters(group, rows), plan)
         outcome = fastest_start(outcome, group[0].restarts)
-        hits = None
+        accuracies = None
         if labelled:
             assert outcome.weights is not None
             test_scores = scores(problem, tests[0], outcome.weights)
-            hits = correct(test_scores, tests[1][:, None, None])
+            accuracies = correct(test_scores, tests[1][:, None, None])
         offset = 0
         for target in targets:
             place = slice(offset, offset + len(target.pairs))
             offset = place.stop
             part = frames(
                 job, target, group, outcome.part(place),
-                None if hits is None else hits[place], budget, rows[place],
+                None if accuracies is None else accuracies[place], budget, rows[place],
             )  # fmt: skip
             steps_rows += part[0]
             curve_rows += part[1]
