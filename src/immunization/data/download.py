@@ -181,7 +181,7 @@ def content(path: str | Path) -> str:
     with ThreadPoolExecutor(8) as pool:  # most of the time goes to the disk
         sums = list(pool.map(sha256, files))
     digest = hashlib.sha256()
-    for file, own in zip(files, sums, strict=True):
+    for file, digest_of_file in zip(files, sums, strict=True):
         name = file.relative_to(path).as_posix()
-        digest.update(f"{own}  {name}\n".encode(errors="surrogateescape"))
+        digest.update(f"{digest_of_file}  {name}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()

@@ -290,26 +290,28 @@ def _failing(attacks: pd.DataFrame, order: dict[str, Any]) -> list[str]:
 
 def _protected(table: pd.DataFrame, order: dict[str, Any]) -> pd.Series:
     """Which rows are of a method; with its type also where there are none."""
-    told = [order["methods"][m] != "identity" for m in table.index]
-    return pd.Series(told, index=table.index, dtype=bool)
+    immunized = [order["methods"][m] != "identity" for m in table.index]
+    return pd.Series(immunized, index=table.index, dtype=bool)
 
 
 def _breakers(attacks: pd.DataFrame, resistance: pd.DataFrame, order: dict[str, Any]) -> list[str]:
     """Which attackers are as fast as without immunization, against which method."""
-    own = attacks[~attacks["attack"].str.startswith(BEST) & attacks["slowdown_median_H"].notna()]
-    own = own[_protected(own, order)]
-    fast = own[
-        (own["slowdown_median_H"] <= MAX_BROKEN_SLOWDOWN)
-        & ~own["slowdown_is_lower_bound_H"].astype(bool)
+    attackers = attacks[
+        ~attacks["attack"].str.startswith(BEST) & attacks["slowdown_median_H"].notna()
     ]
-    against = {m: list(fast.loc[[m], "attack"]) if m in fast.index else [] for m in own.index}
+    attackers = attackers[_protected(attackers, order)]
+    fast = attackers[
+        (attackers["slowdown_median_H"] <= MAX_BROKEN_SLOWDOWN)
+        & ~attackers["slowdown_is_lower_bound_H"].astype(bool)
+    ]
+    against = {m: list(fast.loc[[m], "attack"]) if m in fast.index else [] for m in attackers.index}
     broken = set(resistance.index[resistance["verdict"] == "broken"]) & set(against)
     others = [m for m in against if m not in broken]
-    told = []
+    sentences = []
     if broken:
-        every = [a for a in own["attack"].unique() if all(a in against[m] for m in broken)]
+        every = [a for a in attackers["attack"].unique() if all(a in against[m] for m in broken)]
         if every:
-            told.append(f"None of the broken methods slows {_list(pd.Index(every))}.")
+            sentences.append(f"None of the broken methods slows {_list(pd.Index(every))}.")
         alike: dict[tuple[str, ...], list[str]] = {}
         for method in [m for m in against if m in broken]:
             rest = tuple(a for a in against[method] if a not in every)
@@ -318,14 +320,14 @@ def _breakers(attacks: pd.DataFrame, resistance: pd.DataFrame, order: dict[str, 
             if rest:
                 verb = ("is" if len(methods) == 1 else "are") + (" also" if every else "")
                 names = _list(pd.Index(methods))
-                told.append(f"{_first_up(names)} {verb} broken by {_some(list(rest))}.")
+                sentences.append(f"{_first_up(names)} {verb} broken by {_some(list(rest))}.")
     for method in others:
         if against[method]:
-            told.append(
+            sentences.append(
                 f"{_first_up(_name(method))} is not broken in the sense above, yet does not slow "
                 f"{_some(against[method])}."
             )
-    return told
+    return sentences
 
 
 def _accuracy(table: pd.DataFrame, dataset: str) -> list[str]:

@@ -196,7 +196,7 @@ def run(stage: Stage) -> None:
         for name, task_set in task_sets.items()
         if task_set.info.get("columns")
     }
-    frames = [pd.concat(found, ignore_index=True) for found in (spectra, ratios)]
+    frames = [pd.concat(tables, ignore_index=True) for tables in (spectra, ratios)]
     write_tables([paths.spectra, paths.ratios], frames, record)
     LOG.info("%d spectra, %d ratios", *map(len, frames))
 

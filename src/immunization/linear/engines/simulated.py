@@ -108,11 +108,11 @@ def run(job: Job, targets: list[AttackTarget], attackers: list[Attacker]) -> Fra
     by_view: dict[AttackerView, list[Attacker]] = {}
     for attacker in attackers:
         by_view.setdefault(attacker.view, []).append(attacker)
-    for own, members in by_view.items():
+    for attacker_view, members in by_view.items():
         parts = [
-            decompose(task, theta, own, singular=target.file.singular)
+            decompose(task, theta, attacker_view, singular=target.file.singular)
             if basis is None
-            else repair(task, *basis, own)
+            else repair(task, *basis, attacker_view)
             for task, theta, target, basis in zip(tasks, thetas, targets, bases, strict=True)
         ]
         problem = _stack(parts, explained)

@@ -38,13 +38,13 @@ def points(results: Results, dataset: str) -> pd.DataFrame:
 
 def draw(results: Results, dataset: str) -> Figure:
     """One colour a method, one mark a kind of attacker."""
-    found = points(results, dataset)
-    if found.empty:
+    by_method = points(results, dataset)
+    if by_method.empty:
         return nothing("Labels do not vary within a task here: there is no accuracy to keep.")
     figure, axis = plt.subplots(figsize=(9, 5.4))
     styles, handles = look(results.methods), {}
     for method in results.unswept():
-        row, colour = found.loc[method], styles[method]["color"]
+        row, colour = by_method.loc[method], styles[method]["color"]
         for name, mark in MARKS.items():
             if name in row and row[name] == row[name]:
                 drawn = axis.scatter(
@@ -67,13 +67,13 @@ def draw(results: Results, dataset: str) -> Figure:
 
 def says(results: Results, dataset: str) -> str:
     """The method that leaves least to a linear attacker, and what others get back."""
-    found = points(results, dataset)
-    if found.empty:
+    by_method = points(results, dataset)
+    if by_method.empty:
         return "There is no accuracy to keep or lose here."
-    if "accuracy_linear" not in found or found["accuracy_linear"].isna().all():
+    if "accuracy_linear" not in by_method or by_method["accuracy_linear"].isna().all():
         return "No linear attacker with all rows has a known accuracy here."
-    lowest = str(found["accuracy_linear"].idxmin())
-    row, before = found.loc[lowest], found.loc["identity"]
+    lowest = str(by_method["accuracy_linear"].idxmin())
+    row, before = by_method.loc[lowest], by_method.loc["identity"]
     sentence = (
         f"With {title(lowest)} the best linear attacker reaches "
         f"{percent(row['accuracy_linear'])} on D_H ({percent(before['accuracy_linear'])} without "

@@ -138,8 +138,8 @@ class Training:
         total, shape = self._steps[0], places[0][0].shape[1:]
         rows = np.zeros((total, len(pairs), *shape), dtype=np.int32)
         labels = np.zeros((total, len(pairs), shape[-1]), dtype=np.float64)
-        for place, (own, targets) in enumerate(places):
-            rows[: len(own), place], labels[: len(own), place] = own, targets
+        for place, (inputs, targets) in enumerate(places):
+            rows[: len(inputs), place], labels[: len(inputs), place] = inputs, targets
         self._rows, self._labels = torch.from_numpy(rows).to(device), torch.from_numpy(labels)
         self._labels = self._labels.to(device)
         self._source = problem.source
