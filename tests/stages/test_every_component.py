@@ -17,7 +17,7 @@ def test_every_component_that_ships_goes_through_the_stages(tmp_path):
     config["methods"] = {
         name: {key: 2 for key in ("steps", "epochs", "inner_steps") if key in component.parameters}
         for name, component in components("linear/methods").items()
-    }
+    } | {"released": {"use": "alg1", "profile": "released", "epochs": 2}}  # has no trajectory
     config["attacks"] = {name: {} for name in components("linear/attacks")} | {
         "logistic": {"use": "lbfgs", "loss": "logistic"},
         "softmax": {"use": "newton", "loss": "softmax", "repair": "scale"},
@@ -37,7 +37,7 @@ def test_every_component_that_ships_goes_through_the_stages(tmp_path):
     }
     folder = run_study(tmp_path / "mini", config)
     table = pd.read_csv(folder / "tables/ratios.csv")
-    assert set(table["method"]) == set(components("linear/methods"))
+    assert set(table["method"]) == {*components("linear/methods"), "released"}
     figures = folder / "figures"
     assert (figures / "heat_map.digits.svg").is_file()
     assert "best linear attacker reaches" in (figures / "frontier.binary.txt").read_text()

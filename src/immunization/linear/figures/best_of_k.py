@@ -27,9 +27,8 @@ def curves(results: Results, dataset: str) -> dict[str, np.ndarray]:
     medians = {}
     for method in results.unswept():
         attempts = rows[rows["method"] == method]
-        attempts = attempts.assign(
-            steps=attempts["steps"].fillna(attempts["budget"])
-        )  # who diverged got nowhere
+        # An attacker that diverged counts with its whole budget.
+        attempts = attempts.assign(steps=attempts["steps"].fillna(attempts["budget"]))
         wide = attempts.pivot_table(index=["seed", "pair"], columns="attack", values="steps")
         wide = wide.dropna()  # pairs that all attackers have run on
         if wide.size:
