@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from immunization.linear import page
+from immunization.linear.figures import best_of_k
 from immunization.linear.findings import _breakers, _resistance, findings
 from immunization.linear.results import Results
 from immunization.linear.slowdowns import BEST, with_best_and_slowdown
@@ -196,6 +197,18 @@ class Tables:
 
     def table(self, name, suffix):
         return self.folder / "tables" / f"{name}.{suffix}"
+
+
+@pytest.mark.parametrize(("budget", "told"), [
+    (5000, "With 1 of 2 attackers tried at random, every method falls in ten expected steps"),
+    (10, "A budget of 10 steps is too small to show who falls in ten."),
+])  # fmt: skip
+def test_who_falls_in_ten_steps_is_told_only_beyond_a_budget_of_ten(tmp_path, budget, told):
+    steps = frames()[2]
+    steps = steps.assign(budget=budget, steps=10 if budget == 10 else 1, censored=budget == 10)
+    write_table(tmp_path / "steps.parquet", steps)
+    results = Results({"steps": [str(tmp_path / "steps.parquet")]}, ORDER)
+    assert best_of_k.says(results, "mnist").startswith(told)
 
 
 def read(study, name):

@@ -11,6 +11,8 @@ from immunization.linear.slowdowns import BEST, full_data_linear_attackers
 from immunization.reporting.intervals_and_verdicts import best_of_k
 from immunization.reporting.style import look, nothing, shared_legend, title
 
+FEW = 10
+"""Steps within which a method counts as fallen."""
 CAPTION = (
     "Expected steps to threshold of the fastest of k attackers drawn at random from those of the "
     "study with squared loss, on the harmful task; median over pairs and seeds, censored attackers "
@@ -53,19 +55,25 @@ def draw(results: Results, dataset: str) -> Figure:
 
 
 def says(results: Results, dataset: str) -> str:
-    """How many tries bring each method down to ten steps."""
+    """How many tries bring each method down to `FEW` steps."""
     medians = curves(results, dataset)
     if not medians:
         return ""
+    runs = results.slowed(dataset)
+    budget = int(runs.loc[runs["loss"] == "squared", "budget"].min())
+    if budget <= FEW:  # who ran out of it would count as having been that fast
+        return f"A budget of {budget} steps is too small to show who falls in ten."
     total = len(next(iter(medians.values())))
-    tries = {m: int((line <= 10).argmax()) + 1 for m, line in medians.items() if line.min() <= 10}
+    tries = {m: int((line <= FEW).argmax()) + 1 for m, line in medians.items() if line.min() <= FEW}
     never = [title(m) for m in medians if m not in tries]
     sentences = []
     if tries:
         hard = max(tries, key=lambda m: tries[m])
         sentences.append(
-            f"With {tries[hard]} of {total} attackers tried at random, every method but those "
-            f"named next falls in ten expected steps or fewer (the last is {title(hard)})."
+            f"With {tries[hard]} of {total} attackers tried at random, every method"
+            f"{' but those named next' if never else ''} falls in ten expected steps or fewer "
+            f"(the last is {title(hard)})."
         )
-    sentences.append(f"Never: {', '.join(never)}." if never else "No method is out of reach.")
+    if never:
+        sentences.append(f"Never: {', '.join(never)}.")
     return " ".join(sentences)
