@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
 MAY_KNOW = {
+    "api": {"linear", "reporting", "study", "runtime", "hessian_spectrum"},
     "__main__": {"runtime"},
     "stages": {"reporting", "study", "runtime"},
     "tools": {"linear", "reporting", "study", "data", "runtime"},
@@ -91,9 +92,9 @@ def test_no_modules_import_each_other_in_a_circle():
     assert not todo, todo
 
 
-def test_at_most_ten_entries_lie_at_the_top_and_each_is_in_the_plan():
+def test_at_most_twelve_entries_lie_at_the_top_and_each_is_in_the_plan():
     entries = {path.stem for path in (SRC / "immunization").iterdir() if path.name != "__pycache__"}
-    assert len(entries) <= 10
+    assert len(entries) <= 12
     assert entries - {"__init__"} == set(MAY_KNOW) - {"hessian_spectrum"}
     plan = (ROOT / "docs" / "architecture.md").read_text()
     for module, path in MODULES.items():

@@ -44,7 +44,11 @@ class RangeFactor:
 
 
 def range_factor(
-    features: Tensor, *, tolerance: float | None = None, offset: float = 1.0
+    features: Tensor,
+    *,
+    tolerance: float | None = None,
+    offset: float = 1.0,
+    dtype: torch.dtype | None = None,
 ) -> RangeFactor:
     """Factor a feature matrix and decide its rank.
 
@@ -56,6 +60,8 @@ def range_factor(
         tolerance: relative tolerance on singular values; default `relative_tolerance` of the
             shape and dtype of ``features`` (integers count as float64: they are exact).
         offset: as in `relative_tolerance`, for features whose mean was taken off before they came.
+        dtype: of the data before any upcast, for the default tolerance; default that of
+            ``features``.
 
     Returns:
         The factor in float64.
@@ -69,7 +75,7 @@ def range_factor(
         )
     if tolerance is None:
         rows, columns = features.shape
-        tolerance = relative_tolerance(rows, columns, data_dtype(features), offset=offset)
+        tolerance = relative_tolerance(rows, columns, dtype or data_dtype(features), offset=offset)
     features = features.to(torch.float64)
     if not torch.isfinite(features).all():
         row, column = (int(i) for i in (~torch.isfinite(features)).nonzero()[0])

@@ -232,6 +232,25 @@ def correct(scores: Tensor, labels: Tensor) -> Tensor:
     return (right * valid).sum(-1) / valid.sum(-1)
 
 
+def correct_class(scores: Tensor, labels: Tensor) -> Tensor:
+    """Share of rows whose own class has the largest score, repeated for each class, shape (M, …).
+
+    A row without a score that is more than round-off, or with one that is not finite, is no
+    prediction and counts as a guess, 1/M.
+
+    Args:
+        scores: of M classes, each against the rest, shape (M, …, n).
+        labels: of either sign, broadcast to the scores, NaN for padding.
+    """
+    labels = labels.expand_as(scores)
+    valid = ~labels[0].isnan()
+    decided = (scores.abs().amax(0) > NO_SCORE) & torch.isfinite(scores).all(0)
+    best = scores.nan_to_num().argmax(0, keepdim=True)
+    right = torch.where(decided, (labels.gather(0, best)[0] > 0).to(scores), 1 / len(scores))
+    share = (right * valid).sum(-1) / valid.sum(-1)
+    return share.expand(len(scores), *share.shape)
+
+
 def accuracy(problem: Problem, task: TaskBatch, weights: Tensor) -> Tensor:
     """Held-out accuracy of sign(X_test·β), shape (B, m).
 

@@ -108,6 +108,7 @@ def save_task_set(path: Path | str, task_set: TaskSet) -> None:
         "scale": task_set.scale,
         "shift": task_set.shift,
         "intercept": task_set.intercept,
+        "class_roles": task_set.class_roles,
         "pair_names": task_set.pair_names,
         "seeds": task_set.seeds,
         "task_names": [task.name for task in task_set.tasks],
@@ -140,5 +141,6 @@ def load_task_set(path: Path | str) -> TaskSet:
         tasks=tasks,
         statistics=tensors,
         intercept=metadata["intercept"],
+        class_roles=tuple(metadata["class_roles"]),
         info=metadata["info"],
     )

@@ -111,6 +111,7 @@ def task_statistics(
     *,
     offset: float = 1.0,
     intercept: bool = False,
+    dtype: torch.dtype | None = None,
 ) -> dict[str, Tensor]:
     """What a task enters a study as: its factor, and labels and ones in the coordinates of it.
 
@@ -121,6 +122,7 @@ def task_statistics(
         offset: likewise.
         intercept: whether probes have one. Their best intercept is taken out: K is that of centred
             features, and labels are centred.
+        dtype: of `range_factor`.
 
     Returns:
         Tensors as in `TaskBatch`, without the batch dimension and unpadded.
@@ -128,33 +130,58 @@ def task_statistics(
     Raises:
         ValueError: see `range_factor`.
     """
-    mean, total = column_means(features), labels.sum()
+    (part,) = label_statistics(
+        features, [labels], tolerance, offset=offset, intercept=intercept, dtype=dtype
+    )
+    return part
+
+
+def label_statistics(
+    features: Tensor,
+    columns: list[Tensor],
+    tolerance: float | None = None,
+    *,
+    offset: float = 1.0,
+    intercept: bool = False,
+    dtype: torch.dtype | None = None,
+) -> list[dict[str, Tensor]]:
+    """`task_statistics` for several columns of labels of the same rows, which are factored once."""
+    mean = column_means(features)
     if intercept:
         size = torch.linalg.matrix_norm(features)
-        features, labels = features - mean, labels - labels.mean()
+        features = features - mean
         left = torch.linalg.matrix_norm(features).clamp_min(torch.finfo(size.dtype).tiny)
         offset = max(offset, float(size / left))
-    factor = range_factor(features, tolerance=tolerance, offset=offset)
+    factor = range_factor(features, tolerance=tolerance, offset=offset, dtype=dtype)
     assert factor.left is not None
-    ones = torch.ones(len(labels), dtype=torch.float64, device=labels.device)
+    ones = torch.ones(len(features), dtype=torch.float64, device=features.device)
     along = torch.zeros_like(factor.singular_values) if intercept else factor.left.sum(0)
     apart = ones
     if not intercept:
         for _ in range(2):  # twice, so that a small rest keeps its digits
             apart = apart - factor.left @ (factor.left.mT @ apart)
-    return {
+    of_features = {
         "basis": factor.basis,
         "singular_values": factor.singular_values,
-        "targets": factor.left.mT @ labels,
-        "target_energy": labels.square().sum(),
         "ones": along,
         "ones_apart": apart.square().sum(),
         "mean": mean,
-        "target_sum": total,
-        "rows": torch.tensor(len(labels), dtype=torch.float64, device=labels.device),
-        "tolerances": torch.tensor(factor.tolerance, dtype=torch.float64, device=labels.device),
-        "ranks": torch.tensor(factor.rank, device=labels.device),
+        "rows": torch.tensor(len(features), dtype=torch.float64, device=features.device),
+        "tolerances": torch.tensor(factor.tolerance, dtype=torch.float64, device=features.device),
+        "ranks": torch.tensor(factor.rank, device=features.device),
     }
+    parts = []
+    for labels in columns:
+        seen = labels - labels.mean() if intercept else labels
+        parts.append(
+            of_features
+            | {
+                "targets": factor.left.mT @ seen,
+                "target_energy": seen.square().sum(),
+                "target_sum": labels.sum(),
+            }
+        )
+    return parts
 
 
 def column_means(features: Tensor) -> Tensor:

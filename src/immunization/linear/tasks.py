@@ -11,9 +11,9 @@ from torch import Tensor
 from immunization.linear.cache import TaskCache
 from immunization.linear.sufficient_statistics import (
     TaskBatch,
+    label_statistics,
     select_tasks,
     stack_statistics,
-    task_statistics,
 )
 from immunization.runtime.errors import UserError
 from immunization.runtime.seeding import seed_of
@@ -114,6 +114,8 @@ class TaskSet:
         tasks: all distinct tasks.
         statistics: padded tensors over tasks, as in `TaskBatch`.
         intercept: whether probes have one, so that K is that of centred features.
+        class_roles: roles whose tasks, those of all pairs together, are the classes of one task,
+            each against the rest; an accuracy is then that of the class with the largest score.
         info: parameters and provenance, stored with the file.
         cache: what batches of the same pairs may reuse while the program runs; not stored.
     """
@@ -130,6 +132,7 @@ class TaskSet:
     tasks: list[Task]
     statistics: dict[str, Tensor]
     intercept: bool = False
+    class_roles: tuple[str, ...] = ()
     info: dict[str, Any] = field(default_factory=dict)
     cache: TaskCache = field(default_factory=TaskCache, repr=False, compare=False)
 
@@ -265,15 +268,23 @@ def build_task_set(
     tolerance: float | None = None,
     offset: float = 1.0,
     intercept: bool = False,
+    dtype: torch.dtype | None = None,
+    class_roles: tuple[str, ...] = (),
 ) -> TaskSet:
     """Check every task, factor it, and collect the statistics (see `TaskSet` for arguments).
 
-    ``tolerance`` and ``offset`` are those of `range_factor`.
+    ``tolerance``, ``offset`` and ``dtype`` are those of `range_factor`. Tasks that share one tensor
+    of row numbers, as the classes of one task do, are factored once.
     """
+    sharing: dict[int, list[int]] = {}
+    for number, task in enumerate(tasks):
+        sharing.setdefault(id(task.train_rows), []).append(number)
 
-    def statistics(task: Task) -> dict[str, Tensor]:
+    def statistics(numbers: list[int]) -> list[dict[str, Tensor]]:
+        task = tasks[numbers[0]]
         features = inputs[task.train_rows].to(torch.float64) * scale + shift
-        check_task(name, task, features, varied=loss == "regression" or accuracy)
+        for number in numbers:
+            check_task(name, tasks[number], features, varied=loss == "regression" or accuracy)
         if intercept and bool((task.train_labels == task.train_labels[0]).all()):
             raise UserError(
                 f"data set '{name}', task '{task.name}': all labels are alike, and a probe with an "
@@ -281,21 +292,27 @@ def build_task_set(
                 "{intercept: false}`."
             )
         try:
-            part = task_statistics(
-                features, task.train_labels, tolerance, offset=offset, intercept=intercept
+            columns = [tasks[number].train_labels for number in numbers]
+            parts = label_statistics(
+                features, columns, tolerance, offset=offset, intercept=intercept, dtype=dtype
             )
         except ValueError as error:
             raise UserError(f"data set '{name}', task '{task.name}': {error}") from error
-        if int(part["ranks"]) == 1:
+        if int(parts[0]["ranks"]) == 1:
             raise UserError(
                 f"data set '{name}', task '{task.name}': the features have rank 1. With a single "
                 "non-zero eigenvalue κ is 1 whatever the extractor, and there is nothing to "
                 "immunize. Use more features or rows."
             )
-        return part
+        return parts
 
     # One thread a task, as many at a time as torch was given.
-    parts = map_threads(statistics, tasks, torch.get_num_threads())
+    groups = list(sharing.values())
+    by_number: dict[int, dict[str, Tensor]] = {}
+    for numbers, parts in zip(
+        groups, map_threads(statistics, groups, torch.get_num_threads()), strict=True
+    ):
+        by_number |= dict(zip(numbers, parts, strict=True))
     return TaskSet(
         name=name,
         loss=loss,
@@ -307,7 +324,8 @@ def build_task_set(
         task_index=task_index,
         seeds=seeds,
         tasks=tasks,
-        statistics=stack_statistics(parts),
+        statistics=stack_statistics([by_number[number] for number in range(len(tasks))]),
         intercept=intercept,
+        class_roles=class_roles,
         info=info or {},
     )

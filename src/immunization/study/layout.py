@@ -51,10 +51,12 @@ class Layout:
     def figure(self, label: str) -> list[str]:
         """All files of a figure."""
         return [
-            f"{self.results}/figures/{label}.{subject}.{suffix}"
-            for subject in self.subjects(label)
-            for suffix in SUFFIXES
+            path for subject in self.subjects(label) for path in self.one_figure(label, subject)
         ]
+
+    def one_figure(self, label: str, subject: str) -> list[str]:
+        """A figure of one subject, a file each of `SUFFIXES`."""
+        return [f"{self.results}/figures/{label}.{subject}.{suffix}" for suffix in SUFFIXES]
 
     def all_tables(self, *suffixes: str) -> list[str]:
         """Files of all tables."""

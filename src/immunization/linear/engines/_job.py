@@ -14,6 +14,7 @@ from torch import Tensor
 
 from immunization.linear.attacker_view import AttackerView, choose_rows
 from immunization.linear.attacks._objective import Attack, AttackPlan
+from immunization.linear.evaluation import correct, correct_class
 from immunization.linear.files import Extractors
 from immunization.linear.sufficient_statistics import (
     TaskBatch,
@@ -184,6 +185,17 @@ class Job:
         stacked = stack_statistics([known[view.row_selection, seed, number] for number in distinct])
         chosen = torch.tensor([distinct.index(number) for number in numbers])
         return select_tasks(stacked, chosen, self.device)
+
+    def accuracies(self, target: AttackTarget, scores: Tensor, labels: Tensor) -> Tensor:
+        """Held-out accuracy of a target's M problems, shape (M, …).
+
+        Args:
+            target: its problems.
+            scores: of the held-out rows, shape (M, …, n).
+            labels: broadcast to the scores, NaN for padding.
+        """
+        several = target.role in self.task_set.class_roles
+        return (correct_class if several else correct)(scores, labels)
 
     def has_rows(self, view: AttackerView) -> bool:
         """Whether the data set has the rows that a view takes."""

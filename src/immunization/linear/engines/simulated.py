@@ -31,7 +31,6 @@ from immunization.linear.engines._job import (
     within_memory,
 )
 from immunization.linear.engines._rows import Row, frames, table
-from immunization.linear.evaluation import correct
 from immunization.linear.tasks import held_out
 from immunization.runtime.jobs.resumable import Frames, WorkUnit
 
@@ -134,7 +133,7 @@ def run(job: Job, targets: list[AttackTarget], attackers: list[Attacker]) -> Fra
                 mine = outcome.part(place)
                 accuracies = None
                 if test is not None and mine.weights is not None:
-                    accuracies = _accuracies(part, mine.weights, *test)
+                    accuracies = _accuracies(job, target, part, mine.weights, *test)
                 rows = frames(job, target, group, mine, accuracies, budget, task.rows)
                 steps_rows += rows[0]
                 curve_rows += rows[1]
@@ -165,10 +164,13 @@ def _test_rows(
     return held_out(job.task_set, tasks, theta)
 
 
-def _accuracies(part: Decomposition, errors: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:
+def _accuracies(
+    job: Job, target: AttackTarget, part: Decomposition, errors: Tensor, inputs: Tensor,
+    labels: Tensor,
+) -> Tensor:  # fmt: skip
     """Held-out accuracy at each recorded step, shape (M, G, R)."""
     width = part.coefficients.shape[-1]
     probes = part.coefficients[:, None, None] + errors[..., errors.shape[-1] - width :]
     weights, offset = part.on_inputs(probes.flatten(1, 2))
     scores = (inputs @ weights).mT + offset[..., None]
-    return correct(scores, labels[:, None]).reshape(errors.shape[:3])
+    return job.accuracies(target, scores, labels[:, None]).reshape(errors.shape[:3])

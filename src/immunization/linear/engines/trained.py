@@ -29,7 +29,6 @@ from immunization.linear.engines._job import (
     within_memory,
 )
 from immunization.linear.engines._rows import Row, frames, table
-from immunization.linear.evaluation import correct
 from immunization.linear.sufficient_statistics import centred_statistics
 from immunization.linear.tasks import Task
 from immunization.runtime.jobs.resumable import Frames, WorkUnit
@@ -87,19 +86,18 @@ def run(job: Job, targets: list[AttackTarget], attackers: list[Attacker]) -> Fra
             objective = replace(problem, initial=drawn)
         outcome = group[0].family.attack(objective, grid_parameters(group, rows), plan)
         outcome = fastest_start(outcome, group[0].restarts)
-        accuracies = None
         if labelled:
             assert outcome.weights is not None
             test_scores = scores(problem, tests[0], outcome.weights)
-            accuracies = correct(test_scores, tests[1][:, None, None])
         offset = 0
         for target in targets:
             place = slice(offset, offset + len(target.pairs))
             offset = place.stop
-            part = frames(
-                job, target, group, outcome.part(place),
-                None if accuracies is None else accuracies[place], budget, rows[place],
-            )  # fmt: skip
+            accuracies = None
+            if labelled:
+                labels = tests[1][place, None, None]
+                accuracies = job.accuracies(target, test_scores[place], labels)
+            part = frames(job, target, group, outcome.part(place), accuracies, budget, rows[place])
             steps_rows += part[0]
             curve_rows += part[1]
     return table(steps_rows), table(curve_rows)

@@ -28,6 +28,7 @@ from immunization.linear.sufficient_statistics import (
 from immunization.linear.tasks import Problem
 from immunization.study.components import components
 
+NEEDS_HARMFUL_LABELS = True
 PARAMETERS = {
     "then": {
         "enum": ["nothing", "optimum", "alg1"],

@@ -1,0 +1,1 @@
+"""What people call from Python (`import immunization as im`), without files or Snakemake."""
