@@ -167,10 +167,10 @@ def test_annotated_parameters_are_read_and_computed_ones_refused(tmp_path):
 
     path = tmp_path / "some.py"
     path.write_text('"""S."""\nPARAMETERS: dict[str, dict] = {"a": {"default": 1}}\n')
-    assert _read("linear/methods", path).parameters == {"a": {"default": 1}}
+    assert _read("linear/methods", "some", path, "some").parameters == {"a": {"default": 1}}
     path.write_text("PARAMETERS = dict(a=1)\n")
     with pytest.raises(UserError, match="must be a literal"):
-        _read("linear/methods", path)
+        _read("linear/methods", "some", path, "some")
 
 
 def test_what_does_not_exist_is_refused():

@@ -12,16 +12,18 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 ROOT = Path(workflow.basedir)
-sys.path.insert(0, str(ROOT / "src"))  # before whatever else lies on the path
+# Of a checkout; in an installed package the workflow lies inside it.
+SRC = ROOT / "src" if (ROOT / "src").is_dir() else ROOT.parents[1]
+sys.path.insert(0, str(SRC))  # before whatever else lies on the path
 # A disk that is full would keep half a file, and trip every later run.
 sys.dont_write_bytecode = True
 
 import immunization
 
-if Path(immunization.__file__).resolve().parent != (ROOT / "src" / "immunization").resolve():
+if Path(immunization.__file__).resolve().parent != (SRC / "immunization").resolve():
     raise WorkflowError(
-        f"immunization is imported from {Path(immunization.__file__).parent}, which is not this "
-        f"checkout, {ROOT}. Take it off PYTHONPATH, or run Snakemake from its own environment."
+        f"immunization is imported from {Path(immunization.__file__).parent}, which is not the "
+        f"one of this workflow, {ROOT}. Take it off PYTHONPATH, or run Snakemake from its own environment."
     )
 
 from immunization.runtime import environment
@@ -30,7 +32,7 @@ from immunization.runtime.gpus.claims import visible_gpus
 from immunization.runtime.jobs.run_lock import RunLock, is_dry_run
 from immunization.runtime.record import stale
 from immunization.runtime.record.fingerprint import commit
-from immunization.study.components import components
+from immunization.study.components import code_allowed, component
 from immunization.study.derived import attack_settings
 from immunization.study.layout import layout
 from immunization.study.load import load
@@ -63,6 +65,20 @@ if workflow.is_main_process and not is_dry_run(sys.argv[1:]):
     except UserError as error:
         raise WorkflowError(str(error)) from None
 
+
+def code_path():
+    """What jobs have on their path: ours alone, also where a whole Python lies beside it."""
+    if SRC != ROOT.parents[1]:
+        return str(SRC)
+    folder = Path(".snakemake", "immunization", "src").absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("immunization", "hessian_spectrum"):
+        if not (folder / name).exists() or (folder / name).resolve() != (SRC / name).resolve():
+            (folder / name).unlink(missing_ok=True)
+            (folder / name).symlink_to(SRC / name)
+    return str(folder)
+
+
 # What jobs need and results do not depend on: exported, so that a change reruns nothing. Inside a
 # conda environment `python` is that environment's; otherwise it is Snakemake's own.
 _deployed = workflow.deployment_settings.deployment_method
@@ -80,8 +96,9 @@ _exports = {
         sort_keys=True,
     ),
     environment.JOBS_PER_GPU: str(STUDY["jobs_per_gpu"]),
+    environment.ALLOW_CODE: str(int(code_allowed())),
     "PYTHON": "python" if any("conda" in str(m).lower() for m in _deployed) else sys.executable,
-    "PYTHONPATH": str(ROOT / "src"),  # Snakemake drops it under --use-conda; a prefix survives
+    "PYTHONPATH": code_path(),  # Snakemake drops it under --use-conda; a prefix survives
     "PYTHONSAFEPATH": "1",  # a random.py in the working folder is not the standard library's
     "PYTHONDONTWRITEBYTECODE": "1",
     # Keep freed memory: handing every temporary tensor back to the system costs a tenth of the time.
@@ -139,7 +156,7 @@ def made_by(wildcards, output):
 
 def texts(*paths):
     """Contents of files in the package, which no import leads to."""
-    return [(ROOT / "src" / "immunization" / path).read_text() for path in paths]
+    return [(SRC / "immunization" / path).read_text() for path in paths]
 
 
 def what_lies_there(wildcards):

@@ -5,7 +5,7 @@ for label, entry in STUDY["figures"].items():
         continue
     making(
         files,
-        ["immunization.reporting.draw", f"immunization.{WING}.figures.{entry['use']}"],
+        ["immunization.reporting.draw", component(f"{WING}/figures", entry["use"]).module],
         entry["parameters"],
     )
 
@@ -32,7 +32,7 @@ for label, entry in STUDY["figures"].items():
             "../../envs/plotting.yaml"
         params:
             label=label,
-            caption=components(f"{WING}/figures")[entry["use"]].traits.get("CAPTION", ""),
+            caption=component(f"{WING}/figures", entry["use"]).traits.get("CAPTION", ""),
             made_by=made_by,
         shell:
             "stage {params.made_by:q} figure {params.label} 2> {log:q}"

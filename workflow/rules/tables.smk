@@ -3,7 +3,7 @@ making(
     LIE.all_tables("csv", "md", "tex"),
     [
         "immunization.reporting.table",
-        *(f"immunization.{WING}.tables.{name}" for name in LIE.tables),
+        *(component(f"{WING}/tables", name).module for name in LIE.tables),
     ],
     [WHOLE["order"], STUDY["attack"], STUDY.get("primary"), TABLE_CONTENTS],
 )

@@ -13,7 +13,7 @@ from immunization.api.task import Task
 from immunization.linear import immunize as stage
 from immunization.linear.tasks import TaskSet
 from immunization.runtime.errors import UserError
-from immunization.study.components import components, import_component
+from immunization.study.components import component, import_component
 from immunization.study.parameters import completed
 
 NEEDS_LABELS = "NEEDS_HARMFUL_LABELS"
@@ -79,7 +79,7 @@ def immunize(
         method, complete, scale=scale, intercept=intercept, seed=seed,
         tasks={"benign": repr(benign), "harmful": repr(harmful)},
     )  # fmt: skip
-    if components("linear/methods")[method].traits.get(NEEDS_LABELS):
+    if component("linear/methods", method).traits.get(NEEDS_LABELS):
         if harmful.kind == "none":
             raise UserError(f"method '{method}' reads the harmful labels, and there are none.")
         if harmful.is_multiclass:

@@ -18,7 +18,7 @@ from immunization.runtime.jobs.stage import Stage, write_tables
 from immunization.runtime.log import LOG
 from immunization.runtime.record.provenance import essence
 from immunization.runtime.threads import map_threads
-from immunization.study.components import import_component
+from immunization.study.components import component, import_component
 from immunization.study.derived import attack_settings
 
 SMALL = 2**17
@@ -60,11 +60,10 @@ def run(stage: Stage) -> None:
     if device == "cuda" and small(task_set, len(extractors)):
         device, threads = "cpu", stage.threads
     job = Job(task_set, extractors, attackers_of(entries, task_set.intercept), settings, device)
-    uses = sorted({entry["use"] for entry in entries.values()})
+    families = {component("linear/attacks", entry["use"]).module for entry in entries.values()}
     record = stage.record(
         {"attackers": entries, "attack": settings},
-        "attack", f"engines.{name}", *(f"attacks.{use}" for use in uses),
-        device=device,
+        "attack", f"engines.{name}", device=device, components=sorted(families),
     )  # fmt: skip
     # Not the attackers: each stands in the key of its own units.
     base = [*essence(record | {"parameters": settings}), contents]

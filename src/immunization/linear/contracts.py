@@ -15,6 +15,9 @@ from immunization.data.download import Place
 from immunization.linear.attacks._objective import Attack, AttackPlan, Objective
 from immunization.linear.methods._descent import Immunized
 from immunization.linear.tasks import Problem, TaskSet
+from immunization.reporting.contracts import FigureComponent, TableComponent
+from immunization.study import contract
+from immunization.study.components import Component
 
 
 class Source(Protocol):
@@ -100,3 +103,24 @@ class PredictorComponent(Protocol):
             parameters: of the attacker.
             generators: one a problem.
         """
+
+
+PROTOCOLS: dict[str, type] = {
+    "linear/datasets": DatasetComponent,
+    "linear/methods": MethodComponent,
+    "linear/attacks": AttackerComponent,
+    "linear/tables": TableComponent,
+    "linear/figures": FigureComponent,
+}
+
+
+def check(component: Component, module: Any) -> None:
+    """Refuse a module that does not declare what its kind asks for.
+
+    Raises:
+        UserError: naming the file and what is missing.
+    """
+    predicts = bool(component.traits.get("PREDICTS"))
+    contract.require(
+        component, module, PredictorComponent if predicts else PROTOCOLS[component.kind]
+    )

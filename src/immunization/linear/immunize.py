@@ -23,6 +23,7 @@ from immunization.linear.contracts import DEPENDS_ON_SEED, MethodComponent
 from immunization.linear.evaluation import reference_condition
 from immunization.linear.files import load_task_set, save_extractors
 from immunization.linear.methods._descent import Immunized
+from immunization.linear.returned import check_theta
 from immunization.linear.tasks import Problem, TaskSet
 from immunization.runtime.errors import UserError
 from immunization.runtime.files.checksums import content_hash
@@ -33,7 +34,7 @@ from immunization.runtime.jobs.stage import Stage, write_tables
 from immunization.runtime.log import LOG
 from immunization.runtime.record.provenance import essence
 from immunization.runtime.threads import map_threads
-from immunization.study.components import import_component
+from immunization.study.components import component, import_component
 
 SCALING = ("columns", "scale", "scaling")
 """What a table's task set tells of its features."""
@@ -68,7 +69,7 @@ def immunize_batch(
     broken = None
     try:
         returned = method.immunize(problem, parameters)
-        immunized = returned if isinstance(returned, Immunized) else Immunized(returned)
+        immunized = check_theta(method, returned, problem.size, problem.primary.factor)
         theta = immunized.theta.cpu()
         lost = (~torch.isfinite(theta).flatten(1).all(1)).nonzero()
         broken = int(lost[0]) if len(lost) else None
@@ -274,7 +275,8 @@ def run(stage: Stage) -> None:
 
     started = time.perf_counter()
     about = {"label": label, "method": entry["use"]}
-    record = stage.record(about, "immunize", f"methods.{entry['use']}", device=device)
+    module = component("linear/methods", entry["use"]).module
+    record = stage.record(about, "immunize", device=device, components=[module])
     units = ResumableUnits(stage.progress, Batches(), essence(record), stage.checkpoint_seconds)
     batches = iter(units.run(keys, work, threads))
     seconds = time.perf_counter() - started

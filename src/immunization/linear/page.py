@@ -13,7 +13,7 @@ from immunization.reporting.table import for_page, in_report
 from immunization.reporting.text import display_label
 from immunization.runtime.jobs.stage import Stage
 from immunization.runtime.record.provenance import KAPPA_DEFINITION
-from immunization.study.components import components
+from immunization.study.components import component
 
 TEXT = ["method", "attack", "loss", "verdict", "dataset", "quantity", "published in"]
 
@@ -45,7 +45,7 @@ def page(
             for path in figures
             if path.name.split(".")[1] == name
         ]
-        about = components("linear/datasets")[source].summary
+        about = component("linear/datasets", source).summary
         if task in ("digit", "one_vs_rest"):
             about += (
                 " A task is the inputs of one class."

@@ -8,7 +8,7 @@ from immunization.data.download import Place, files_behind
 from immunization.linear.files import save_task_set
 from immunization.runtime.jobs.stage import Stage
 from immunization.runtime.log import LOG
-from immunization.study.components import import_component
+from immunization.study.components import component, import_component
 
 
 def run(stage: Stage) -> None:
@@ -23,8 +23,9 @@ def run(stage: Stage) -> None:
     asked = {
         "source": entry["source"], **parameters, "seeds": config["seeds"], "intercept": intercept,
     }  # fmt: skip
+    module = component("linear/datasets", entry["source"]).module
     task_set.info.update(
-        stage.record(asked, "prepare", f"datasets.{entry['source']}")
+        stage.record(asked, "prepare", components=[module])
         | {"files": files_behind(place, parameters.get("path"))}
     )
     save_task_set(stage.paths.tasks(name), task_set)

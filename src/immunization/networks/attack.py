@@ -20,7 +20,7 @@ from immunization.runtime.jobs.resumable import WorkUnit, run_units
 from immunization.runtime.jobs.stage import Stage, write_tables
 from immunization.runtime.log import LOG
 from immunization.runtime.record.provenance import essence
-from immunization.study.components import components, import_component
+from immunization.study.components import component, import_component
 from immunization.study.derived import attack_settings
 
 TABLES = ("runs", "curves")
@@ -90,7 +90,7 @@ def units_of(
 ) -> list[WorkUnit]:
     """A unit for each network, task and method."""
     module: AttackerComponent = import_component("networks/attacks", use)
-    control = bool(components("networks/attacks")[use].traits.get("CONTROL"))
+    control = bool(component("networks/attacks", use).traits.get("CONTROL"))
     units = []
     for network, path in networks.items():
         files_of_network = [file for file in files if file.network == network]
@@ -136,7 +136,7 @@ def run(stage: Stage) -> None:
     config, paths, label = stage.config, stage.paths, stage.label
     use, parameters = config["attacks"][label]["use"], config["attacks"][label]["parameters"]
     settings, exact = attack_settings(config), config["deterministic"]
-    traits = components("networks/attacks")[use].traits
+    traits = component("networks/attacks", use).traits
     device = stage.device()
     kernels = bool(traits.get("IMAGES"))
     prepare_device(device, stage.threads, deterministic=exact, try_kernels=kernels)
@@ -147,7 +147,8 @@ def run(stage: Stage) -> None:
     units = units_of(context, files, networks, config["third_tasks"], label, use, parameters)
     asked = {"use": use, "settings": settings, **parameters}
     asked |= rounding_record(device, stage.threads)
-    record = stage.record(asked, "attack", f"attacks.{use}", device=device)
+    module = component("networks/attacks", use).module
+    record = stage.record(asked, "attack", device=device, components=[module])
     contents = [content_hash(path) for path in (*networks.values(), *images.values())]
     base = [essence(record), device, exact, contents]
     frames_of_units = run_units(units, stage.progress, base, 1, TABLES)

@@ -16,6 +16,9 @@ from immunization.networks.attacks._victim import AttackedModel, Frames
 from immunization.networks.backbones._backbone import Backbone
 from immunization.networks.datasets._images import Images, Listing
 from immunization.networks.methods._problem import Problem
+from immunization.reporting.contracts import FigureComponent, TableComponent
+from immunization.study import contract
+from immunization.study.components import Component
 
 
 class DatasetComponent(Protocol):
@@ -49,3 +52,22 @@ class AttackerComponent(Protocol):
 
     def attack(self, victim: AttackedModel, parameters: dict[str, Any]) -> Frames:
         """One row a run, and one a recorded step."""
+
+
+PROTOCOLS: dict[str, type] = {
+    "networks/datasets": DatasetComponent,
+    "networks/backbones": BackboneComponent,
+    "networks/methods": MethodComponent,
+    "networks/attacks": AttackerComponent,
+    "networks/tables": TableComponent,
+    "networks/figures": FigureComponent,
+}
+
+
+def check(component: Component, module: Any) -> None:
+    """Refuse a module that does not declare what its kind asks for.
+
+    Raises:
+        UserError: naming the file and what is missing.
+    """
+    contract.require(component, module, PROTOCOLS[component.kind])

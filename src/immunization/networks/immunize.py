@@ -22,7 +22,7 @@ from immunization.runtime.jobs.stage import Stage, write_tables
 from immunization.runtime.log import LOG
 from immunization.runtime.record.provenance import essence
 from immunization.runtime.seeding import seed_of
-from immunization.study.components import import_component
+from immunization.study.components import component, import_component
 
 Tensors = dict[str, torch.Tensor]
 Rows = list[dict[str, Any]]
@@ -96,7 +96,8 @@ class Immunizer:
         use, threads = self.entry["use"], self.stage.threads
         asked = {"method": use, **self.entry["parameters"][network]}
         asked |= rounding_record(self.device, threads)
-        return self.stage.record(asked, "immunize", f"methods.{use}", device=self.device)
+        module = component("networks/methods", use).module
+        return self.stage.record(asked, "immunize", device=self.device, components=[module])
 
     def result(self, network: str, harmful: str, seed: int) -> tuple[Tensors, Rows]:
         """Tensors to release and the trajectory of one subject: as saved, or computed now."""

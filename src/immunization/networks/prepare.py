@@ -7,7 +7,7 @@ from immunization.networks.datasets._images import Images
 from immunization.networks.image_store import write_images
 from immunization.runtime.jobs.stage import Stage
 from immunization.runtime.log import LOG
-from immunization.study.components import import_component
+from immunization.study.components import component, import_component
 
 
 def run(stage: Stage) -> None:
@@ -17,7 +17,8 @@ def run(stage: Stage) -> None:
     parameters = entry["parameters"]
     place = Place.of(stage.mirror, stage.cache)
     images = import_component("networks/datasets", entry["source"]).load(parameters, place, size)
-    record = stage.record(parameters, "prepare", f"datasets.{entry['source']}")
+    module = component("networks/datasets", entry["source"]).module
+    record = stage.record(parameters, "prepare", components=[module])
     record["files"] = files_behind(place, parameters.get("path"))
     write_images(
         stage.paths.images(name), images, name=name, size=size, flip=parameters["flip"],

@@ -32,7 +32,7 @@ from immunization.runtime.jobs.stage import Stage
 from immunization.runtime.log import LOG
 from immunization.runtime.record.provenance import essence
 from immunization.runtime.seeding import seed_of
-from immunization.study.components import import_component
+from immunization.study.components import component, import_component
 
 
 def held_out(
@@ -152,6 +152,7 @@ def run(stage: Stage) -> None:
     source = stage.paths.images(config["primary"])
     images = ImageSet(source, device)
     torch.manual_seed(seed_of("weights", seed))
+    module = component("networks/backbones", entry["use"]).module
     backbone, head = import_component("networks/backbones", entry["use"]).build(
         parameters, images.size
     )
@@ -160,7 +161,7 @@ def run(stage: Stage) -> None:
     model = Classifier(Body(backbone), head).to(device)
     asked = {"use": entry["use"], "seed": seed, **parameters}
     asked |= rounding_record(device, stage.threads)
-    record = stage.record(asked, "pretrain", f"backbones.{entry['use']}", device=device)
+    record = stage.record(asked, "pretrain", device=device, components=[module])
     weights = parameters.get("weights", "")
     if Path(weights).is_file():
         record["files"] = {"own": {weights: sha256(weights)}}

@@ -14,7 +14,7 @@ from immunization.reporting.text import display_label
 from immunization.runtime.files.io import read_csv, read_table, read_text, write_text
 from immunization.runtime.jobs.stage import Stage
 from immunization.runtime.record.provenance import KAPPA_DEFINITION
-from immunization.study.components import components
+from immunization.study.components import component
 
 
 def embed(path: Path) -> str:
@@ -82,7 +82,7 @@ def drawing(path: Path, uses: dict[str, str], kind: str) -> dict[str, str]:
     return {
         "name": display_label(label),
         "says": read_text(path.with_suffix(".txt")).strip(),
-        "caption": components(kind)[uses[label]].traits.get("CAPTION", ""),
+        "caption": component(kind, uses[label]).traits.get("CAPTION", ""),
         "data": embed(path),
     }
 

@@ -12,7 +12,7 @@ from immunization.reporting.contracts import TableComponent
 from immunization.reporting.text import csv_text, latex, markdown
 from immunization.runtime.errors import UserError
 from immunization.runtime.files.io import write_text
-from immunization.study.components import components, import_component
+from immunization.study.components import component, components, import_component
 
 
 def read_published(path: Path | str, wanted: Sequence[str]) -> pd.DataFrame:
@@ -69,7 +69,7 @@ def for_page(
     """
     shown = import_component(folder, name).show(table).drop(columns=list(without))
     return {
-        "caption": components(folder)[name].traits["CAPTION"],
+        "caption": component(folder, name).traits["CAPTION"],
         "columns": list(shown.columns),
         "rows": shown.values.tolist(),
     }

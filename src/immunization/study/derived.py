@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from immunization.study.components import components
+from immunization.study.components import component
 
 ENGINES = ("simulated", "trained", "nonlinear")
 
@@ -16,7 +16,7 @@ def is_of_networks(config: dict[str, Any]) -> bool:
 
 def engine(entry: dict[str, Any]) -> str:
     """Which of `ENGINES` runs an attacker of a resolved study."""
-    traits = components("linear/attacks")[entry["use"]].traits
+    traits = component("linear/attacks", entry["use"]).traits
     if traits.get("PREDICTS"):
         return "nonlinear"
     exact = traits.get("EIGENBASIS") and entry["parameters"]["loss"] == "squared"

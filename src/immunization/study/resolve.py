@@ -14,7 +14,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from immunization.runtime.errors import UserError
-from immunization.study.components import components
+from immunization.study.components import (
+    code_allowed,
+    component,
+    components,
+    is_path,
+    needs_permission,
+)
 from immunization.study.derived import sweep_members
 from immunization.study.kinds import LINEAR, StudyKind, kind_of, schema
 from immunization.study.semantics import linear_semantics, network_semantics, stand_ins
@@ -110,14 +116,23 @@ def _components(
             yield f"  {where}: {entry!r} must be a mapping of parameters; {{}} for the defaults."
             continue
         name = entry.setdefault(choice, label)
-        if not isinstance(name, str) or name not in available:
+        if isinstance(name, str) and is_path(name):
+            name = entry[choice] = expanded_path(name)
+            if not code_allowed():
+                yield f"  {where}.{choice}: {needs_permission(name)}"
+                continue
+        elif not isinstance(name, str) or name not in available:
             yield (
                 f"  {where}: no {singular} named "
                 f"'{name}'{near_spelling(str(name), list(available))}. There are: "
                 f"{', '.join(available)}. Files in src/immunization/{rules.folder}/ add more."
             )
             continue
-        parameters = available[name].parameters
+        try:
+            parameters = component(rules.folder, name).parameters
+        except UserError as error:
+            yield f"  {where}.{choice}: {error}"
+            continue
         for key in entry:
             entry[key] = as_number(entry[key], parameters.get(key))
         rule = {

@@ -1,12 +1,12 @@
 for dataset in LIE.datasets:
     for name, attackers in LIE.engines.items():
-        uses = sorted({entry["use"] for entry in attackers.values()})
+        families = {component("linear/attacks", e["use"]).module for e in attackers.values()}
         making(
             LIE.attack(dataset, name),
             [
                 "immunization.linear.attack",
                 f"immunization.linear.engines.{name}",
-                *(f"immunization.linear.attacks.{use}" for use in uses),
+                *sorted(families),
             ],
             [attackers, attack_settings(STUDY)],
         )

@@ -1,7 +1,7 @@
 for label, entry in STUDY["methods"].items():
     making(
         [*LIE.thetas(label), *LIE.trajectories(label)],
-        ["immunization.linear.immunize", f"immunization.linear.methods.{entry['use']}"],
+        ["immunization.linear.immunize", component("linear/methods", entry["use"]).module],
         entry,
     )
 

@@ -1,7 +1,7 @@
 for label, entry in STUDY["datasets"].items():
     making(
         [LIE.tasks(label)],
-        ["immunization.linear.prepare", f"immunization.linear.datasets.{entry['source']}"],
+        ["immunization.linear.prepare", component("linear/datasets", entry["source"]).module],
         [entry, STUDY["seeds"], STUDY["spectrum"]["intercept"]],
         [entry["parameters"].get("path")],
     )

@@ -1,7 +1,7 @@
 for label, entry in STUDY["attacks"].items():
     making(
         LIE.attack(label),
-        ["immunization.networks.attack", f"immunization.networks.attacks.{entry['use']}"],
+        ["immunization.networks.attack", component("networks/attacks", entry["use"]).module],
         [entry, attack_settings(STUDY), STUDY["third_tasks"], EXACT],
     )
 

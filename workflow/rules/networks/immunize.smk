@@ -1,7 +1,7 @@
 for label, entry in STUDY["methods"].items():
     making(
         [*LIE.immunized(label), *LIE.trajectories(label)],
-        ["immunization.networks.immunize", f"immunization.networks.methods.{entry['use']}"],
+        ["immunization.networks.immunize", component("networks/methods", entry["use"]).module],
         [entry, STUDY["primary"], STUDY["harmful"], STUDY["seeds"], EXACT],
     )
 

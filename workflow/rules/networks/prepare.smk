@@ -1,7 +1,7 @@
 for label, entry in STUDY["datasets"].items():
     making(
         [LIE.images(label)],
-        ["immunization.networks.prepare", f"immunization.networks.datasets.{entry['source']}"],
+        ["immunization.networks.prepare", component("networks/datasets", entry["source"]).module],
         [entry, STUDY["size"]],
         [entry["parameters"].get("path")],
     )

@@ -1,7 +1,7 @@
 for label, entry in STUDY["networks"].items():
     making(
         [LIE.pretrained(label)],
-        ["immunization.networks.pretrain", f"immunization.networks.backbones.{entry['use']}"],
+        ["immunization.networks.pretrain", component("networks/backbones", entry["use"]).module],
         [entry, STUDY["primary"], STUDY["seeds"][0], EXACT],
         [entry["parameters"].get("weights")],
     )

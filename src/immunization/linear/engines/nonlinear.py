@@ -13,6 +13,7 @@ import pandas as pd
 from immunization.linear.attacker_view import AttackerView, Features, repaired_features
 from immunization.linear.engines._job import Attacker, AttackTarget, Job, target_key, within_memory
 from immunization.linear.engines._rows import Row, nonlinear_frames, table
+from immunization.linear.returned import check_scores
 from immunization.runtime.jobs.resumable import Frames, WorkUnit
 from immunization.runtime.seeding import seeded
 
@@ -59,6 +60,7 @@ def run(job: Job, targets: list[AttackTarget], attackers: list[Attacker]) -> Fra
         scores = attacker.family.predict(
             seen.train, seen.labels, seen.mask, seen.test, attacker.parameters, generators
         )
+        check_scores(attacker.family, scores, seen.test_labels)
         accuracies = job.accuracies(target, scores, seen.test_labels)
         row = nonlinear_frames(job, target, attacker, accuracies)
         all_rows += [row | {"seed": seed} for seed in target.seeds]

@@ -31,6 +31,7 @@ from immunization.linear.engines._job import (
     within_memory,
 )
 from immunization.linear.engines._rows import Row, frames, table
+from immunization.linear.returned import check_attack
 from immunization.linear.tasks import held_out
 from immunization.runtime.jobs.resumable import Frames, WorkUnit
 
@@ -125,6 +126,7 @@ def run(job: Job, targets: list[AttackTarget], attackers: list[Attacker]) -> Fra
             outcome = group[0].family.attack(
                 objective, grid_parameters(group, problem.energy), plan
             )
+            check_attack(group[0].family, outcome, plan, objective.start(plan.attackers))
             outcome = fastest_start(outcome, group[0].restarts)
             offset = 0
             for target, part, task, test in zip(targets, parts, tasks, tests, strict=True):

@@ -29,6 +29,7 @@ from immunization.linear.engines._job import (
     within_memory,
 )
 from immunization.linear.engines._rows import Row, frames, table
+from immunization.linear.returned import check_attack
 from immunization.linear.sufficient_statistics import centred_statistics
 from immunization.linear.tasks import Task
 from immunization.runtime.jobs.resumable import Frames, WorkUnit
@@ -85,6 +86,7 @@ def run(job: Job, targets: list[AttackTarget], attackers: list[Attacker]) -> Fra
             drawn = random_starts(job, targets, group, problem.start(1))
             objective = replace(problem, initial=drawn)
         outcome = group[0].family.attack(objective, grid_parameters(group, rows), plan)
+        check_attack(group[0].family, outcome, plan, objective.start(plan.attackers))
         outcome = fastest_start(outcome, group[0].restarts)
         if labelled:
             assert outcome.weights is not None

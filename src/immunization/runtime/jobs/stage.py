@@ -83,7 +83,11 @@ class Stage:
         return device, self.threads if device == "cpu" else 1
 
     def record(
-        self, parameters: dict[str, Any], *modules: str, device: str = "cpu"
+        self,
+        parameters: dict[str, Any],
+        *modules: str,
+        device: str = "cpu",
+        components: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Where results of this job come from.
 
@@ -91,9 +95,11 @@ class Stage:
             parameters: what the stage was asked to do.
             modules: what ran, from the wing's package on, such as ``"methods.alg1"``.
             device: where it was done.
+            components: modules of components that ran, whole names or paths.
         """
         wing = f"immunization.{self.paths.wing}"
-        return provenance([f"{wing}.{module}" for module in modules], parameters, device)
+        names = [*(f"{wing}.{module}" for module in modules), *components]
+        return provenance(names, parameters, device)
 
 
 def write_tables(

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.util
 import subprocess
 from collections.abc import Iterator
 from functools import cache
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,10 @@ TEXTS = {"help", "description", "epilog"}
 
 
 def _file(module: str) -> Path | None:
+    if module.endswith(".py"):  # that a config names
+        return Path(module) if Path(module).is_file() else None
+    if module.split(".")[0] not in PACKAGES:
+        return module_file(module)
     base = SOURCE.joinpath(*module.split("."))
     for candidate in (base.with_suffix(".py"), base / "__init__.py"):
         if candidate.is_file():
@@ -51,6 +57,25 @@ def _file(module: str) -> Path | None:
 @cache
 def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+@cache
+def module_file(module: str) -> Path | None:
+    """Where a module of another package lies, without importing it or its packages."""
+    where: list[str] | None = None
+    spec = None
+    parts = module.split(".")
+    for length in range(1, len(parts) + 1):
+        spec = PathFinder.find_spec(".".join(parts[:length]), where)
+        if spec is None:
+            break
+        where = list(spec.submodule_search_locations or [])
+    if spec is None:
+        try:  # some editable installs have finders of their own
+            spec = importlib.util.find_spec(module)
+        except (ImportError, ValueError):
+            return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
 @cache
@@ -78,8 +103,8 @@ def _named(module: str, name: str) -> str:
 
 
 @cache
-def _imports(path: Path) -> frozenset[str]:
-    package = path.parent.relative_to(SOURCE).parts
+def _imports(path: Path, packages: tuple[str, ...], package: tuple[str, ...]) -> frozenset[str]:
+    """Modules of some packages that a file imports; it lies in ``package``."""
     modules = set()
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
@@ -87,9 +112,17 @@ def _imports(path: Path) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join([*base, *filter(None, [node.module])])
-            if module.split(".")[0] in PACKAGES:
+            if module.split(".")[0] in packages:
                 modules |= {_named(module, alias.name) for alias in node.names}
-    return frozenset(name for name in modules if name.split(".")[0] in PACKAGES)
+    return frozenset(name for name in modules if name.split(".")[0] in packages)
+
+
+def _package(module: str, path: Path) -> tuple[str, ...]:
+    """The package that relative imports of a module start from."""
+    if module.endswith(".py"):  # a file by itself
+        return ()
+    parts = tuple(module.split("."))
+    return parts if path.name == "__init__.py" else parts[:-1]
 
 
 def is_outside(module: str) -> bool:
@@ -103,15 +136,18 @@ def closure(*modules: str) -> list[Path]:
     `OUTSIDE` left out.
 
     A name that a package passes on is looked for where it is defined: who imports
-    `hessian_spectrum.range_factor` does not depend on all of that package.
+    `hessian_spectrum.range_factor` does not depend on all of that package. A module of another
+    package, or the path of a file, brings what it imports of that package and of ours.
     """
     todo, seen = list(modules), set()
+    others = {m.split(".")[0] for m in modules if not m.endswith(".py")} - set(PACKAGES)
+    packages = (*PACKAGES, *sorted(others))
     while todo:
         module = todo.pop()
         path = _file(module)
         if path is not None and path not in seen and not is_outside(module):
             seen.add(path)
-            todo.extend(_imports(path))
+            todo.extend(_imports(path, packages, _package(module, path)))
     return sorted(seen)
 
 
@@ -171,7 +207,8 @@ def fingerprint(*modules: str) -> str:
     """
     digest = hashlib.sha256()
     for path in closure(*modules):
-        digest.update(path.relative_to(SOURCE).as_posix().encode())
+        inside = path.is_relative_to(SOURCE)
+        digest.update((path.relative_to(SOURCE).as_posix() if inside else path.name).encode())
         digest.update(_digest(path))
     return digest.hexdigest()[:16]
 
