@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from immunization.api.extractor import Extractor
     from immunization.api.immunizing import immunize
     from immunization.api.study import StudyResults, load_study
-    from immunization.api.task import Task
+    from immunization.linear.own_tasks.task import Task
     from immunization.runtime.errors import UserError
 
 __version__ = "0.2.0"
@@ -46,7 +46,7 @@ _PLACES = {
     "AttackResults": "api.attacking",
     "Extractor": "api.extractor",
     "StudyResults": "api.study",
-    "Task": "api.task",
+    "Task": "linear.own_tasks.task",
     "UserError": "runtime.errors",
     "assess": "api.assessment",
     "attack": "api.attacking",

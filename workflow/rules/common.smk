@@ -36,13 +36,16 @@ from immunization.study.components import code_allowed, component
 from immunization.study.derived import attack_settings
 from immunization.study.layout import layout
 from immunization.study.load import load
-from immunization.study.resolve import resolve
+from immunization.study.preflight import missing_inputs
+from immunization.study.resolve import FILES, resolve
 from immunization.study.whole import recorded, told_of_format, whole
 
 try:
     for path in workflow.configfiles:
         load(Path(path))  # Snakemake has read it already, and run what it carried; go no further
     STUDY = resolve(config)
+    if workflow.is_main_process and (problems := missing_inputs(STUDY)):
+        raise UserError("the study cannot run:\n" + "\n".join(problems))
 except UserError as error:
     raise WorkflowError(str(error)) from None
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from immunization.api.attacking import IMMUNIZED, PLAIN, AttackResults
-from immunization.api.task import Task
+from immunization.linear.own_tasks.task import Task
 from immunization.reporting.intervals_and_verdicts import interval, verdict
 from immunization.reporting.text import display_label, format_number
 

@@ -11,13 +11,13 @@ import pandas as pd
 from torch import Tensor
 
 from immunization.api import _verdict
-from immunization.api._pairs import check_pair, pair_set
 from immunization.api._show import Shown
 from immunization.api.attacking import BUDGET, SEEDS, AttackResults, named, run, shown
 from immunization.api.extractor import Extractor, record_of
 from immunization.api.immunizing import immunize
-from immunization.api.task import Task
 from immunization.linear.evaluation import report_role
+from immunization.linear.own_tasks.pairs import check_pair, pair_set
+from immunization.linear.own_tasks.task import Task
 from immunization.linear.spectra import evaluate_identity, result_rows
 from immunization.linear.tasks import TaskSet
 from immunization.reporting.text import format_number

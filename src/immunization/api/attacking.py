@@ -12,13 +12,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from immunization.api._pairs import attacked_set
 from immunization.api._show import Shown
 from immunization.api.attackers import ONE_SOLVE, class_of, standard
 from immunization.api.extractor import Extractor
-from immunization.api.task import Task
 from immunization.linear.attack import with_intercept
 from immunization.linear.engines._job import Attacker, Job
+from immunization.linear.own_tasks.pairs import attacked_set
+from immunization.linear.own_tasks.task import Task
 from immunization.runtime.errors import UserError
 from immunization.runtime.threads import map_threads
 from immunization.study.components import import_component
@@ -164,7 +164,7 @@ def run(
     scale: Any = None,
 ) -> AttackResults:
     """All attackers against the features as they are (after the layer's own scaling), and θ."""
-    from immunization.api._scaling import Scale
+    from immunization.linear.own_tasks.scaling import Scale
 
     tasks = attacked_set(task, scale or Scale(), intercept=intercept, seeds=seeds)
     eye = torch.eye(task.width, dtype=torch.float64)

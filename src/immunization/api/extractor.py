@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from immunization import __version__
-from immunization.api._scaling import ROLES, Scale, Scaler
+from immunization.linear.own_tasks.scaling import ROLES, Scale, Scaler
 from immunization.runtime.errors import UserError
 from immunization.runtime.files.atomic import atomic
 

@@ -6,12 +6,11 @@ from typing import Any
 
 import torch
 
-from immunization.api._pairs import SEED, check_pair, pair_set
-from immunization.api._scaling import Scaler
 from immunization.api.extractor import Extractor, record_of
-from immunization.api.task import Task
 from immunization.linear import immunize as stage
-from immunization.linear.tasks import TaskSet
+from immunization.linear.own_tasks.pairs import SEED, check_pair, pair_set
+from immunization.linear.own_tasks.scaling import Scaler
+from immunization.linear.own_tasks.task import Task
 from immunization.runtime.errors import UserError
 from immunization.study.components import component, import_component
 from immunization.study.parameters import completed
@@ -79,48 +78,10 @@ def immunize(
         method, complete, scale=scale, intercept=intercept, seed=seed,
         tasks={"benign": repr(benign), "harmful": repr(harmful)},
     )  # fmt: skip
-    if component("linear/methods", method).traits.get(NEEDS_LABELS):
-        if harmful.kind == "none":
-            raise UserError(f"method '{method}' reads the harmful labels, and there are none.")
-        if harmful.is_multiclass:
-            return _class_by_class(module, complete, benign, harmful, scaler, intercept, record)
+    unlabelled = harmful.kind == "none"
+    if unlabelled and component("linear/methods", method).traits.get(NEEDS_LABELS):
+        raise UserError(f"method '{method}' reads the harmful labels, and there are none.")
     tasks = pair_set(benign, harmful, scaler, intercept=intercept, seed=seed)
-    theta, singular = _theta(method, module, complete, tasks, device)
-    return Extractor(theta, scaler, singular, intercept, record)
-
-
-def _theta(
-    label: str, module: Any, parameters: dict[str, Any], tasks: TaskSet, device: str
-) -> tuple[torch.Tensor, bool]:
-    """θ of the first pair, and whether it is singular on purpose."""
-    batch = stage.immunize_batch(label, module, parameters, tasks, device, [(tasks.seeds[0], 0)])
-    return batch.theta[0].to(torch.float64), batch.singular
-
-
-def _class_by_class(
-    module: Any,
-    parameters: dict[str, Any],
-    benign: Task,
-    harmful: Task,
-    scaler: Scaler,
-    intercept: bool,
-    record: dict[str, Any],
-) -> Extractor:
-    """Erase one class after the other: a linear map keeps what has been erased erased.
-
-    The last class is a combination of the others, but erasing it too costs nothing and takes out
-    what round-off left.
-    """
-    theta = torch.eye(benign.width, dtype=torch.float64)
-    for number in range(len(harmful.classes)):
-        moved = [
-            scaler.of(role)(task.features).to(torch.float64) @ theta
-            for role, task in enumerate((benign, harmful))
-        ]
-        labels = [str(code) for code in (harmful.targets[:, number] > 0).tolist()]
-        one = pair_set(
-            Task(moved[0]), Task(moved[1], labels, name=harmful.column_name(number)), Scaler(),
-            intercept=intercept,
-        )  # fmt: skip
-        theta = theta @ _theta("erase", module, parameters, one, "cpu")[0]
-    return Extractor(theta, scaler, True, intercept, record)
+    batch = stage.immunize_batch(method, module, complete, tasks, device, [(seed, 0)])
+    theta = batch.theta[0].to(torch.float64)
+    return Extractor(theta, scaler, batch.singular, intercept, record)

@@ -150,6 +150,11 @@ class StudyResults:
         svg, png, text = map(Path, self._paths.one_figure(label, subject))
         return DrawnFigure(svg, png, read_text(text))
 
+    def tasks_file(self, dataset: str) -> str:
+        """File with the tasks of a data set of a linear study."""
+        assert isinstance(self._paths, LinearLayout)
+        return self._paths.tasks(dataset)
+
     def pairs(self, dataset: str) -> list[tuple[str, str]]:
         """Names of D_P and D_H of every pair of a data set of a linear study."""
         return [(p, h) for p, h in self._about(dataset)["pair_names"]]
@@ -210,8 +215,8 @@ class StudyResults:
         """
         import torch
 
-        from immunization.api._scaling import Scale, Scaler
         from immunization.api.extractor import Extractor
+        from immunization.linear.own_tasks.scaling import ANY_SEED, Scale, Scaler
 
         theta = self.theta(method, dataset, pair=pair, seed=seed)
         file, seed = self._file(method, dataset, seed)
@@ -225,7 +230,8 @@ class StudyResults:
             one = Scale(ones * (-about["shift"] / about["scale"]), ones / about["scale"])
             scaler = Scaler("joint", (one, one))
         elif kind != "none":
-            by_seed = known.get(str(seed)) or known.get(str(self.config["seeds"][0]))
+            first = str(self.config["seeds"][0])
+            by_seed = known.get(str(seed)) or known.get(ANY_SEED) or known.get(first)
             if not by_seed:
                 raise UserError(
                     f"data set '{dataset}' was scaled {kind!r}, and the study did not record by "

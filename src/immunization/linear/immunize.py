@@ -174,6 +174,8 @@ def plan(
     """
     members = [member for seed in task_set.seeds for member in task_set.members(seed)]
     sources = {member: member for member in members}
+    if task_set.class_roles:  # classes of one task, and one θ
+        sources = {(seed, pair): (seed, 0) for seed, pair in members}
     if hasattr(method, "draws"):
         raise UserError(
             f"{getattr(method, '__file__', 'method')}: declares `draws`, which is now called "
@@ -181,7 +183,8 @@ def plan(
         )
     depends = getattr(method, DEPENDS_ON_SEED, None)
     if depends is not None and not depends(parameters):
-        sources = task_set.distinct_members()
+        alike = task_set.distinct_members()
+        sources = {member: alike[source] for member, source in sources.items()}
     distinct = list(dict.fromkeys(sources.values()))
     parts = split(distinct, task_set.inputs.shape[1], device)
     return BatchPlan(task_set, parameters, sources, parts)

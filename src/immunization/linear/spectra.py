@@ -97,6 +97,7 @@ def result_rows(
     if problem.source.accuracy:
         columns["accuracy_p"] = _best_accuracy(problem, problem.primary, primary, theta)
         columns["accuracy_h"] = _best_accuracy(problem, problem.harmful, harmful, theta)
+        columns["chance_h"] = _chance(problem)
     ratios = pd.DataFrame(keys | {name: values.numpy() for name, values in columns.items()})
     return pd.concat(spectra), ratios
 
@@ -173,6 +174,21 @@ def _ratio_columns(
         primary.floored | harmful.floored | before.primary.floored | before.harmful.floored
     )
     return columns
+
+
+def _chance(problem: Problem) -> Tensor:
+    """Accuracy on D_H without looking, by the training rows: the share of the largest class, (B,).
+
+    Where the pairs are the classes of one task, that of the task, repeated.
+    """
+    source = problem.source
+    positive = torch.tensor(
+        [float((source.tasks[n].train_labels > 0).double().mean()) for n in problem.harmful.tasks],
+        dtype=torch.float64,
+    )
+    if "H" in source.class_roles:
+        return positive.max().expand_as(positive)
+    return torch.maximum(positive, 1 - positive)
 
 
 def _best_accuracy(problem: Problem, task: TaskBatch, report: RoleReport, theta: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from immunization.runtime.errors import UserError
-from immunization.study.components import components
+from immunization.study.components import component, components, is_path
 from immunization.study.validation import (
     as_number,
     describe,
@@ -29,12 +29,12 @@ def completed(folder: str, singular: str, name: str, given: dict[str, Any]) -> d
         UserError: naming what is wrong, what is allowed, and near spellings.
     """
     available = components(folder)
-    if name not in available:
+    if name not in available and not is_path(name):
         raise UserError(
             f"no {singular} named '{name}'{near_spelling(name, list(available))}. There are: "
             f"{', '.join(available)}."
         )
-    rules = available[name].parameters
+    rules = component(folder, name).parameters
     parameters = {key: as_number(value, rules.get(key)) for key, value in given.items()}
     rule = {
         "type": "object",

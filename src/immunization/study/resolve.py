@@ -39,7 +39,7 @@ from immunization.study.validation import (
 LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 LONGEST = 100
 """Letters of a label: with suffixes, names of files stay within 255 bytes."""
-FILES = {"path", "weights"}
+FILES = {"path", "harmful_path", "labels", "harmful_labels", "weights"}
 """Parameters that may name a file of the user's, which is then an input of a rule."""
 
 

@@ -1,7 +1,7 @@
 """A finished study in one file: code, config, data and results, to be regenerated elsewhere.
 
-    python -m immunization archive results/default --out default.tar.gz
-    python -m immunization archive --extract default.tar.gz --into FOLDER
+    immunization archive results/default --out default.tar.gz
+    immunization archive --extract default.tar.gz --into FOLDER
 
 The archive holds the checkout without its history, the config as ``config/archived.yaml``, the data
 files that the study was made from, with their checksums, and under ``archived/`` the results
@@ -33,6 +33,7 @@ from immunization.runtime.record.fingerprint import SOURCE, closure, fingerprint
 from immunization.runtime.record.sums import PROVENANCE, SUMS, read_sums, verify
 from immunization.study.resolve import FILES
 from immunization.study.whole import read_study
+from immunization.tools._command import command
 from immunization.tools.unpack import MOST_BYTES, extract
 
 CHECKOUT = (
@@ -187,14 +188,13 @@ def contents(
     if not (root / "Snakefile").is_file():
         raise UserError(
             f"{root}: is no checkout, and an archive holds the code. Run this from the folder of "
-            "one: PYTHONPATH=src python -m immunization archive ..."
+            "one: PYTHONPATH=src immunization archive ..."
         )
     problems = verify(folder)
     if problems:
         name, difference = next(iter(problems.items()))
         raise UserError(
-            f"{folder / name}: {difference}. Repair the study first "
-            "(python -m immunization verify)."
+            f"{folder / name}: {difference}. Repair the study first (immunization verify)."
         )
     study = read_study(folder / "study.json")
     label = study["config"]["study"]
@@ -250,23 +250,30 @@ def write(out: Path, files: dict[str, Path], texts: dict[str, str]) -> None:
                         archive.addfile(member, file)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m immunization archive",
-        description="Archive a finished study, or unpack an archive.",
+def parser() -> argparse.ArgumentParser:
+    """Of this command."""
+    made = command(
+        "archive",
+        "Put a finished study into one file, or unpack one.",
+        "immunization archive results/default\n"
+        "immunization archive --extract default.tar.gz --into folder",
     )
-    parser.add_argument("folder", nargs="?", type=Path, help="results/NAME")
-    parser.add_argument("--out", type=Path, help="archive to write; default NAME.tar.gz")
-    parser.add_argument("--extractors", action="store_true", help="take tasks and θ along")
-    parser.add_argument("--data", nargs="+", type=Path, help="folders with the public files")
-    parser.add_argument("--extract", type=Path, help="archive to unpack")
-    parser.add_argument("--into", type=Path, help="new folder to unpack into")
-    parser.add_argument("--most-gb", type=float, default=MOST_BYTES / 2**30, help="to unpack")
-    parser.add_argument(
+    made.add_argument("folder", nargs="?", type=Path, help="results/NAME")
+    made.add_argument("--out", type=Path, help="archive to write; default NAME.tar.gz")
+    made.add_argument("--extractors", action="store_true", help="take tasks and θ along")
+    made.add_argument("--data", nargs="+", type=Path, help="folders with the public files")
+    made.add_argument("--extract", type=Path, help="archive to unpack")
+    made.add_argument("--into", type=Path, help="new folder to unpack into")
+    made.add_argument("--most-gb", type=float, default=MOST_BYTES / 2**30, help="to unpack")
+    made.add_argument(
         "--changed-code", action="store_true", help="archive though the code has changed since"
     )
-    options = parser.parse_args(arguments)
+    return made
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    options = parser().parse_args(arguments)
     if options.extract is not None:
         if options.into is None:
             raise UserError("--extract: name a new folder to unpack into: --into FOLDER.")
@@ -274,7 +281,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{options.into}: {count} files; see {options.into}/REGENERATE.md")
         return
     if options.folder is None:
-        raise UserError("Name the study: python -m immunization archive results/NAME.")
+        raise UserError("Name the study: immunization archive results/NAME.")
     out = options.out or Path(f"{options.folder.resolve().name}.tar.gz")
     data = options.data or [Path(".cache/data")]
     files, texts, left = contents(

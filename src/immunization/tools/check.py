@@ -1,11 +1,11 @@
 """Look at a config before Snakemake does: whether it is safe to load, and whether it is right.
 
-    python -m immunization check config/mine.yaml
-    python -m immunization check --snakemake --configfile config/config.yaml config/mine.yaml
+    immunization check config/mine.yaml
+    immunization check --snakemake --configfile config/config.yaml config/mine.yaml
 
 Snakemake's loader runs Python that a YAML file carries, where the file asks for its template engine
 (`__use_yte__`), and resolves names of Python objects (`!!python/…`). A study needs neither; this
-command refuses both and runs nothing. `make results` calls it first.
+command refuses both and runs nothing. `make results` and `immunization run` call it first.
 """
 
 from __future__ import annotations
@@ -14,11 +14,17 @@ import argparse
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
+from immunization.runtime import environment
 from immunization.runtime.errors import UserError
 from immunization.runtime.jobs.command import run_command
+from immunization.study.components import is_path
+from immunization.study.kinds import kind_of
 from immunization.study.load import Plain, load, merged
+from immunization.study.preflight import check_inputs
 from immunization.study.resolve import resolve
+from immunization.tools._command import command, print_json
 
 Plain.add_constructor("tag:yaml.org,2002:int", Plain.construct_yaml_int)
 Plain.add_constructor("tag:yaml.org,2002:float", Plain.construct_yaml_float)
@@ -62,24 +68,55 @@ def named_by(arguments: list[str]) -> list[Path]:
     return [Path(path) for path in named or ["config/config.yaml"]]
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m immunization check", description="Check config files; nothing is run."
+def code_named_by(study: dict[str, Any]) -> list[str]:
+    """Files of code that a resolved study names, which a run needs permission for."""
+    shape = kind_of(study)
+    names = [
+        entry[rule.name_key]
+        for kind, rule in shape.components.items()
+        for entry in study[kind].values()
+    ]
+    return sorted({name for name in names if is_path(name)})
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of this command."""
+    made = command(
+        "check",
+        "Check config files and the data files that they name; nothing is run.",
+        "immunization check config/config.yaml config/mine.yaml",
     )
-    parser.add_argument(
+    made.add_argument("config", nargs="*", help="YAML files, later ones over earlier ones")
+    made.add_argument("--json", action="store_true", help="the complete config for programs")
+    made.add_argument(
         "--snakemake",
         action="store_true",
         help="the rest is a command line of Snakemake, whose config files are checked for code "
         "alone",
     )
-    options, words = parser.parse_known_args(arguments)
+    return made
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    options, others = parser().parse_known_args(arguments)
     if options.snakemake:
+        words = list(arguments or [])
         refuse_unwritable_cache()
         for path in named_by(words):
             load(path)
         return
-    study = resolve(merged([Path(word) for word in words] or named_by([])))
+    if others:
+        parser().error(f"unknown argument {others[0]}")
+    # Components are read as text here, and none is run.
+    os.environ[environment.ALLOW_CODE] = "1"
+    study = resolve(merged([Path(word) for word in options.config] or named_by([])))
+    check_inputs(study)
+    if options.json:
+        print_json(study)
+        return
+    for name in code_named_by(study):
+        print(f"{name}: is code, which a run executes; read it, then run with --allow-code")
     print(
         f"{study['study']}: {len(study['methods'])} methods, {len(study['attacks'])} attackers, "
         f"seeds {', '.join(map(str, study['seeds']))}"

@@ -1,6 +1,6 @@
 """The best member of every sweep of a study, by one stated rule.
 
-    python -m immunization rank-sweeps --ratios results/tuning/spectrum/ratios.parquet \\
+    immunization rank-sweeps --ratios results/tuning/spectrum/ratios.parquet \\
         --study results/tuning/study.json
 
 The rule: the largest share of pairs with (i) > 1 and (ii) ≤ 1; among equals, the largest median
@@ -19,6 +19,7 @@ from immunization.reporting.text import format_number, markdown
 from immunization.runtime.files.io import read_table
 from immunization.runtime.jobs.command import run_command
 from immunization.study.whole import read_study
+from immunization.tools._command import command
 
 """Slack for "not larger than", as in `immunization.linear.evaluation`."""
 
@@ -69,16 +70,23 @@ def trials(ratios: pd.DataFrame, sweeps: dict[str, dict[str, object]]) -> pd.Dat
     return pd.DataFrame(rows)
 
 
+def parser() -> argparse.ArgumentParser:
+    """Of this command."""
+    made = command(
+        "rank-sweeps",
+        "Rank the members of a study's sweeps.",
+        "immunization rank-sweeps --ratios results/tuning/spectrum/ratios.parquet "
+        "--study results/tuning/study.json",
+    )
+    made.add_argument("--ratios", required=True, help="from the spectrum stage")
+    made.add_argument("--study", required=True, help="study.json")
+    made.add_argument("--all", action="store_true", help="every trial, not the best alone")
+    return made
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Command line; prints a Markdown table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m immunization rank-sweeps",
-        description="Rank the members of a study's sweeps.",
-    )
-    parser.add_argument("--ratios", required=True, help="from the spectrum stage")
-    parser.add_argument("--study", required=True, help="study.json")
-    parser.add_argument("--all", action="store_true", help="every trial, not the best alone")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     table = trials(read_table(options.ratios), read_study(options.study)["order"]["sweeps"])
     if not options.all and not table.empty:
         table = table[table["rank"] == 1]

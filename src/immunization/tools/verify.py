@@ -1,7 +1,7 @@
 """Check every result of a study against the sums that were taken when it was written.
 
-    python -m immunization verify results/default
-    python -m immunization verify results/*
+    immunization verify results/default
+    immunization verify results/*
 
 Names every file that is missing or damaged. With `--repair` damaged files are set aside, so that
 the next `snakemake` makes them anew.
@@ -17,17 +17,34 @@ from immunization.runtime.files.checksums import quarantine
 from immunization.runtime.jobs.command import run_command
 from immunization.runtime.jobs.run_lock import RunLock
 from immunization.runtime.record.sums import NEWER, SUMS, read_sums, verify
+from immunization.tools._command import command, print_json
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of this command."""
+    made = command(
+        "verify",
+        "Check the results of studies against the sums that were taken when they were written.",
+        "immunization verify results/default\nimmunization verify results/default --repair",
+    )
+    made.add_argument("folders", nargs="+", type=Path, help="results/NAME")
+    made.add_argument("--repair", action="store_true", help="set damaged files aside")
+    made.add_argument("--json", action="store_true", help="problems by file, for programs")
+    return made
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; exit code 1 where anything is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="python -m immunization verify", description="Check the results of studies."
-    )
-    parser.add_argument("folders", nargs="+", type=Path, help="results/NAME")
-    parser.add_argument("--repair", action="store_true", help="set damaged files aside")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     wrong = False
+    if options.json:
+        found = {
+            str(folder / name): problem
+            for folder in options.folders
+            for name, problem in verify(folder).items()
+        }
+        print_json(found)
+        sys.exit(1 if found else 0)
     for folder in options.folders:
         if options.repair:
             RunLock(folder).refuse_while_running()

@@ -3,7 +3,7 @@ for label, entry in STUDY["datasets"].items():
         [LIE.tasks(label)],
         ["immunization.linear.prepare", component("linear/datasets", entry["source"]).module],
         [entry, STUDY["seeds"], STUDY["spectrum"]["intercept"]],
-        [entry["parameters"].get("path")],
+        [path for key, path in entry["parameters"].items() if key in FILES],
     )
 
 

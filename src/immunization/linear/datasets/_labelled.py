@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ PARAMETERS = {
                 "uniqueItems": True,
                 "items": {
                     "type": "array",
-                    "items": {"type": "integer", "minimum": 0},
+                    "items": {"type": ["integer", "string"], "minimum": 0},
                     "minItems": 2,
                     "maxItems": 2,
                 },
@@ -72,6 +72,9 @@ class Labelled:
         labels: integer classes, shape (N,).
         test: boolean mask of the source's own test split, or None.
         scale, shift: features are ``inputs * scale + shift``.
+        names: of the classes by number, where labels are text.
+        dtype, offset: of the data, see `hessian_spectrum.range_factor`.
+        info: stored with the tasks.
     """
 
     inputs: NDArray[Any]
@@ -79,6 +82,14 @@ class Labelled:
     test: NDArray[np.bool_] | None = None
     scale: float = 1.0
     shift: float = 0.0
+    names: tuple[str, ...] = ()
+    dtype: torch.dtype | None = None
+    offset: float = 1.0
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def label(self, number: int) -> str:
+        """What a class is called."""
+        return self.names[number] if self.names else str(number)
 
     def build(
         self, name: str, parameters: dict[str, Any], seeds: list[int], *, intercept: bool = False
@@ -103,7 +114,7 @@ class Labelled:
                     key = (split_key, label)
                     if key not in known:
                         known[key] = len(tasks)
-                        tasks.append(_one_class(str(label), train[label], test[label]))
+                        tasks.append(_one_class(self.label(label), train[label], test[label]))
                     index[s, b, role] = known[key]
         return build_task_set(
             name=name,
@@ -113,17 +124,29 @@ class Labelled:
             scale=self.scale,
             shift=self.shift,
             tasks=tasks,
-            pair_names=[(str(p), str(h)) for p, h in pairs],
+            pair_names=[(self.label(p), self.label(h)) for p, h in pairs],
             task_index=index,
             seeds=seeds,
             tolerance=parameters["tolerance"],
             intercept=intercept,
+            dtype=self.dtype,
+            offset=self.offset,
+            info=dict(self.info),
         )
 
     def _pairs(self, name: str, wanted: Any) -> list[tuple[int, int]]:
         classes = [int(label) for label in np.unique(self.labels)]
         if wanted == "all":
             return [(p, h) for p in classes for h in classes if p != h]
+        if self.names:
+            known = {name: number for number, name in enumerate(self.names)}
+            for pair in wanted:
+                if missing := [str(name) for name in pair if str(name) not in known]:
+                    raise UserError(
+                        f"data set '{name}', key 'pairs': there is no class {missing[0]!r}; the "
+                        f"classes are {', '.join(self.names[:20])}."
+                    )
+            wanted = [[known[str(p)], known[str(h)]] for p, h in wanted]
         for p, h in wanted:
             if p not in classes or h not in classes or p == h:
                 raise UserError(
@@ -186,7 +209,7 @@ class Labelled:
                     torch.from_numpy(np.concatenate([rows[label], negatives])),
                     torch.cat([torch.ones(len(rows[label])), -torch.ones(len(negatives))]).double(),
                 ]
-            made.append(Task(f"{label} or not", *rows_and_labels))
+            made.append(Task(f"{self.label(label)} or not", *rows_and_labels))
         return made
 
 

@@ -15,6 +15,7 @@ from immunization.data.download import Place
 from immunization.linear.datasets._paired import Paired, standardised_part
 
 EXTENDS = "_paired"
+SHIPPED = True
 PARAMETERS: dict[str, Any] = {}
 
 

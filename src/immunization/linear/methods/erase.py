@@ -73,7 +73,41 @@ class Erasure(NamedTuple):
 
 
 def immunize(problem: Problem, parameters: dict[str, Any]) -> Immunized:
-    """Returns θ of each pair, shape (B, D, D)."""
+    """Returns θ of each pair, shape (B, D, D).
+
+    Where the harmful task has several classes they are erased one after the other, each from what
+    the ones before have left: a linear map keeps what has been erased erased. The last is a
+    combination of the others, up to what round-off left, and is erased too.
+    """
+    *others, last = harmful_classes(problem)
+    if not others:
+        return erase_one(problem, parameters)
+    before = problem.identity()
+    for task in others:
+        seen = transformed(task, before)
+        erasure = erasers(seen, parameters["tolerance"])
+        before = before @ traceless(seen, erasure, problem.identity())
+    after = replace(
+        problem, primary=transformed(problem.primary, before), harmful=transformed(last, before)
+    )
+    rest = erase_one(after, parameters)
+    return replace(rest, theta=before @ rest.theta)
+
+
+def harmful_classes(problem: Problem) -> list[TaskBatch]:
+    """D_H of each pair, once for each of its classes against the rest."""
+    source = problem.source
+    if "H" not in source.class_roles:
+        return [problem.harmful]
+    rows = [source.seeds.index(seed) for seed, _ in problem.members]
+    columns = source.task_index[rows, :, 1]
+    count = len(columns[0].unique())
+    device = problem.harmful.factor.device.type
+    return [source.role(columns[:, number], device) for number in range(count)]
+
+
+def erase_one(problem: Problem, parameters: dict[str, Any]) -> Immunized:
+    """The same for a single column of labels."""
     erasure = erasers(problem.harmful, parameters["tolerance"])
     theta = erasure.theta
     if parameters["then"] == "nothing":

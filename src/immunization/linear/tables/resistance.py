@@ -46,7 +46,7 @@ def resistance_table(
     """
     rows = []
     lost, accuracies = benign_lost(ratios), best_accuracies(steps)
-    back = regained(accuracies.get("accuracy_linear"), uses)
+    back = regained(accuracies.get("accuracy_linear"), uses, chance(ratios))
     losses = full_data_linear_attackers(slowed)["loss"].unique()
     for loss in losses:
         best = slowed[(slowed["attack"] == best_label(loss)) & (slowed["role"] == "H")]
@@ -121,19 +121,30 @@ def best_accuracies(steps: pd.DataFrame) -> dict[str, pd.Series]:
     return best
 
 
-def regained(accuracy: pd.Series | None, uses: dict[str, str]) -> dict[tuple[str, str], float]:
+def chance(ratios: pd.DataFrame) -> dict[str, float]:
+    """Accuracy on D_H without looking, by data set; empty where none is known."""
+    if "chance_h" not in ratios:
+        return {}
+    return dict(ratios.groupby("dataset")["chance_h"].mean())
+
+
+def regained(
+    accuracy: pd.Series | None, uses: dict[str, str], guess: dict[str, float] | None = None
+) -> dict[tuple[str, str], float]:
     """Share of what the best linear attacker has above chance without immunization that the best
     one gets with it; empty where no accuracy is known.
 
     Args:
-        accuracy: over (dataset, method), of balanced binary tasks.
+        accuracy: over (dataset, method).
         uses: what labels stand for.
+        guess: accuracy without looking, by data set; a half where it is not given.
     """
     if accuracy is None:
         return {}
     table = accuracy.rename("accuracy").reset_index()
     before = table[table["method"].map(uses) == "identity"].set_index("dataset")["accuracy"]
-    table["back"] = (table["accuracy"] - 0.5) / (table["dataset"].map(before) - 0.5)
+    low = table["dataset"].map(guess or {}).fillna(0.5)
+    table["back"] = (table["accuracy"] - low) / (table["dataset"].map(before) - low)
     return dict(table.set_index(["dataset", "method"])["back"].fillna(0.0))
 
 

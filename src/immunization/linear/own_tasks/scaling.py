@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from immunization.runtime.errors import UserError
 
 SCALES = ("none", "joint", "within")
 ROLES = ("benign", "harmful")
+ANY_SEED = "all"
+"""Under which a task set records a scaling that no seed enters."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,18 @@ class Scaler:
             one = _scale(fitted(p, h))
             return Scaler(kind, (one, one))
         return Scaler(kind, (_scale(fitted(p)), _scale(fitted(h))))
+
+    def info(self) -> dict[str, Any]:
+        """What a task set records of it: numbers for each task, the same under every seed."""
+        if self.kind == "none":
+            return {"scale": "none"}
+        parts = []
+        for scale in self.scales:
+            assert scale.mean is not None
+            assert scale.deviation is not None
+            parts.append({"mean": scale.mean.tolist(), "deviation": scale.deviation.tolist()})
+        both = parts if self.kind == "within" else parts[0]
+        return {"scale": self.kind, "scaling": {ANY_SEED: both}}
 
     def of(self, role: int) -> Scale:
         """Of the benign (0) or harmful (1) task."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from immunization.api._scaling import Scale, Scaler
-from immunization.api.task import Task
+from immunization.linear.own_tasks.scaling import Scale, Scaler
+from immunization.linear.own_tasks.task import Task
 from immunization.linear.tasks import Task as Rows
 from immunization.linear.tasks import TaskSet, build_task_set
 from immunization.runtime.errors import UserError
@@ -39,49 +39,94 @@ def pair_set(
     benign: Task, harmful: Task, scaler: Scaler, *, intercept: bool = False, seed: int = SEED
 ) -> TaskSet:
     """D_P and D_H with all of their rows: for κ, limits and methods."""
+    return study_set(
+        "features", benign, harmful, scaler, seeds=[seed], intercept=intercept, held_out=0.0
+    )
+
+
+def study_set(
+    name: str,
+    benign: Task,
+    harmful: Task,
+    scaler: Scaler,
+    *,
+    seeds: list[int],
+    intercept: bool = False,
+    tolerance: float | None = None,
+    held_out: float = HELD_OUT,
+) -> TaskSet:
+    """D_P and D_H as the task set of a study: one pair, or one a class where there are several.
+
+    Args:
+        name: of the data set.
+        benign, harmful: the tasks.
+        scaler: what is done to their features.
+        seeds: each draws the rows that are held out.
+        intercept: whether probes have one.
+        tolerance: of the rank; by default what the dtype of the data allows.
+        held_out: share of the rows of tasks without test rows of their own.
+    """
     check_pair(benign, harmful)
-    columns = max(benign.targets.shape[1], harmful.targets.shape[1])
-    index = torch.zeros(1, columns, 2, dtype=torch.int64)
-    rows: list[Rows] = []
-    start = 0
-    for role, task in enumerate((benign, harmful)):
-        targets = task.targets
-        if intercept and task.kind == "none":  # of which nothing is reported; ones would be refused
-            targets = torch.where(torch.arange(len(task)) % 2 == 0, 1.0, -1.0).double()[:, None]
-        everything = torch.arange(len(task))
-        index[0, :, role] = torch.arange(columns) % targets.shape[1] + len(rows)
-        rows += _columns(task, targets, everything, everything[:0], start)
-        start += len(task)
     tasks = benign, harmful
     scales = [scaler.of(role) for role in range(2)]
-    regression = "regression" in (benign.kind, harmful.kind)
+    columns = max(task.targets.shape[1] for task in tasks)
+    index = torch.zeros(len(seeds), columns, 2, dtype=torch.int64)
+    rows: list[Rows] = []
+    blocks: list[Tensor] = []
+    start = 0
+    for role, (task, scale) in enumerate(zip(tasks, scales, strict=True)):
+        targets, features = all_rows(task, scale)
+        if intercept and task.kind == "none":  # of which nothing is reported; ones would be refused
+            targets = torch.where(torch.arange(len(targets)) % 2 == 0, 1.0, -1.0).double()[:, None]
+        for s, seed in enumerate(seeds):
+            train, test = _split(task, seed, held_out)
+            if s == 0 or (held_out > 0 and task.test_features is None):
+                first = len(rows)
+                rows += _columns(task, targets, train, test, start)
+            index[s, :, role] = torch.arange(columns) % targets.shape[1] + first
+        blocks.append(features)
+        start += len(features)
+    kinds = {task.kind for task in tasks}
     return build_task_set(
-        name="features",
-        loss="regression" if regression and "none" not in (benign.kind, harmful.kind)
-        else "classification",
-        accuracy=False,
-        inputs=torch.cat([scale(task.features) for scale, task in zip(scales, tasks, strict=True)]),
+        name=name,
+        loss="regression" if "regression" in kinds and "none" not in kinds else "classification",
+        accuracy=held_out > 0 and kinds == {"classification"},
+        inputs=torch.cat(blocks),
         tasks=rows,
-        pair_names=[(f"benign {k}", f"harmful {k}") for k in range(columns)],
+        pair_names=[(_column(benign, k), _column(harmful, k)) for k in range(columns)],
         task_index=index,
-        seeds=[seed],
+        seeds=seeds,
         offset=max(scale.offset(task.features) for scale, task in zip(scales, tasks, strict=True)),
         intercept=intercept,
+        tolerance=tolerance,
         dtype=coarsest(benign, harmful),
-    )  # fmt: skip
+        class_roles=class_roles(benign, harmful),
+        info=scaler.info(),
+    )
+
+
+def _column(task: Task, number: int) -> str:
+    return task.column_name(number % task.targets.shape[1])
+
+
+def all_rows(task: Task, scale: Scale) -> tuple[Tensor, Tensor]:
+    """Targets and scaled features of the rows, and behind them those of the test rows."""
+    if task.test_features is None or task.test_targets is None:
+        return task.targets, scale(task.features)
+    return (
+        torch.cat([task.targets, task.test_targets]),
+        torch.cat([scale(task.features), scale(task.test_features)]),
+    )
 
 
 def attacked_set(task: Task, scale: Scale, *, intercept: bool = False, seeds: list[int]) -> TaskSet:
     """One task as attackers get it, in both roles: some rows are held out, drawn by each seed."""
     columns = task.targets.shape[1]
-    labels, inputs = task.targets, scale(task.features)
-    if task.test_features is not None and task.test_targets is not None:
-        labels = torch.cat([labels, task.test_targets])
-        inputs = torch.cat([inputs, scale(task.test_features)])
+    labels, inputs = all_rows(task, scale)
     index = torch.zeros(len(seeds), columns, 2, dtype=torch.int64)
     rows: list[Rows] = []
     for s, seed in enumerate(seeds):
-        train, test = _split(task, seed)
+        train, test = _split(task, seed, HELD_OUT)
         if s == 0 or task.test_features is None:
             first = len(rows)
             rows += _columns(task, labels, train, test, 0)
@@ -101,6 +146,12 @@ def attacked_set(task: Task, scale: Scale, *, intercept: bool = False, seeds: li
         dtype=task.features.dtype,
         class_roles=("P", "H") if task.is_multiclass else (),
     )
+
+
+def class_roles(benign: Task, harmful: Task) -> tuple[str, ...]:
+    """Roles of which every pair holds a class (see `TaskSet`)."""
+    tasks = (("P", benign), ("H", harmful))
+    return tuple(role for role, task in tasks if task.is_multiclass)
 
 
 def coarsest(benign: Task, harmful: Task) -> torch.dtype:
@@ -123,19 +174,21 @@ def _columns(task: Task, targets: Tensor, train: Tensor, test: Tensor, start: in
     ]  # fmt: skip
 
 
-def _split(task: Task, seed: int) -> tuple[Tensor, Tensor]:
+def _split(task: Task, seed: int, share: float) -> tuple[Tensor, Tensor]:
     """Rows for training, and rows to test on, as places in the rows and then the test rows."""
     count = len(task)
     if task.test_features is not None:
         return torch.arange(count), torch.arange(len(task.test_features)) + count
+    if share == 0:
+        return torch.arange(count), torch.arange(0)
     order = torch.randperm(count, generator=seeded("held out", seed))
-    held_out = round(HELD_OUT * count)
+    held_out = round(share * count)
     test, train = order[:held_out].sort().values, order[held_out:].sort().values
     for number in range(task.targets.shape[1]):
         labels = task.targets[train, number]
-        if bool((labels == labels[0]).all()):
+        if task.kind != "none" and bool((labels == labels[0]).all()):
             raise UserError(
-                f"{task.column_name(number)}: too few rows to hold a quarter of them out for "
+                f"{task.column_name(number)}: too few rows to hold {share:.0%} of them out for "
                 "tests. Give more rows, or rows to test on: Task(..., test=(features, labels))."
             )
     return train, test
