@@ -18,6 +18,8 @@ from immunization.tools.progress import Progress
 
 OURS = (f"{os.sep}immunization{os.sep}", ".smk")
 """In the path of code whose messages are for people; Snakemake's own say how it goes about it."""
+REPEATED = ("Exiting because a job execution failed", "At least one job did not complete")
+"""In messages that say again that a job failed."""
 
 
 class LogHandler(LogHandlerBase):
@@ -68,7 +70,10 @@ class LogHandler(LogHandlerBase):
         elif event in (LogEvent.ERROR, None):
             text = str(record.getMessage() or "")
             ours = any(part in record.pathname for part in OURS)
-            if text and text != "None" and (record.levelno >= logging.WARNING or ours):
+            repeated = about.get("exception") == "RuleException" or any(w in text for w in REPEATED)
+            if text and text != "None" and not repeated and (
+                record.levelno >= logging.WARNING or ours
+            ):  # fmt: skip
                 self.progress.message(text)
 
     def close(self) -> None:

@@ -154,10 +154,11 @@ class Progress:
     def end(self) -> None:
         """The line goes, and a failed run says what to do."""
         self.clear()
-        if self.failed:
+        failed, self.failed = self.failed, []
+        if failed:
             self.write(
-                f"{len(self.failed)} job{'s' * (len(self.failed) > 1)} failed: "
-                f"{', '.join(self.failed)}. What was done is saved; mend the cause and run the "
+                f"{len(failed)} job{'s' * (len(failed) > 1)} failed: "
+                f"{', '.join(failed)}. What was done is saved; mend the cause and run the "
                 "same command again."
             )
 
