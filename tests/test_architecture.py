@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
 MAY_KNOW = {
-    "api": {"linear", "reporting", "study", "runtime", "hessian_spectrum"},
+    "api": {"linear", "networks", "reporting", "study", "runtime"},
     "__main__": {"runtime"},
     "stages": {"reporting", "study", "runtime"},
     "tools": {"linear", "reporting", "study", "data", "runtime"},

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from immunization.api.attacking import AttackResults, attack
     from immunization.api.extractor import Extractor
     from immunization.api.immunizing import immunize
+    from immunization.api.network import ImmunizedNetwork, Network, immunize_network
     from immunization.api.study import StudyResults, load_study
     from immunization.linear.own_tasks.task import Task
     from immunization.runtime.errors import UserError
@@ -32,12 +33,15 @@ __all__ = [
     "Assessment",
     "AttackResults",
     "Extractor",
+    "ImmunizedNetwork",
+    "Network",
     "StudyResults",
     "Task",
     "UserError",
     "assess",
     "attack",
     "immunize",
+    "immunize_network",
     "load_study",
 ]
 
@@ -45,12 +49,15 @@ _PLACES = {
     "Assessment": "api.assessment",
     "AttackResults": "api.attacking",
     "Extractor": "api.extractor",
+    "ImmunizedNetwork": "api.network",
+    "Network": "api.network",
     "StudyResults": "api.study",
     "Task": "linear.own_tasks.task",
     "UserError": "runtime.errors",
     "assess": "api.assessment",
     "attack": "api.attacking",
     "immunize": "api.immunizing",
+    "immunize_network": "api.network",
     "load_study": "api.study",
 }
 

@@ -33,7 +33,7 @@ from immunization.runtime.jobs.run_lock import RunLock, is_dry_run
 from immunization.runtime.record import stale
 from immunization.runtime.record.fingerprint import commit
 from immunization.study.components import code_allowed, component
-from immunization.study.derived import attack_settings
+from immunization.study.derived import attack_settings, code_of
 from immunization.study.layout import layout
 from immunization.study.load import load
 from immunization.study.preflight import missing_inputs

@@ -151,8 +151,162 @@ def write_text(path: Path, text: str) -> None:
         draft.write_text(text, encoding="utf-8")
 
 
+NETWORK_CARD = """# {title}
+
+{what}
+
+| | |
+| --- | --- |
+{facts}
+
+## Load it
+
+```python
+{snippet}
+```
+
+## What it withstands
+
+{verdicts}
+
+## Limits
+
+- Verdicts hold for the attackers of the study, which fine-tuned this network on the images of the
+  harmful task, and for their budgets.
+- Whoever has other weights of the same model, or more data and steps, is not bound by them.
+{more}"""
+
+
 def export_network(
     study: StudyResults, method: str, network: str, harmful: str, seed: int | None, out: Path
 ) -> list[Path]:
-    """Not yet."""
-    raise UserError("networks are not exported yet.")
+    """Write a whole immunized network under its author's names, its card and its check.
+
+    Returns:
+        The state dict, the card (OUT.md) and the check (OUT.check.safetensors): normalised images
+        and the logits that the study's own network gives for them.
+
+    Raises:
+        UserError: for what the study has not, or another suffix.
+    """
+    import importlib
+
+    from safetensors.torch import save_file
+
+    from immunization.networks.files import Immunized, read_pretrained
+    from immunization.networks.image_store import ImageSet
+    from immunization.networks.own_names import OwnNames, names_of
+    from immunization.study.components import component, import_component
+
+    if out.suffix != ".safetensors":
+        raise UserError(f"{out}: the suffix is .safetensors.")
+    paths = study.network_files(method, network, harmful)
+    seed = study.config["seeds"][0] if seed is None else seed
+    pretrained = read_pretrained(paths["pretrained"], "cpu")
+    about = pretrained.metadata
+    parameters = about["parameters"]
+    family = import_component("networks/backbones", about["use"])
+    for name in ("original", "parts"):
+        if not hasattr(family, name):
+            raise UserError(
+                f"{component('networks/backbones', about['use']).path}: has no `{name}`, which "
+                "says what the network was before it was cut; `module.py` shows both."
+            )
+    model = family.original(parameters | {"weights": "pretrain"}, about["size"])
+    before = names_of(model)
+    backbone, head = family.parts(model, parameters, about["size"])
+    own = OwnNames.of(before, backbone, head)
+    tail, new_head = Immunized.open(paths["immunized"]).of_seed(seed, pretrained, "cpu")
+    state = own.state(pretrained.backbone, tail, new_head)
+    images = ImageSet(paths["images"]).test
+    rows_ = torch.arange(min(CHECKED, len(images)))
+    inputs = pretrained.backbone.normalised(next(iter(images.batches([rows_]))))
+    inputs = inputs[..., : about["size"], : about["size"]].contiguous()
+    with torch.no_grad():
+        features = tail(pretrained.backbone.trunk(inputs))
+        logits = new_head(features.to(new_head.weight.dtype))
+    check, card = (out.with_name(f"{out.stem}{end}") for end in (".check.safetensors", ".md"))
+    with atomic(out, sealed=False) as draft:
+        save_file(state, draft)
+    with atomic(check, sealed=False) as draft:
+        save_file({"inputs": inputs, "logits": logits.contiguous()}, draft)
+    layered = f"{own.head}.layer.weight" in state
+    made = importlib.import_module("immunization").__version__
+    mean, std = (
+        ", ".join(f"{v:.6g}" for v in values.flatten().tolist())
+        for values in (pretrained.backbone.mean, pretrained.backbone.std)
+    )
+    entry = study.config["methods"][method]
+    facts = {
+        "made by": f"method `{method}` ({entry['use']}), immunization {made}",
+        "parameters": ", ".join(f"{k}: {v}" for k, v in entry["parameters"][network].items()),
+        "benign task, harmful task": f"{study.config['primary']} and {harmful}",
+        "network, seed": f"{network} ({about['use']}), {seed}",
+        "images": f"{about['size']} pixels a side; (x/255 − mean)/std, mean {mean}, std {std}",
+        "accuracy before, on held-out benign images": f"{100 * about['accuracy']:.1f} %",
+    }
+    text = NETWORK_CARD.format(
+        title=f"Immunized network: {network}, {method} against {harmful}",
+        what="The whole network with immunized weights, under its author's names.",
+        facts=rows(facts),
+        snippet=network_snippet(about, own.head, out.name, check.name, layered=layered),
+        verdicts=network_verdicts(study, method, network, harmful),
+        more="- The added layer can be left out by whoever has the weights; it is no protection.\n"
+        if layered
+        else "",
+    )
+    write_text(card, text)
+    return [out, card, check]
+
+
+def network_snippet(
+    about: dict[str, Any], head: str, name: str, check: str, *, layered: bool
+) -> str:
+    """Code that loads the state and reproduces the logits."""
+    parameters, use = about["parameters"], about["use"]
+    arguments = "".join(f", {k}={v!r}" for k, v in parameters["arguments"].items())
+    imports = ["import torch", "from safetensors.torch import load_file"]
+    if layered:
+        imports.append("from immunization.networks.own_names import insert_layer")
+    if use == "module":
+        place, _, function = parameters["module"].partition(":")
+        module = place.removesuffix(".py").replace("/", ".")
+        imports.append(f"from {module} import {function}")
+        lines = [f"model = {function}({arguments[2:]})"]
+    else:
+        imports.insert(0, "import timm")
+        if use == "vit":
+            arguments += f", img_size={about['size']}"
+        if "num_classes" not in parameters["arguments"]:
+            arguments += f", num_classes={about['classes']}"
+        lines = [f"model = timm.create_model({parameters['name']!r}{arguments})"]
+        if parameters.get("stem") == "small":
+            lines += [
+                "width = model.bn1.num_features",
+                "model.conv1 = torch.nn.Conv2d(3, width, 3, padding=1, bias=False)",
+                "model.maxpool = torch.nn.Identity()",
+            ]
+    if layered:
+        lines.append(f"insert_layer(model, {head!r})")
+    lines = [
+        *imports,
+        "",
+        *lines,
+        f"model.load_state_dict(load_file({name!r}), strict=False)",
+        "model.eval()",
+        f"check = load_file({check!r})",
+        "with torch.no_grad():",
+        '    logits = model(check["inputs"])',
+        'assert torch.allclose(logits.double(), check["logits"].double(), rtol=1e-3, atol=1e-4)',
+    ]
+    return "\n".join(lines)
+
+
+def network_verdicts(study: StudyResults, method: str, network: str, harmful: str) -> str:
+    """Verdicts of a method on a network, as a Markdown table."""
+    table = study.tables["resistance"]
+    for column, value in (("network", network), ("harmful", harmful), ("method", method)):
+        if column in table:
+            table = table[table[column] == value]
+    shown = ["attack", "slowdown", "verdict"]
+    return markdown(table[[name for name in shown if name in table]].fillna("–"))

@@ -155,6 +155,24 @@ class StudyResults:
         assert isinstance(self._paths, LinearLayout)
         return self._paths.tasks(dataset)
 
+    def network_files(self, method: str, network: str, harmful: str) -> dict[str, str]:
+        """Files of an immunized network: ``pretrained``, ``immunized``, ``images`` of D_P.
+
+        Raises:
+            UserError: for what the study has not.
+        """
+        if not isinstance(self._paths, NetworkLayout):
+            raise UserError("a linear study has no networks.")
+        _known(method, self.methods, "method")
+        _known(network, self._paths.networks, "network")
+        _known(harmful, self._paths.harmful, "harmful task")
+        place = self._paths.settings.index((network, harmful))
+        return {
+            "pretrained": self._paths.pretrained(network),
+            "immunized": self._paths.immunized(method)[place],
+            "images": self._paths.images(self.config["primary"]),
+        }
+
     def pairs(self, dataset: str) -> list[tuple[str, str]]:
         """Names of D_P and D_H of every pair of a data set of a linear study."""
         return [(p, h) for p, h in self._about(dataset)["pair_names"]]

@@ -33,6 +33,7 @@ from immunization.runtime.log import LOG
 from immunization.runtime.record.provenance import essence
 from immunization.runtime.seeding import seed_of
 from immunization.study.components import component, import_component
+from immunization.study.derived import code_of
 
 
 def held_out(
@@ -161,7 +162,9 @@ def run(stage: Stage) -> None:
     model = Classifier(Body(backbone), head).to(device)
     asked = {"use": entry["use"], "seed": seed, **parameters}
     asked |= rounding_record(device, stage.threads)
-    record = stage.record(asked, "pretrain", device=device, components=[module])
+    record = stage.record(
+        asked, "pretrain", device=device, components=[module, *code_of(parameters)]
+    )
     weights = parameters.get("weights", "")
     if Path(weights).is_file():
         record["files"] = {"own": {weights: sha256(weights)}}

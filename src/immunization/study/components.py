@@ -249,7 +249,7 @@ def import_component(kind: str, name: str) -> Any:
         if not is_path(name):
             module = importlib.import_module(found.module)
         elif code_allowed():
-            module = _run_file(found.path.resolve())
+            module = run_file(found.path.resolve())
         else:
             raise UserError(needs_permission(name))
     except UserError:
@@ -264,7 +264,8 @@ def import_component(kind: str, name: str) -> Any:
 
 
 @cache
-def _run_file(path: Path) -> Any:
+def run_file(path: Path) -> Any:
+    """Run a file as a module, once; who calls it has asked `code_allowed`."""
     spec = importlib.util.spec_from_file_location(f"immunization_file_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None

@@ -39,6 +39,15 @@ def attack_settings(config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config["attack"].items() if key != "flops_per_second"}
 
 
+def code_of(parameters: dict[str, Any]) -> list[str]:
+    """Modules and files of a user's own code that a network is built by.
+
+    >>> code_of({"module": "nets/mine.py:build"}), code_of({})
+    (['nets/mine.py'], [])
+    """
+    return [parameters["module"].partition(":")[0]] if "module" in parameters else []
+
+
 def has_pairs(study: dict[str, Any], dataset: str) -> bool:
     """Whether a data set of a resolved study has many ordered pairs (for heat maps)."""
     parameters = study["datasets"][dataset]["parameters"]

@@ -41,6 +41,8 @@ LONGEST = 100
 """Letters of a label: with suffixes, names of files stay within 255 bytes."""
 FILES = {"path", "harmful_path", "labels", "harmful_labels", "weights"}
 """Parameters that may name a file of the user's, which is then an input of a rule."""
+CODE = "module"
+"""Parameter that names code, as package.file:function or file.py:function."""
 
 
 def resolve(raw: dict[str, Any]) -> dict[str, Any]:
@@ -115,6 +117,8 @@ def _components(
         if not isinstance(entry, dict):
             yield f"  {where}: {entry!r} must be a mapping of parameters; {{}} for the defaults."
             continue
+        if kind == "networks" and "module" in entry:
+            entry.setdefault(choice, "module")
         name = entry.setdefault(choice, label)
         if isinstance(name, str) and is_path(name):
             name = entry[choice] = expanded_path(name)
@@ -147,6 +151,8 @@ def _components(
         if wrong:
             continue
         fill_defaults(rule, entry)
+        if CODE in parameters and not code_allowed():
+            yield f"  {where}.{CODE}: {needs_permission(entry[CODE])}"
         for key in FILES & entry.keys():
             entry[key] = expanded_path(entry[key])
             if isinstance(entry[key], str) and re.search(r"[{}\x00-\x1f]", entry[key]):

@@ -23,7 +23,7 @@ from immunization.study.components import is_path
 from immunization.study.kinds import kind_of
 from immunization.study.load import Plain, load, merged
 from immunization.study.preflight import check_inputs
-from immunization.study.resolve import resolve
+from immunization.study.resolve import CODE, resolve
 from immunization.tools._command import command, print_json
 
 Plain.add_constructor("tag:yaml.org,2002:int", Plain.construct_yaml_int)
@@ -76,7 +76,9 @@ def code_named_by(study: dict[str, Any]) -> list[str]:
         for kind, rule in shape.components.items()
         for entry in study[kind].values()
     ]
-    return sorted({name for name in names if is_path(name)})
+    named = [e["parameters"][CODE] for e in study.get("networks", {}).values()
+             if CODE in e["parameters"]]  # fmt: skip
+    return sorted({name for name in names if is_path(name)} | set(named))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,7 +1,11 @@
 for label, entry in STUDY["networks"].items():
     making(
         [LIE.pretrained(label)],
-        ["immunization.networks.pretrain", component("networks/backbones", entry["use"]).module],
+        [
+            "immunization.networks.pretrain",
+            component("networks/backbones", entry["use"]).module,
+            *code_of(entry["parameters"]),
+        ],
         [entry, STUDY["primary"], STUDY["seeds"][0], EXACT],
         [entry["parameters"].get("weights")],
     )

@@ -71,32 +71,42 @@ class PooledTail(nn.Module):
 
 def build(parameters: dict[str, Any], size: int) -> tuple[Backbone, nn.Linear | None]:
     """The network, and the head of published weights."""
-    arguments = dict(parameters["arguments"])
     weights = parameters["weights"]
-    check_arguments(parameters["arguments"])
+    model: Any = original(parameters, size)
+    if weights not in ("timm", "pretrain"):
+        load_weights(model, weights)
+    backbone, head = parts(model, parameters, size)
+    if weights == "pretrain":
+        return backbone, None
+    backbone.mean, backbone.std = published(model)
+    return backbone, head
+
+
+def original(parameters: dict[str, Any], size: int) -> nn.Module:
+    """The network as timm makes it, but for a small stem."""
+    arguments, weights = dict(parameters["arguments"]), parameters["weights"]
+    check_arguments(arguments)
     model: Any = create(parameters["name"], pretrained=weights == "timm", **arguments)
     missing = [n for n in NEEDED if not hasattr(model, n)]
     if missing:
         raise UserError(
             f"config key 'name': '{parameters['name']}' is not a residual network with layer1 to "
-            f"layer4 (it has no {', '.join(missing)}). Other families have files of their own in "
-            "networks/backbones/."
+            f"layer4 (it has no {', '.join(missing)}). Other networks of timm: use: timm."
         )
-    if weights not in ("timm", "pretrain"):
-        load_weights(model, weights)
     if parameters["stem"] == "small":
-        if weights != "pretrain":
+        if weights == "timm":
             raise UserError("config key 'stem': 'small' has no published weights; pretrain it.")
         width = len(model.bn1.weight)
         model.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
         model.maxpool = nn.Identity()
+    return model
+
+
+def parts(model: nn.Module, parameters: dict[str, Any], size: int) -> tuple[Backbone, nn.Linear]:
+    """The network cut in three; the parts share its modules."""
     count = parameters["trainable_stages"]
-    backbone, head = checked_cut(model, parameters["name"], size, partial(cut, count))
-    if weights == "pretrain":
-        return backbone, None
-    backbone.mean, backbone.std = published(model)
-    return backbone, head
+    return checked_cut(model, parameters["name"], size, partial(cut, count))
 
 
 def cut(count: int, model: Any) -> tuple[Backbone, nn.Module]:

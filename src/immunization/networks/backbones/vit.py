@@ -80,18 +80,32 @@ class TokenTail(nn.Module):
 def build(parameters: dict[str, Any], size: int) -> tuple[Backbone, nn.Linear | None]:
     """The network, and the head of published weights."""
     weights = parameters["weights"]
+    model: Any = original(parameters, size)
+    if weights not in ("timm", "pretrain"):
+        load_weights(model, weights)
+    backbone, head = parts(model, parameters, size)
+    if weights == "pretrain":
+        return backbone, None
+    backbone.mean, backbone.std = published(model)
+    return backbone, head
+
+
+def original(parameters: dict[str, Any], size: int) -> nn.Module:
+    """The network as timm makes it.
+
+    Raises:
+        UserError: for one that is no vision transformer with learnt positions.
+    """
     check_arguments(parameters["arguments"])
     arguments = {"img_size": size} | parameters["arguments"]
-    model: Any = create(parameters["name"], pretrained=weights == "timm", **arguments)
+    pretrained = parameters["weights"] == "timm"
+    model: Any = create(parameters["name"], pretrained=pretrained, **arguments)
     missing = [n for n in ("patch_embed", *NEEDED) if not hasattr(model, n)]
     if missing:
         raise UserError(
             f"config key 'name': '{parameters['name']}' is not a vision transformer with blocks "
-            f"(it has no {', '.join(missing)}). Other families have files of their own in "
-            "networks/backbones/."
+            f"(it has no {', '.join(missing)}). Other networks of timm: use: timm."
         )
-    if weights not in ("timm", "pretrain"):
-        load_weights(model, weights)
     if getattr(model, "rope", None) is not None:
         raise UserError(
             f"config key 'name': '{parameters['name']}' has rotary positions, which every block "
@@ -108,11 +122,13 @@ def build(parameters: dict[str, Any], size: int) -> tuple[Backbone, nn.Linear | 
             f"config key 'trainable_blocks': {count} of {len(model.blocks)} blocks; at most "
             f"{len(model.blocks) - 1} can be trainable."
         )
-    backbone, head = checked_cut(model, parameters["name"], size, partial(cut, count))
-    if weights == "pretrain":
-        return backbone, None
-    backbone.mean, backbone.std = published(model)
-    return backbone, head
+    return model
+
+
+def parts(model: nn.Module, parameters: dict[str, Any], size: int) -> tuple[Backbone, nn.Linear]:
+    """The network cut in three; the parts share its modules, and the trunk loses some."""
+    count = parameters["trainable_blocks"]
+    return checked_cut(model, parameters["name"], size, partial(cut, count))
 
 
 def cut(count: int, model: Any) -> tuple[Backbone, nn.Module]:
