@@ -9,15 +9,14 @@ VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 # Files of tests that run at a time: one more than two cores, since some mostly wait.
 AT_ONCE ?= 3
-# Further arguments for Snakemake, such as ARGS="--configfile config/paper.yaml".
+# Config files, and options of Snakemake: ARGS="config/paper.yaml --keep-going".
 ARGS ?=
 
 .DELETE_ON_ERROR:
 .PHONY: results report verify archive test lint audit format clean
 
 results: $(VENV)/.ready
-	@$(BIN)/python -m immunization check --snakemake $(ARGS)
-	$(BIN)/snakemake --cores all $(ARGS)
+	$(BIN)/immunization run $(ARGS)
 
 # Every file of every finished study, or of one: make verify STUDY=results/default
 STUDY ?= $(dir $(wildcard results/*/SHA256SUMS))
@@ -30,7 +29,7 @@ archive: $(VENV)/.ready
 
 # Snakemake's own report of the study, with captions and run times, as one zip.
 report: results
-	$(BIN)/snakemake --report results/report.zip $(ARGS)
+	$(BIN)/immunization run $(ARGS) --report results/report.zip
 
 test: $(VENV)/.ready
 	$(BIN)/python -m slipcover --json --out $(VENV)/coverage.json \

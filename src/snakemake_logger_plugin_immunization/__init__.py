@@ -14,6 +14,7 @@ from typing import Any
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from immunization.runtime import environment
 from immunization.tools.progress import Progress
 
 OURS = (f"{os.sep}immunization{os.sep}", ".smk")
@@ -78,7 +79,8 @@ class LogHandler(LogHandlerBase):
 
     def close(self) -> None:
         """The end of the run."""
-        self.progress.end()
+        report = os.environ.get(environment.REPORT, "")
+        self.progress.end(report if Path(report).is_file() else "")
         super().close()
 
     @property

@@ -86,6 +86,7 @@ class Progress:
     _spent: float = 0.0
     _shown: bool = False
     _planned: bool = False
+    _ended: bool = False
 
     def now(self) -> float:
         """Seconds, by the clock of the machine unless one is set."""
@@ -151,15 +152,23 @@ class Progress:
         """Something that people should read."""
         self.write(text.rstrip())
 
-    def end(self) -> None:
-        """The line goes, and a failed run says what to do."""
+    def end(self, report: str = "") -> None:
+        """The line goes; a failed run says what to do, and one that is done where to look."""
+        if self._ended:
+            return
+        self._ended = True
         self.clear()
-        failed, self.failed = self.failed, []
+        failed = self.failed
         if failed:
             self.write(
                 f"{len(failed)} job{'s' * (len(failed) > 1)} failed: "
                 f"{', '.join(failed)}. What was done is saved; mend the cause and run the "
                 "same command again."
+            )
+        elif report and not self.dry and not sum(self.left.values()):
+            self.write(
+                f"Done. The report: {report}    In the terminal: immunization report "
+                f"{Path(report).parent}"
             )
 
     def seconds_of(self, rule: str) -> float:

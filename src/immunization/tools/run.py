@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,12 +17,13 @@ from immunization.study.preflight import check_inputs
 from immunization.study.resolve import resolve
 from immunization.study.validation import near_spelling
 from immunization.tools._command import command
-from immunization.tools.check import refuse_unwritable_cache
+from immunization.tools.check import OPTIONS, refuse_unwritable_cache
 
 PLACES = (SOURCE.parent, SOURCE / "immunization" / "_workflow")
 """Where the Snakefile lies: in a checkout, or in an installed package."""
 CORES = ("--cores", "-c", "--jobs", "-j", "--profile", "--executor")
 """Options that say how many jobs run at a time, or where."""
+OWN_OPTIONS = ("--allow-code", "--verbose")
 
 
 def workflow() -> Path:
@@ -73,8 +73,8 @@ def parser() -> argparse.ArgumentParser:
         "immunization run study.yaml --dry-run        # what would run, and why\n"
         "immunization run study.yaml --profile profiles/slurm",
     )
-    made.add_argument("config", nargs="+", help="YAML files, later ones over earlier ones; or the "
-                      "name of a study that comes along")  # fmt: skip
+    made.add_argument("config", nargs="*", help="YAML files, later ones over earlier ones; or the "
+                      "name of a study that comes along; default: default")  # fmt: skip
     made.add_argument(
         "--allow-code", action="store_true",
         help="run files of code that the config names (use: my_method.py); read them first",
@@ -83,48 +83,73 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def split(given: list[str]) -> tuple[list[str], list[str]]:
+    """Config files of a command line, and what is left for Snakemake.
+
+    Words before the first option, and those behind ``--configfile``, are config files.
+
+    Raises:
+        UserError: for a word behind ``--configfile`` that is none, such as a target.
+    """
+    configs: list[str] = []
+    words: list[str] = []
+    taking, leading = False, True
+    for word in given:
+        name, sign, value = word.partition("=")
+        if name in OPTIONS:
+            taking, leading = not sign, False
+            configs += [value] if sign else []
+        elif word.startswith("-"):
+            taking = leading = False
+            words.append(word)
+        elif taking and not word.endswith((".yaml", ".yml", ".json")):
+            raise UserError(
+                f"--configfile takes every word that follows, and {word} is no config file. Put "
+                f"targets before it, or leave it out: immunization run {' '.join(configs)} -- "
+                f"{word}"
+            )
+        elif taking or leading:
+            configs.append(word)
+        else:
+            words.append(word)
+    return configs or ["default"], [word for word in words if word not in OWN_OPTIONS]
+
+
 def command_line(configs: list[Path], words: list[str], *, verbose: bool = False) -> list[str]:
     """The command line of Snakemake."""
-    line = [sys.executable, "-m", "snakemake", "--snakefile", str(workflow() / "Snakefile")]
-    if not any(word.split("=")[0] in CORES for word in words):
+    targets = words[words.index("--") + 1 :] if "--" in words else []
+    options = words[: words.index("--")] if "--" in words else words
+    line = [sys.executable, "-m", "snakemake", *targets]
+    line += ["--snakefile", str(workflow() / "Snakefile")]
+    if not any(word.split("=")[0] in CORES for word in options):
         line += ["--cores", "all"]
-    if not verbose and not any(word.startswith("--logger") for word in words):
+    if not verbose and not any(word.startswith("--logger") for word in options):
         line += ["--logger", "immunization"]
-    return [*line, *words, "--configfile", *map(str, configs)]
+    return [*line, *options, "--configfile", *map(str, configs)]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Command line; ends with Snakemake's exit code."""
+    """Command line; Snakemake takes the place of this process."""
     given = sys.argv[1:] if arguments is None else arguments
-    first = next((i for i, word in enumerate(given) if word.startswith("-")), len(given))
-    # Words behind the first option belong to it, or are Snakemake's targets.
-    options, words = parser().parse_known_args([*given[:first], *_ours(given[first:])])
-    words = [word for word in given[first:] if word not in ("--allow-code", "--verbose")]
-    configs = [config_file(word) for word in options.config]
+    if {"-h", "--help"} & set(given):
+        parser().parse_args(["--help"])
+    named, words = split(given)
+    configs = [config_file(word) for word in named]
     if importlib.util.find_spec("snakemake") is None:
         raise UserError(
             "Snakemake is not installed. Install it: pip install 'immunization[workflow]'."
         )
-    if options.allow_code:
+    if "--allow-code" in given:
         os.environ[environment.ALLOW_CODE] = "1"
     refuse_unwritable_cache()
     for path in configs:
         load(path)
     study = resolve(merged(configs))
     check_inputs(study)
-    code = subprocess.run(
-        command_line(configs, words, verbose=options.verbose), check=False
-    ).returncode
-    report = Path("results", study["study"], "report.html")
-    dry = any(word in ("-n", "--dry-run", "--dryrun") for word in words)
-    if code == 0 and not dry and report.is_file():
-        print(f"Done. The report: {report}    In the terminal: immunization report "
-              f"{report.parent}", file=sys.stderr)  # fmt: skip
-    sys.exit(code)
-
-
-def _ours(words: list[str]) -> list[str]:
-    return [word for word in words if word in ("--allow-code", "--verbose", "-h", "--help")]
+    os.environ[environment.REPORT] = f"results/{study['study']}/report.html"
+    line = command_line(configs, words, verbose="--verbose" in given)
+    sys.stdout.flush()
+    os.execv(line[0], line)  # signals then reach Snakemake, and its exit code whoever asked
 
 
 if __name__ == "__main__":

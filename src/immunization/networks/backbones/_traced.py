@@ -105,7 +105,7 @@ def cut_at(model: nn.Module, names: Names, what: str) -> tuple[Backbone, nn.Line
     first = _first(order, names.tail[0], what, "tail")
     last = _first(order, names.head, what, "head")
     output = next(node for node in order if node.op == "output")
-    if output.args[0] is not last:
+    if _before_nothing(model, output.args[0]) is not last:
         raise UserError(
             f"{what}: something follows the head '{names.head}'. What the network returns has to "
             "be its logits."
@@ -129,6 +129,20 @@ def cut_at(model: nn.Module, names: Names, what: str) -> tuple[Backbone, nn.Line
     assert isinstance(head, nn.Linear)
     freeze_all_but(tail, names.tail)
     return Backbone(trunk, tail, head.in_features), head
+
+
+def _before_nothing(model: nn.Module, node: Any) -> Any:
+    """The node whose value a result has, past what changes no logits; the forward pass of a copy
+    shows whether it is so."""
+    while isinstance(node, fx.Node) and len(node.all_input_nodes) == 1:
+        if node.op == "call_module":
+            module = model.get_submodule(str(node.target))
+            if not isinstance(module, nn.Identity | nn.Flatten | nn.Dropout):
+                break
+        elif node.target not in (torch.flatten, "flatten"):
+            break
+        node = node.all_input_nodes[0]
+    return node
 
 
 def freeze_all_but(module: nn.Module, names: Sequence[str]) -> None:

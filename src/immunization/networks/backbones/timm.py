@@ -41,7 +41,10 @@ def stages(model: nn.Module, head: str) -> list[str]:
         if inside or name == head or head.startswith(f"{name}."):
             continue
         if isinstance(child, nn.Sequential | nn.ModuleList) and len(child) > 1:
-            found += [f"{name}.{number}" for number in reversed(range(len(child)))]
+            inner = [
+                n for n, part in child.named_children() if any(True for _ in part.parameters())
+            ]
+            found += [f"{name}.{part}" for part in reversed(inner)]
         found.append(name)
     return found
 
@@ -105,13 +108,20 @@ def original(parameters: dict[str, Any], size: int) -> nn.Module:
         UserError: for a name or arguments that timm does not take.
     """
     check_arguments(parameters["arguments"])
-    pretrained = parameters["weights"] == "timm"
-    arguments = parameters["arguments"]
+    name, pretrained = parameters["name"], parameters["weights"] == "timm"
+    arguments = dict(parameters["arguments"])
+    made: nn.Module
     if "img_size" in arguments:
-        return create(parameters["name"], pretrained=pretrained, **arguments)
-    try:  # many transformers must know the size of images; other networks refuse to be told
-        return create(parameters["name"], pretrained=pretrained, img_size=size, **arguments)
-    except UserError as error:
-        if "img_size" not in str(error):
-            raise
-        return create(parameters["name"], pretrained=pretrained, **arguments)
+        made = create(name, pretrained=pretrained, **arguments)
+    else:
+        try:  # many transformers must know the size of images; other networks refuse to be told
+            made = create(name, pretrained=pretrained, img_size=size, **arguments)
+            arguments["img_size"] = size
+        except UserError as error:
+            if "img_size" not in str(error):
+                raise
+            made = create(name, pretrained=pretrained, **arguments)
+    if getattr(made, "num_classes", None) == 0 and not pretrained:
+        # Without classes by default; pre-training gives it a head for D_P's.
+        return create(name, **arguments | {"num_classes": 2})
+    return made
