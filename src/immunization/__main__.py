@@ -78,6 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
         importlib.import_module(f"immunization.tools.{TOOLS[first][0]}").main(words[1:])
     elif first in ("-h", "--help"):
         print(usage())
+        sys.exit(0)
     else:
         if first:
             print(f"error: no command {first!r}.", file=sys.stderr)

@@ -31,4 +31,21 @@ def test_every_subcommand_has_a_help(name, capsys):
     with pytest.raises(SystemExit) as ended:
         main([name, "--help"])
     assert ended.value.code == 0
-    assert f"python -m immunization {name}" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"usage: immunization {name}" in told
+    assert f"example:\n  immunization {name}" in told
+
+
+def test_completion_knows_every_subcommand(capsys):
+    main(["--completion", "bash"])
+    script = capsys.readouterr().out
+    assert all(name in script for name in TOOLS)
+    with pytest.raises(SystemExit):
+        main(["--completion", "fishy"])
+
+
+def test_the_version_is_the_packages(capsys):
+    import immunization
+
+    main(["--version"])
+    assert capsys.readouterr().out.strip() == immunization.__version__

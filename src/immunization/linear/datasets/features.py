@@ -69,6 +69,14 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "what labels are. auto: text, booleans and whole numbers are classes, "
         "other numbers the target of a regression; what may be either is refused.",
     },
+    "test_fraction": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 0.9,
+        "default": 0.25,
+        "description": "share of the rows held out, drawn by the seed, that accuracies are taken "
+        "on; 0 for none, and κ of all rows.",
+    },
     "scale": {
         "enum": ["none", "joint", "within"],
         "default": "none",
@@ -123,6 +131,8 @@ def load(parameters: dict[str, Any], place: Place) -> Labelled | TwoFiles:
             f"{parameters['path']}: tasks are made of classes, and there are no labels. Name them "
             "(labels, label_column), or the features of D_H (harmful_path)."
         )
+    if parameters["test_fraction"] == 0 and parameters["task"] == "one_vs_rest":
+        raise UserError("data set key 'test_fraction': one_vs_rest tasks need rows to test on.")
     if parameters["scale"] == "within":
         raise UserError("data set key 'scale': within is for two files; joint scales all rows.")
     task = Task(features, labels, kind="classification", name=Path(parameters["path"]).stem)

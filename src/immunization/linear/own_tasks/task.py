@@ -95,8 +95,8 @@ class Task:
             if not known.all():
                 row = int(np.flatnonzero(~known)[0])
                 raise UserError(
-                    f"{where}: row {row} has the class {values[row]!r}, which no training row "
-                    f"has; those have {', '.join(map(repr, self.classes[:12]))}."
+                    f"{where}: row {row} has the class {values[row].item()!r}, which no training "
+                    f"row has; those have {', '.join(map(repr, self.classes[:12]))}."
                 )
             codes = torch.from_numpy(np.searchsorted(np.array(self.classes), values))
             several = (

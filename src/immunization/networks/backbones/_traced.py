@@ -85,13 +85,17 @@ def traced(model: nn.Module, names: Names, what: str) -> fx.Graph:
     try:
         return _Tracer(names).trace(model)
     except Exception as error:  # whatever a forward pass does with what stands for a tensor
-        reason = str(error).splitlines()[0] if str(error) else ""
         raise UserError(
             f"{what}: the forward pass of {type(model).__name__} cannot be followed "
-            f"({type(error).__name__}: {reason}). Where it branches on values or loops over a "
-            "tensor, move that into a module of its own; or write a file that builds a Backbone: "
-            "immunization new backbone NAME."
+            f"({type(error).__name__}: {first_line(error)}). Where it branches on values or loops "
+            "over a tensor, move that into a module of its own; or write a file that builds a "
+            "Backbone: immunization new backbone NAME."
         ) from error
+
+
+def first_line(error: Exception) -> str:
+    """Of an error's message; some have none."""
+    return next(iter(str(error).splitlines()), "")
 
 
 def cut_at(model: nn.Module, names: Names, what: str) -> tuple[Backbone, nn.Linear]:
@@ -214,7 +218,7 @@ def traced_cut(model: nn.Module, names: Names, size: int, what: str) -> tuple[Ba
         except Exception as error:
             raise UserError(
                 f"{what}: the network does not take images of {size}×{size} pixels with three "
-                f"channels ({type(error).__name__}: {str(error).splitlines()[0]})."
+                f"channels ({type(error).__name__}: {first_line(error)})."
             ) from error
         if not isinstance(wanted, Tensor) or wanted.ndim != 2:
             shape = tuple(wanted.shape) if isinstance(wanted, Tensor) else type(wanted).__name__
