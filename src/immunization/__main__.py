@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"error: --completion: one of {', '.join(shtab.SUPPORTED_SHELLS)}.",
                   file=sys.stderr)  # fmt: skip
             sys.exit(2)
-        print(shtab.complete(parser(), shell=shell))
+        print(shtab.complete(parser(), shell))
     elif first in TOOLS:
         importlib.import_module(f"immunization.tools.{TOOLS[first][0]}").main(words[1:])
     elif first in ("-h", "--help"):

@@ -14,9 +14,6 @@ from typing import Any
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from immunization.runtime import environment
-from immunization.tools.progress import Progress
-
 OURS = (f"{os.sep}immunization{os.sep}", ".smk")
 """In the path of code whose messages are for people; Snakemake's own say how it goes about it."""
 REPEATED = ("Exiting because a job execution failed", "At least one job did not complete")
@@ -27,6 +24,10 @@ class LogHandler(LogHandlerBase):
     """Hands events to `Progress`."""
 
     def __post_init__(self) -> None:
+        # Here, since Snakemake imports all loggers that it finds, asked for or not, and the
+        # Snakefile of another checkout then wants its own package.
+        from immunization.tools.progress import Progress
+
         asked = self.common_settings.quiet or ()
         quiet = {str(getattr(each, "name", each)).lower() for each in asked}
         self.progress = Progress(
@@ -79,7 +80,7 @@ class LogHandler(LogHandlerBase):
 
     def close(self) -> None:
         """The end of the run."""
-        report = os.environ.get(environment.REPORT, "")
+        report = os.environ.get("IMMUNIZATION_REPORT", "")
         self.progress.end(report if Path(report).is_file() else "")
         super().close()
 

@@ -118,7 +118,7 @@ def test_a_mirror_that_is_no_folder_stops(tmp_path):
     workflow.configure(config)
     run = workflow.run()
     assert run.code != 0
-    assert "no/such/folder is not a folder" in run.output
+    assert "data.mirror: there is no folder no/such/folder" in run.output
 
 
 def test_an_altered_download_stops_with_both_checksums(finished, tmp_path):

@@ -152,14 +152,22 @@ def test_a_config_that_carries_code_is_refused_by_the_check_and_not_run(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["evil.yaml"]
 
 
-def test_make_results_checks_configs_before_snakemake_reads_them(tmp_path):
+@pytest.mark.parametrize("given", [["evil.yaml"], ["--cores", "1", "--configfile", "evil.yaml"]])
+def test_a_run_checks_configs_before_snakemake_reads_them(given, tmp_path):
+    (tmp_path / "evil.yaml").write_text(
+        "__use_yte__: true\n?__import__('pathlib').Path('pwned').touch():\n  a: b\n"
+    )
     done = subprocess.run(
-        ["make", "--dry-run", "results", "ARGS=--configfile evil.yaml"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
+        [sys.executable, "-m", "immunization", "run", *given],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    commands = [line for line in done.stdout.splitlines() if "evil.yaml" in line]
-    assert "-m immunization check" in commands[0]
-    assert "snakemake" in commands[1]
+    assert done.returncode == 2
+    assert "makes Snakemake run the Python in this file" in done.stderr
+    assert not (tmp_path / "pwned").exists()
+    made = subprocess.run(
+        ["make", "--dry-run", "results"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "immunization run" in made.stdout
 
 
 def test_a_template_is_refused_by_the_workflow_too(workflow):
