@@ -267,7 +267,7 @@ def test_another_checkout_that_is_earlier_on_the_path_is_not_used(workflow, tmp_
         text=True, check=False, timeout=HANG,
     )  # fmt: skip
     assert done.returncode != 0
-    assert "which is not this checkout" in done.stdout + done.stderr
+    assert "which is not the one of this workflow" in done.stdout + done.stderr
 
 
 def test_no_bytecode_is_written_that_a_full_disk_could_cut(workflow):

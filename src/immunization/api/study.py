@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from immunization.runtime.errors import UserError
 from immunization.runtime.files.io import read_csv, read_metadata, read_text
+from immunization.runtime.spelling import near_spelling
 from immunization.study.layout import LinearLayout, NetworkLayout, layout
-from immunization.study.validation import near_spelling
 from immunization.study.whole import read_study
 
 if TYPE_CHECKING:

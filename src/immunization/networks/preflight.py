@@ -9,7 +9,7 @@ from immunization.networks.datasets._folders import list_folder
 from immunization.networks.datasets._tree import has_parts
 from immunization.networks.optional_packages import require
 from immunization.runtime.errors import UserError
-from immunization.study.validation import near_spelling
+from immunization.runtime.spelling import near_spelling
 
 
 def problems(study: dict[str, Any]) -> list[str]:

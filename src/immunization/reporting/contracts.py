@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-import pandas as pd
-from matplotlib.figure import Figure
+if TYPE_CHECKING:  # stages that compute have no matplotlib
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 
 class TableComponent(Protocol):

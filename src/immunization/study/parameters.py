@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from immunization.runtime.errors import UserError
+from immunization.runtime.spelling import near_spelling
 from immunization.study.components import component, components, is_path
 from immunization.study.validation import (
     as_number,
     describe,
     fill_defaults,
-    near_spelling,
     not_finite,
     schema_errors,
 )

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from immunization.runtime.errors import UserError
+from immunization.runtime.spelling import near_spelling
 from immunization.study.components import (
     code_allowed,
     component,
@@ -30,7 +31,6 @@ from immunization.study.validation import (
     describe,
     expanded_path,
     fill_defaults,
-    near_spelling,
     not_finite,
     schema_errors,
     unprintable,

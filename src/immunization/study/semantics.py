@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from immunization.runtime.spelling import near_spelling
 from immunization.study.derived import sweep_members
-from immunization.study.validation import near_spelling
 
 
 def stand_ins(study: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import math
 import re
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
+
+from immunization.runtime.spelling import near_spelling
 
 NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
 
@@ -143,11 +144,6 @@ def renamed_or_near(name: str, known: list[str]) -> str:
     if RENAMED.get(name) in known:
         return f" (now called '{RENAMED[name]}')"
     return near_spelling(name, known)
-
-
-def near_spelling(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(str(name), known, n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def fill_defaults(schema_: dict[str, Any], instance: dict[str, Any]) -> None:

@@ -12,10 +12,10 @@ from immunization.runtime import environment
 from immunization.runtime.errors import UserError
 from immunization.runtime.jobs.command import run_command
 from immunization.runtime.record.fingerprint import SOURCE
+from immunization.runtime.spelling import near_spelling
 from immunization.study.load import load, merged
 from immunization.study.preflight import check_inputs
 from immunization.study.resolve import resolve
-from immunization.study.validation import near_spelling
 from immunization.tools._command import command
 from immunization.tools.check import OPTIONS, refuse_unwritable_cache
 

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from immunization.networks.backbones._backbone import Backbone
 from immunization.networks.backbones._cut import CLOSE, stirred
 from immunization.runtime.errors import UserError
-from immunization.study.validation import near_spelling
+from immunization.runtime.spelling import near_spelling
 
 
 @dataclass(frozen=True)

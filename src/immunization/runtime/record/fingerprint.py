@@ -22,6 +22,8 @@ from typing import Any
 SOURCE = Path(__file__).parents[3]
 PACKAGES = ("immunization", "hessian_spectrum")
 OUTSIDE = {
+    "immunization.linear.returned": "what a component gave is looked at, not changed",
+    "immunization.runtime.spelling": "what a misspelt name may have meant",
     "immunization.data.download": "which copy of a public file is read; its SHA-256 is checked",
     "immunization.runtime.environment": "names of environment variables",
     "immunization.runtime.errors": "the class of messages",
