@@ -69,14 +69,15 @@ def module_file(module: str) -> Path | None:
     parts = module.split(".")
     for length in range(1, len(parts) + 1):
         spec = PathFinder.find_spec(".".join(parts[:length]), where)
-        if spec is None:
+        if spec is None and length > 1:
+            return None
+        if spec is None:  # some editable installs have finders of their own
+            try:
+                spec = importlib.util.find_spec(module)
+            except (ImportError, ValueError):
+                return None
             break
         where = list(spec.submodule_search_locations or [])
-    if spec is None:
-        try:  # some editable installs have finders of their own
-            spec = importlib.util.find_spec(module)
-        except (ImportError, ValueError):
-            return None
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
