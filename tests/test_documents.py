@@ -39,6 +39,25 @@ def test_the_examples_of_the_guide_run():
     assert printed[2].startswith("64 ")
 
 
+def test_the_examples_for_those_who_bring_their_own_run(tmp_path):
+    """But for the one on results, which wants a finished study."""
+    text = (ROOT / "docs" / "own.md").read_text()
+    blocks = [
+        b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "load_study" not in b
+    ]
+    assert len(blocks) == 2
+    for code in blocks:
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    import immunization
+
+    named = set(re.findall(r"\bim\.(\w+)", text))
+    assert {"Task", "assess", "attack", "immunize", "Network", "load_study"} <= named
+    assert named <= set(immunization.__all__)
+
+
 def test_the_guide_names_everything_public():
     import hessian_spectrum
 

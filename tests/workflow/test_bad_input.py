@@ -83,7 +83,7 @@ def test_bad_data_stop_with_the_place(tmp_path, monkeypatch, columns, parameters
     assert not (tmp_path / "s/tasks/mine.safetensors").exists()
 
 
-def test_bad_data_stop_a_study_with_the_place_and_keep_what_is_done(tmp_path):
+def test_bad_data_stop_a_study_with_the_place_before_the_first_job(tmp_path):
     columns, parameters, words = BAD[1]
     workflow = Workflow(tmp_path / "w")
     table(workflow.folder / "table.csv", **columns)
@@ -94,7 +94,7 @@ def test_bad_data_stop_a_study_with_the_place_and_keep_what_is_done(tmp_path):
         assert word in run.output, run.output
     assert "Traceback" not in run.output
     assert not (workflow.folder / "results/mini/tasks/mine.safetensors").exists()
-    assert (workflow.folder / "results/mini/tasks/diabetes.safetensors").exists()
+    assert not (workflow.folder / "results/mini/tasks/diabetes.safetensors").exists()
 
 
 @pytest.mark.slow

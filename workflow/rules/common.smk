@@ -1,9 +1,11 @@
 # The checked config, paths, code fingerprints, and what jobs get from their environment: for both
 # shapes of study.
 import hashlib
+import importlib.util
 import json
 import os
 import shlex
+import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -13,7 +15,15 @@ from snakemake.logging import logger
 
 ROOT = Path(workflow.basedir)
 # Of a checkout; in an installed package the workflow lies inside it.
-SRC = ROOT / "src" if (ROOT / "src").is_dir() else ROOT.parents[1]
+SRC = next(
+    (place for place in (ROOT / "src", *ROOT.parents[1:2]) if (place / "immunization").is_dir()),
+    None,
+)
+if SRC is None:  # as a module of another workflow (snakedeploy), beside an installed package
+    installed = importlib.util.find_spec("immunization")
+    if installed is None:
+        raise WorkflowError("immunization is not installed: pip install 'immunization[workflow]'.")
+    SRC = Path(installed.origin).parents[1]
 sys.path.insert(0, str(SRC))  # before whatever else lies on the path
 # A disk that is full would keep half a file, and trip every later run.
 sys.dont_write_bytecode = True
@@ -36,9 +46,44 @@ from immunization.study.components import code_allowed, component
 from immunization.study.derived import attack_settings, code_of
 from immunization.study.layout import layout
 from immunization.study.load import load
-from immunization.study.preflight import missing_inputs
+from immunization.study.preflight import has_own_inputs, missing_inputs
 from immunization.study.resolve import FILES, resolve
 from immunization.study.whole import recorded, told_of_format, whole
+
+
+def check_own_inputs(study):
+    """Read the user's own data once, in a process that may load torch; again when it changes."""
+    if not has_own_inputs(study) or importlib.util.find_spec("torch") is None:
+        return
+    asked = made_by_own(study)
+    mark = Path(".snakemake", "immunization", f"{asked}.checked")
+    if mark.exists():
+        return
+    done = subprocess.run(
+        [sys.executable, "-m", "immunization.tools.check", "--inputs", "-"],
+        input=json.dumps(study),
+        env=os.environ | {"PYTHONPATH": str(SRC), "PYTHONSAFEPATH": "1"},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode == 2:
+        raise UserError(done.stderr.split("error: ", 1)[-1].strip())
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+
+
+def made_by_own(study):
+    """A name for what a study asks of the user's own files, and how these look."""
+    own = [
+        value
+        for kind in ("datasets", "networks")
+        for entry in study.get(kind, {}).values()
+        for key, value in entry["parameters"].items()
+        if key in FILES and isinstance(value, str) and Path(value).exists()
+    ]
+    text = stale.made_by([], [study["datasets"], study.get("networks")], sorted(set(own)))
+    return text.split()[0].partition(".")[2]
+
 
 try:
     for path in workflow.configfiles:
@@ -46,6 +91,8 @@ try:
     STUDY = resolve(config)
     if workflow.is_main_process and (problems := missing_inputs(STUDY)):
         raise UserError("the study cannot run:\n" + "\n".join(problems))
+    if workflow.is_main_process and environment.CHECKED not in os.environ:
+        check_own_inputs(STUDY)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -71,7 +118,7 @@ if workflow.is_main_process and not is_dry_run(sys.argv[1:]):
 
 def code_path():
     """What jobs have on their path: ours alone, also where a whole Python lies beside it."""
-    if SRC != ROOT.parents[1]:
+    if SRC == ROOT / "src":
         return str(SRC)
     folder = Path(".snakemake", "immunization", "src").absolute()
     folder.mkdir(parents=True, exist_ok=True)

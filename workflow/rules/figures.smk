@@ -34,5 +34,7 @@ for label, entry in STUDY["figures"].items():
             label=label,
             caption=component(f"{WING}/figures", entry["use"]).traits.get("CAPTION", ""),
             made_by=made_by,
+        message:
+            "figure {params.label}"
         shell:
             "stage {params.made_by:q} figure {params.label} 2> {log:q}"

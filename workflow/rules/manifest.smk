@@ -16,5 +16,7 @@ rule manifest:
         "../../envs/plotting.yaml"
     params:
         made_by=made_by,
+    message:
+        "manifest"
     shell:
         "stage {params.made_by:q} manifest 2> {log:q}"

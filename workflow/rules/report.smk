@@ -2,7 +2,7 @@ making(
     [LIE.report],
     [
         f"immunization.{WING}.page",
-        *(f"immunization.{WING}.tables.{name}" for name in LIE.tables),
+        *(component(f"{WING}/tables", name).module for name in LIE.tables),
     ],
     texts(
         f"{WING}/page.html.jinja",
@@ -28,5 +28,7 @@ rule report_page:
         "../../envs/plotting.yaml"
     params:
         made_by=made_by,
+    message:
+        "report"
     shell:
         "stage {params.made_by:q} report 2> {log:q}"

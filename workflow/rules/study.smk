@@ -17,5 +17,7 @@ rule study:
         "../../envs/plotting.yaml"
     params:
         made_by=made_by,
+    message:
+        "study"
     shell:
         "stage {params.made_by:q} study 2> {log:q}"

@@ -29,5 +29,7 @@ rule tables:
         "../../envs/plotting.yaml"
     params:
         made_by=made_by,
+    message:
+        "tables"
     shell:
         "stage {params.made_by:q} tables 2> {log:q}"

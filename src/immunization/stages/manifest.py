@@ -4,7 +4,7 @@
 
 The sums are those that were taken when the files were written (see
 `immunization.runtime.files.checksums`), not of what lies on the disk now. `sha256sum --check
-SHA256SUMS` in that folder understands them, and `python -m immunization verify` says more.
+SHA256SUMS` in that folder understands them, and `immunization verify` says more.
 """
 
 from __future__ import annotations

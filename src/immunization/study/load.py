@@ -157,7 +157,7 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: the key __use_yte__ makes Snakemake run the Python in this file. Studies are "
             "plain data: write the values out, or use `sweep`. Look at files of others with "
-            "`python -m immunization check` first."
+            "`immunization check` first."
         )
     return raw
 

@@ -31,7 +31,8 @@ from immunization.runtime.files.io import read_json
 from immunization.runtime.jobs.command import run_command
 from immunization.runtime.record.fingerprint import SOURCE, closure, fingerprint, tracked_files
 from immunization.runtime.record.sums import PROVENANCE, SUMS, read_sums, verify
-from immunization.study.resolve import FILES
+from immunization.study.components import is_path
+from immunization.study.resolve import CODE, FILES
 from immunization.study.whole import read_study
 from immunization.tools._command import command
 from immunization.tools.unpack import MOST_BYTES, extract
@@ -45,9 +46,11 @@ KINDS = {
     ".typed", ".yaml",
 }  # fmt: skip
 """Suffixes of what a checkout without git is made of."""
+CODE_KEYS = ("use", "source", CODE)
+"""Keys of a config that may name a file of code."""
 HOW = """# {study}: how to regenerate this study
 
-    make results ARGS="--configfile config/archived.yaml --cores all"
+    make results ARGS="config/archived.yaml"
     diff -r --exclude='.*' archived/{study}/tables results/{study}/tables
 
 The second command names every table that is not the archived one, byte by byte. Data files lie in
@@ -96,6 +99,11 @@ def _checkout(root: Path, records: list[Any]) -> tuple[list[Path], list[Path]]:
     return taken, [path for path in there if path not in taken]
 
 
+def code_file(name: str) -> str:
+    """The file of ``file.py`` or ``file.py:function``."""
+    return name.partition(":")[0]
+
+
 def _is_own(key: str, path: Path) -> bool:
     # Weights may also be a name, which a folder may have by chance.
     return path.is_file() or (key == "path" and path.is_dir())
@@ -105,10 +113,12 @@ def _places(value: Any) -> Iterator[tuple[dict[str, Any], str]]:
     """Every entry of a config that names a file or folder."""
     if isinstance(value, dict):
         for key, item in value.items():
-            if key in FILES and isinstance(item, str) and _is_own(key, Path(item).expanduser()):
-                yield value, key
-            else:
+            if not isinstance(item, str):
                 yield from _places(item)
+            elif (key in FILES and _is_own(key, Path(item).expanduser())) or (
+                key in CODE_KEYS and is_path(code_file(item)) and Path(code_file(item)).is_file()
+            ):
+                yield value, key
     elif isinstance(value, list):
         for item in value:
             yield from _places(item)
@@ -204,12 +214,14 @@ def contents(
     files = {path.relative_to(root).as_posix(): path for path in taken}
     folders = []
     for number, (entry, key) in enumerate(_places(config)):
-        own_folder = Path(entry[key]).expanduser()
-        if own_folder.is_dir():
-            folders.append(f"- `{own_folder}`\n")
+        name = code_file(entry[key]) if key in CODE_KEYS else entry[key]
+        place = Path(name).expanduser()
+        if place.is_dir():
+            folders.append(f"- `{place}`\n")
             continue
-        entry[key] = f"own/{number}/{own_folder.name}"
-        files[entry[key]] = own_folder
+        packed = f"own/{number}/{place.name}"
+        entry[key] = packed + entry[key].removeprefix(name)
+        files[packed] = place
     _check_own(records)
     if not changed:
         _refuse_other_code(records)

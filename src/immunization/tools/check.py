@@ -11,7 +11,9 @@ command refuses both and runs nothing. `make results` and `immunization run` cal
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("config", nargs="*", help="YAML files, later ones over earlier ones")
     made.add_argument("--json", action="store_true", help="the complete config for programs")
+    made.add_argument("--inputs", help=argparse.SUPPRESS)  # of a resolved study, by the Snakefile
     made.add_argument(
         "--snakemake",
         action="store_true",
@@ -107,6 +110,9 @@ def main(arguments: list[str] | None = None) -> None:
         refuse_unwritable_cache()
         for path in named_by(words):
             load(path)
+        return
+    if options.inputs == "-":
+        check_inputs(json.load(sys.stdin))
         return
     if others:
         parser().error(f"unknown argument {others[0]}")

@@ -147,6 +147,7 @@ def main(arguments: list[str] | None = None) -> None:
     study = resolve(merged(configs))
     check_inputs(study)
     os.environ[environment.REPORT] = f"results/{study['study']}/report.html"
+    os.environ[environment.CHECKED] = "1"
     line = command_line(configs, words, verbose="--verbose" in given)
     sys.stdout.flush()
     os.execv(line[0], line)  # signals then reach Snakemake, and its exit code whoever asked

@@ -29,5 +29,7 @@ rule attack:
         **needs(6000, 240, per_thread=2000, gpu=GPU),
     params:
         made_by=made_by,
+    message:
+        "attack {wildcards.dataset} {wildcards.engine}"
     shell:
         "stage {params.made_by:q} attack {wildcards.dataset} {wildcards.engine} --threads {threads} 2> {log:q}"

@@ -23,5 +23,7 @@ rule immunize:
         **needs(6000, 240, per_thread=2500, gpu=GPU),
     params:
         made_by=made_by,
+    message:
+        "immunize {wildcards.method}"
     shell:
         "stage {params.made_by:q} immunize {wildcards.method} --threads {threads} 2> {log:q}"

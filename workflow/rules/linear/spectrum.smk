@@ -19,5 +19,7 @@ rule spectrum:
         **needs(8000, 240, gpu=GPU),
     params:
         made_by=made_by,
+    message:
+        "spectrum"
     shell:
         "stage {params.made_by:q} spectrum --threads {threads} 2> {log:q}"

@@ -24,5 +24,7 @@ rule attack:
         **needs(16000, 240, gpu=GPU),
     params:
         made_by=made_by,
+    message:
+        "attack {wildcards.attack}"
     shell:
         "stage {params.made_by:q} attack {wildcards.attack} 2> {log:q}"

@@ -24,5 +24,7 @@ rule immunize:
         **needs(12000, 240, gpu=GPU),
     params:
         made_by=made_by,
+    message:
+        "immunize {wildcards.method}"
     shell:
         "stage {params.made_by:q} immunize {wildcards.method} 2> {log:q}"

@@ -23,5 +23,7 @@ rule prepare:
         **needs(12000, 240),
     params:
         made_by=made_by,
+    message:
+        "prepare {wildcards.dataset}"
     shell:
         "stage {params.made_by:q} prepare {wildcards.dataset} 2> {log:q}"

@@ -27,5 +27,7 @@ rule pretrain:
         **needs(12000, 240, gpu=GPU),
     params:
         made_by=made_by,
+    message:
+        "pretrain {wildcards.network}"
     shell:
         "stage {params.made_by:q} pretrain {wildcards.network} 2> {log:q}"

@@ -24,5 +24,7 @@ rule spectrum:
         **needs(16000, 240, gpu=GPU),
     params:
         made_by=made_by,
+    message:
+        "spectrum"
     shell:
         "stage {params.made_by:q} spectrum 2> {log:q}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from typing import Any
 
 from immunization import __version__
 from immunization.runtime import environment
+from immunization.runtime.record.fingerprint import PACKAGES as OURS
 from immunization.runtime.record.fingerprint import fingerprint
 
 KAPPA_DEFINITION = "non-zero spectrum; rank decided from the data by a relative tolerance"
@@ -28,6 +29,15 @@ def packages() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
+
+
+def packages_of(modules: list[str]) -> dict[str, str]:
+    """Versions of the installed packages that modules of others come from."""
+    tops = {name.split(".")[0] for name in modules if not name.endswith(".py")} - set(OURS)
+    if not tops:
+        return {}
+    found = packages_distributions()
+    return {name: version(name) for top in sorted(tops) for name in found.get(top, [])}
 
 
 def describe_device(device: str) -> str:
@@ -64,7 +74,7 @@ def provenance(
         "modules": modules,
         "parameters": parameters,
         "python": platform.python_version(),
-        "packages": packages(),
+        "packages": packages() | packages_of(modules),
         "device": describe_device(device),
         "kappa": KAPPA_DEFINITION,
     }
