@@ -13,6 +13,7 @@ from typing import Any
 
 from immunization import __version__
 from immunization.runtime.jobs.command import run_command
+from immunization.runtime.spelling import near_spelling
 
 TOOLS = {
     "assess": ("assess", "two files of features: is it immunized, what could be reached"),
@@ -81,7 +82,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(0)
     else:
         if first:
-            print(f"error: no command {first!r}.", file=sys.stderr)
+            near = near_spelling(first, list(TOOLS))
+            print(f"error: no command {first!r}{near}.", file=sys.stderr)
         print(usage(), file=sys.stderr)
         sys.exit(2)
 

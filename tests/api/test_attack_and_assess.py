@@ -55,6 +55,9 @@ def test_softmax_for_several_classes_and_a_plain_string_are_told(tasks):
         im.attack(tasks[1], attackers="adam")
     with pytest.raises(im.UserError, match=r"no attacker named 'adm'.*did you mean 'adam'"):
         im.attack(tasks[1], attackers=["adm"])
+    softmax = {"s": {"use": "lbfgs", "loss": "softmax"}}
+    with pytest.raises(im.UserError, match="a softmax probe of 4 classes is not available"):
+        im.attack(tasks[1], attackers=softmax)
     with pytest.raises(im.UserError, match="this task has none"):
         im.attack(im.Task(np.eye(20, 4)))
 
@@ -68,7 +71,7 @@ def test_an_assessment_without_an_extractor_says_what_could_be_reached(tasks):
     assert len(found.sentences) == 3
     assert "no invertible linear layer can reach" in found.sentences[0]
     assert "1 step" in found.sentences[1]
-    assert set(found.kappas["state"]) == {"as released", "closed form"}
+    assert set(found.kappas["state"]) == {"as released", "if immunized"}
 
 
 def test_an_erased_task_is_withstood_by_linear_probes_and_the_sentence_names_them():
@@ -126,6 +129,14 @@ def test_results_show_themselves_and_text_is_no_markup(tasks, tmp_path):
     frame = found.to_frame()
     assert {"kappa", "ratio", "attack on harmful", "verdict"} <= set(frame["part"])
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["verdict"] == found.verdict
+
+
+def test_arrays_and_numbers_that_mean_nothing_are_refused(raw, tasks):
+    with pytest.raises(im.UserError, match=r"make a task of it: im\.Task"):
+        im.assess(raw[0], raw[2])
+    for given in ({"budget": -5}, {"budget": 0}, {"threshold": 2.0}, {"seeds": []}):
+        with pytest.raises(im.UserError, match=r"needed|at least one"):
+            im.assess(*tasks, **given)
 
 
 def test_too_few_rows_of_a_class_ask_for_test_rows():

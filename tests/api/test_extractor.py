@@ -73,7 +73,7 @@ def test_a_layer_can_be_an_array_a_linear_layer_or_a_file(tasks, tmp_path):
         (np.ones((3, 4)), "a square one"),
         (np.full((2, 2), np.nan), "not finite"),
         (torch.nn.Linear(2, 2), "has a bias"),
-        ("nowhere.safetensors", "cannot be read as a layer"),
+        ("nowhere.safetensors", "there is no such file"),
         ("layer.pt", "suffix of a layer"),
         (object(), "Got object"),
     ],

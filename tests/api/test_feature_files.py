@@ -71,7 +71,7 @@ def test_what_is_no_file_of_features_is_one_message(files, tmp_path):
         (read_features, "gone.npy", "there is no such file"),
         (read_features, "cut.npy", "cannot be read as .npy"),
         (read_features, "objects.npy", "cannot be read as .npy"),
-        (read_features, "x.pt", "pickles"),
+        (read_features, "x.pt", "pickles, which can run code.*numpy.save"),
         (read_features, "two.npz", "has several arrays; name one of a, b"),
         (read_labels, "numbers.csv", "where the name of the column should stand"),
         (read_labels, "two.csv", "has several columns; name one of a, b"),
@@ -81,6 +81,20 @@ def test_what_is_no_file_of_features_is_one_message(files, tmp_path):
             read(tmp_path / name)
     with pytest.raises(UserError, match="has no column 'lable'"):
         read_features(files / "benign.parquet", without=["lable"])
+
+
+def test_a_misspelt_option_or_command_has_a_near_one(files, monkeypatch, capsys):
+    from immunization.__main__ import main
+
+    monkeypatch.chdir(files)
+    for words, told in (
+        (["assess", "benign.npy", "harmful.npy", "--harmfull-labels", "x"], "'--harmful-labels'"),
+        (["asess"], "did you mean 'assess'"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert ended.value.code == 2
+        assert told in capsys.readouterr().err
 
 
 def test_two_commands_make_and_assess_a_layer(files, tmp_path, capsys, monkeypatch, raw):

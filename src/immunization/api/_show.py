@@ -36,16 +36,21 @@ class Shown:
     def _sentences(self) -> list[str]:
         return []
 
+    def _legend(self) -> list[str]:
+        return []
+
     def __repr__(self) -> str:
         blocks = ["\n".join(self._sentences())]
         for title, table in self._parts():
             blocks.append("\n".join(filter(None, [title, plain(table)])))
+        blocks.append("\n".join(self._legend()))
         return "\n\n".join(filter(None, blocks))
 
     def _repr_html_(self) -> str:
         body = "".join(f"<p>{html.escape(text)}</p>" for text in self._sentences())
         for title, table in self._parts():
             body += markup(title, table)
+        body += "".join(f"<p><small>{html.escape(text)}</small></p>" for text in self._legend())
         return f'<div class="im"><style>{STYLE}</style>{body}</div>'
 
     def to_html(self, path: str | Path | None = None) -> str:

@@ -15,6 +15,8 @@ from immunization.reporting.text import display_label, format_number
 ALL_ROWS = ("gradient descent", "momentum and adaptive steps", "one solve", "repaired features",
             "others")  # fmt: skip
 """Classes whose attackers train a linear probe on all rows alike, and compete for S."""
+HIDDEN = 0.02
+"""A loss of accuracy of less than two points is not told."""
 LINEAR = (*ALL_ROWS, "another loss", "few or unequal rows")
 
 
@@ -198,7 +200,7 @@ def _of_attackers(
         steps=("steps", _geometric), bound=("censored", "any")
     )
     middle = middle.dropna().sort_values(["bound", "steps"], kind="stable")
-    subject = "Against the layer" if given else "Against the closed form, which reaches that"
+    subject = "Against the layer" if given else "Against the layer of `immunize`, which reaches it"
     if middle.empty:
         return f"{subject}, {slow}no attacker with a squared loss was run: {word}."
     name, first = display_label(str(middle.index[0])), middle.iloc[0]
@@ -208,6 +210,21 @@ def _of_attackers(
         count = f"{first['steps']:.0f}"
         done = f"the best linear probe ({name}) is done after {count} step{'s' * (count != '1')}"
     return f"{subject}, {slow}{done}: {word} ({MEANING[word]})."
+
+
+def _benign_descent(benign: AttackResults | None) -> str:
+    """What plain gradient descent on the benign task loses, where that shows."""
+    if benign is None:
+        return ""
+    rows = benign.steps[benign.steps["attacker"] == "gradient_descent"]
+    means = rows.groupby("extractor")["accuracy"].mean()
+    before, after = means.get(PLAIN, np.nan), means.get(IMMUNIZED, np.nan)
+    if not before - after > HIDDEN:
+        return ""
+    return (
+        f", but gradient descent of {benign.budget} steps gets {100 * after:.1f} % on it "
+        f"({100 * before:.1f} % before)"
+    )
 
 
 def _of_accuracy(
@@ -234,7 +251,7 @@ def _of_accuracy(
         text = f"the best benign probe loses {format_number(100 * lost)} % of what it explained"
         if lost < 1e-6:
             text = "the best benign probe explains as much as before"
-        parts.append(text)
+        parts.append(text + _benign_descent(benign))
     if not parts:
         return "Give labels to see what each task keeps."
     sentence = "; ".join(parts)

@@ -12,7 +12,15 @@ from torch import Tensor
 
 from immunization.api import _verdict
 from immunization.api._show import Shown
-from immunization.api.attacking import BUDGET, SEEDS, AttackResults, named, run, shown
+from immunization.api.attacking import (
+    BUDGET,
+    SEEDS,
+    AttackResults,
+    check_numbers,
+    named,
+    run,
+    shown,
+)
 from immunization.api.extractor import Extractor, record_of
 from immunization.api.immunizing import immunize
 from immunization.linear.evaluation import report_role
@@ -33,7 +41,7 @@ class Assessment(Shown):
     """What `assess` found.
 
     Attributes:
-        kappas: one row a task and state ("as released", "immunized" or "closed form"): ``rank``,
+        kappas: one row a task and state ("as released", "immunized" or "if immunized"): ``rank``,
             ``rows``, ``dimension``, κ by each definition (``kappa``, ``kappa_released`` and
             whether that is ``kappa_released_floored``, ``kappa_ridge``), ``rank_tolerance``.
         ratios: (i), (ii) and RIR by each definition, the limit without and with an intercept, the
@@ -41,10 +49,10 @@ class Assessment(Shown):
         attacks: on the harmful task; None where it has no labels.
         benign_attacks: on the benign task, likewise.
         best: the best attacker of each class before and after.
-        verdict: "broken", "slowed", "not shown", "withstood", "destroyed" or "unknown", as
-            docs/science.md defines them; empty where no attack was made.
+        verdict: "broken", "slowed", "not shown", "withstood", "destroyed", "unknown" or
+            "no verdict" (one seed), as docs/science.md defines them; empty without an attack.
         sentences: three, in words.
-        given: whether an extractor was given; without one, "after" is the closed form's.
+        given: whether an extractor was given; without one, "after" is what `immunize` would make.
         record: how the numbers were made.
     """
 
@@ -91,6 +99,19 @@ class Assessment(Shown):
 
     def _sentences(self) -> list[str]:
         return self.sentences
+
+    def _legend(self) -> list[str]:
+        tasks, numbers = self.record["tasks"], self.record["parameters"]
+        return [
+            "κ: largest over smallest non-zero eigenvalue of XᵀX. (i): κ of the harmful task after "
+            "over before, wanted large. (ii): the same of the benign task, wanted at most 1.",
+            f"Steps: to a loss gap of {numbers['threshold']:g}; ≥: the budget of "
+            f"{numbers['budget']} steps ran out; –: it takes none. S: steps after over steps "
+            f"before. {len(self.record['seeds'])} draws of held-out rows.",
+            f"{tasks['benign']}. {tasks['harmful']}. Layer: "
+            f"{self.record['extractor'].get('method', 'unknown')}, scale {self.record['scale']}. "
+            f"immunization {self.record['immunization']}.",
+        ]
 
     def _parts(self) -> list[tuple[str, pd.DataFrame]]:
         parts = [
@@ -148,8 +169,8 @@ def assess(
         benign: the task that the model is released for, D_P.
         harmful: the task that it should be hard to fine-tune for, D_H.
         extractor: the layer that was released (see `Extractor.of`). Without one the features are
-            assessed as they are, and beside them what the closed form would make of them: the most
-            that an invertible linear layer can reach.
+            assessed as they are, and beside them what `immunize` would make of them: the most that
+            an invertible linear layer can reach.
         scale: as for `immunize`, where no extractor is given; an extractor brings its own.
         intercept: whether κ is that of centred features and every probe has an intercept; by
             default as the extractor was made. The limit is given for both.
@@ -167,6 +188,7 @@ def assess(
     The verdict holds for linear probes behind the layer; the table names other classes.
     """
     check_pair(benign, harmful)
+    check_numbers(budget, threshold, seeds)
     given = extractor is not None
     if given:
         layer = Extractor.of(extractor)
@@ -182,8 +204,8 @@ def assess(
         centred = layer.intercept if intercept is None else intercept
     else:
         centred = bool(intercept)
-        layer = immunize(benign, harmful, method="optimum", scale=scale, intercept=centred)
-    state = "immunized" if given else "closed form"
+        layer = immunize(benign, harmful, scale=scale, intercept=centred)
+    state = "immunized" if given else "if immunized"
     parameters = {
         key: rule["default"]
         for key, rule in schema()["properties"]["spectrum"]["properties"].items()

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -17,8 +18,10 @@ from immunization.api.attackers import ONE_SOLVE, class_of, standard
 from immunization.api.extractor import Extractor
 from immunization.linear.attack import with_intercept
 from immunization.linear.engines._job import Attacker, Job
-from immunization.linear.own_tasks.pairs import attacked_set
+from immunization.linear.own_tasks.pairs import attacked_set, require_task
+from immunization.linear.own_tasks.scaling import Scale
 from immunization.linear.own_tasks.task import Task
+from immunization.reporting.text import display_label, format_number
 from immunization.runtime.errors import UserError
 from immunization.runtime.threads import map_threads
 from immunization.study.components import import_component
@@ -121,6 +124,8 @@ def attack(
     Results hold for the attackers that are named, on a linear or non-linear probe behind the
     extractor; whoever can change the extractor itself is not among them.
     """
+    require_task(harmful, "harmful")
+    check_numbers(budget, threshold, seeds)
     if harmful.kind == "none":
         raise UserError("attackers learn labels, and this task has none.")
     layer = None if extractor is None else Extractor.of(extractor)
@@ -132,6 +137,20 @@ def attack(
     centred = intercept if intercept is not None else bool(layer and layer.intercept)
     scale = layer.scaler.of(1) if layer else None
     return run(harmful, layer, given, budget, threshold, centred, list(seeds), scale=scale)
+
+
+def check_numbers(budget: int, threshold: float, seeds: Sequence[int]) -> None:
+    """Refuse a budget, threshold or seeds that mean nothing.
+
+    Raises:
+        UserError: naming the number and what is allowed.
+    """
+    if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
+        raise UserError(f"budget is {budget!r}; a whole number of at least 1 step is needed.")
+    if not 0 < threshold < 1:
+        raise UserError(f"threshold is {threshold!r}; a share between 0 and 1 is needed.")
+    if not len(seeds) or any(not isinstance(s, int) or s < 0 for s in seeds):
+        raise UserError(f"seeds are {list(seeds)!r}; whole numbers from 0, at least one.")
 
 
 def named(
@@ -164,8 +183,6 @@ def run(
     scale: Any = None,
 ) -> AttackResults:
     """All attackers against the features as they are (after the layer's own scaling), and θ."""
-    from immunization.linear.own_tasks.scaling import Scale
-
     tasks = attacked_set(task, scale or Scale(), intercept=intercept, seeds=seeds)
     eye = torch.eye(task.width, dtype=torch.float64)
     files = [HeldTheta(PLAIN, eye, seeds)]
@@ -176,6 +193,7 @@ def run(
     } | {
         "budget": budget, "threshold": threshold, "benign": [], "third_tasks": 0,
         "sampled_pairs": None, "budget_likelihood": min(budget, 300),
+        "nonlinear_rows": nonlinear_rows(task),
     }  # fmt: skip
     engines: dict[str, list[Attacker]] = {}
     classes = {}
@@ -185,7 +203,10 @@ def run(
         complete = completed("linear/attacks", "attacker", use, parameters)
         classes[label] = class_of(label, entry)
         if task.is_multiclass and complete.get("loss") == "softmax":
-            complete["loss"] = "logistic"
+            raise UserError(
+                f"attacker '{label}': a softmax probe of {len(task.classes)} classes is not "
+                "available; loss='logistic' takes each class against the rest."
+            )
         member = Attacker(
             label, use, import_component("linear/attacks", use),
             with_intercept(complete) if intercept else complete,
@@ -205,6 +226,12 @@ def run(
     rows = [part for part in parts if len(part)]
     frame = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
     return AttackResults(together(frame, classes), budget, threshold)
+
+
+def nonlinear_rows(task: Task) -> int:
+    """Rows of a non-linear probe: 2,000 as in a study, fewer where many features and classes would
+    make minutes of it."""
+    return max(500, min(2000, 2_000_000 // (task.width * task.targets.shape[1])))
 
 
 def _threads() -> int:
@@ -244,8 +271,6 @@ def together(frame: pd.DataFrame, classes: dict[str, str]) -> pd.DataFrame:
 
 def summary(steps: pd.DataFrame) -> pd.DataFrame:
     """See `AttackResults.to_frame`."""
-    import numpy as np
-
     rows = []
     for label, group in steps.groupby("attacker", sort=False):
         row: dict[str, Any] = {"attacker": label, "class": group["class"].iloc[0]}
@@ -269,8 +294,6 @@ def summary(steps: pd.DataFrame) -> pd.DataFrame:
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
     """`summary` for people."""
-    from immunization.reporting.text import display_label, format_number
-
     table = pd.DataFrame({"attacker": frame["attacker"].map(display_label)})
     table["class"] = frame["class"]
     kinds = [kind for kind in (PLAIN, IMMUNIZED) if f"steps, {kind}" in frame]

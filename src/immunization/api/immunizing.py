@@ -80,7 +80,10 @@ def immunize(
     )  # fmt: skip
     unlabelled = harmful.kind == "none"
     if unlabelled and component("linear/methods", method).traits.get(NEEDS_LABELS):
-        raise UserError(f"method '{method}' reads the harmful labels, and there are none.")
+        raise UserError(
+            f"method '{method}' reads the harmful labels, and there are none. On the command line "
+            "they are --harmful-labels."
+        )
     tasks = pair_set(benign, harmful, scaler, intercept=intercept, seed=seed)
     batch = stage.immunize_batch(method, module, complete, tasks, device, [(seed, 0)])
     theta = batch.theta[0].to(torch.float64)

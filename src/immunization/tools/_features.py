@@ -7,6 +7,7 @@ from pathlib import Path
 
 from immunization.linear.own_tasks.feature_file import read_features, read_labels
 from immunization.linear.own_tasks.task import Task
+from immunization.runtime.errors import UserError
 
 KIND = ["classification", "regression", "none"]
 
@@ -46,4 +47,9 @@ def read_task(options: argparse.Namespace, role: str) -> Task:
     values = None
     if labels is not None:
         values = read_labels(path if inside else file, column or None)
-    return Task(features, values, kind=getattr(options, f"{role}_kind"), name=role)
+    try:
+        return Task(features, values, kind=getattr(options, f"{role}_kind"), name=role)
+    except UserError as error:  # which speaks of Python's argument
+        python = 'kind="classification" or kind="regression"'
+        here = f"--{role}-kind classification, or regression"
+        raise UserError(str(error).replace(python, here)) from None

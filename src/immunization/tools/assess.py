@@ -29,6 +29,9 @@ def parser() -> argparse.ArgumentParser:
         help="what is done to features first, where no extractor is given",
     )
     made.add_argument("--budget", type=int, default=2000, help="steps of an attacker")
+    made.add_argument("--threshold", type=float, default=1e-3, help="loss gap of one that is done")
+    made.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="draws of rows")
+    made.add_argument("--attackers", nargs="+", help="names; default: some twenty of all classes")
     made.add_argument("--json", action="store_true", help="numbers for programs")
     made.add_argument("--html", type=Path, help="write a page too")
     return made
@@ -44,6 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     found = assess(
         benign, harmful, options.extractor,
         scale=options.scale, intercept=intercept, budget=options.budget,
+        threshold=options.threshold, seeds=options.seeds, attackers=options.attackers,
     )  # fmt: skip
     if options.html:
         found.to_html(options.html)

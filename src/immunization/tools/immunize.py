@@ -26,7 +26,8 @@ def parser() -> argparse.ArgumentParser:
     add_tasks(made)
     made.add_argument("--out", type=Path, required=True, help="layer to write: .safetensors, .npz")
     made.add_argument("--method", default="multiplicative", help="default: multiplicative, which "
-                      "reaches the limit of invertible layers")  # fmt: skip
+                      "reaches the limit of invertible layers; erase takes the harmful label from "
+                      "linear sight; alg1, imma, … are the paper's")  # fmt: skip
     made.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", dest="parameters",
                       help="parameters of the method")  # fmt: skip
     made.add_argument("--scale", choices=["none", "joint", "within"], default="none",
@@ -63,8 +64,13 @@ def main(arguments: list[str] | None = None) -> None:
     )  # fmt: skip
     layer.save(options.out)
     print(f"{options.out}: {layer}")
-    print(f"Look at it: immunization assess {options.benign} {options.harmful} --extractor "
-          f"{options.out}")  # fmt: skip
+    labels = [
+        f"--{role}-labels {given}"
+        for role in ("benign", "harmful")
+        if (given := getattr(options, f"{role}_labels"))
+    ]
+    words = [str(options.benign), str(options.harmful), *labels, "--extractor", str(options.out)]
+    print(f"Look at it: immunization assess {' '.join(words)}")
 
 
 if __name__ == "__main__":

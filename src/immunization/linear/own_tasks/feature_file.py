@@ -65,7 +65,10 @@ def _check(path: Path, suffixes: Sequence[str]) -> None:
     if path.suffix not in suffixes:
         hint = ""
         if path.suffix in (".pt", ".pth", ".pkl", ".bin"):
-            hint = " Such files are pickles, which can run code when they are loaded; convert them."
+            hint = (
+                " Such files are pickles, which can run code when they are loaded. Convert it "
+                "where it may: numpy.save(path, array), or save_file of safetensors.torch."
+            )
         raise UserError(f"{path}: the suffix is none of {', '.join(suffixes)}.{hint}")
     if not path.is_file():
         raise UserError(f"{path}: there is no such file (from {Path.cwd()}).")
@@ -91,6 +94,11 @@ def _array(path: Path, wanted: str | None, dimensions: int) -> Any:
     """An array or tensor of a file; of several that with the right number of dimensions."""
     try:
         if path.suffix == ".npy":
+            if wanted is not None:
+                raise UserError(
+                    f"{path}: an .npy file holds one array and no names, such as {wanted!r}. Name "
+                    "a file of its own for the labels."
+                )
             loaded = np.load(path, allow_pickle=False)
             if not isinstance(loaded, np.ndarray):
                 raise ValueError("it is an .npz archive")

@@ -18,8 +18,25 @@ from immunization.runtime.seeding import seeded
 
 HELD_OUT = 0.25
 """Share of the rows that attackers are tested on where a task has no test rows of its own."""
+MOST_ENTRIES = 2**23
+"""Features of an attacked task, all classes counted: 64 MiB, of which several copies are held."""
+FEWEST_ROWS = 500
+"""That an attacker gets however wide the features and many the classes are."""
 SEED = 0
 """Of the κ of both tasks, which no seed enters, and of methods that draw."""
+
+
+def require_task(task: object, role: str) -> None:
+    """Refuse what is no task, such as an array.
+
+    Raises:
+        UserError: saying how to make one.
+    """
+    if not isinstance(task, Task):
+        raise UserError(
+            f"the {role} task is {type(task).__name__}; make a task of it: "
+            "im.Task(features, labels), or im.Task(features) without labels."
+        )
 
 
 def check_pair(benign: Task, harmful: Task) -> None:
@@ -28,6 +45,8 @@ def check_pair(benign: Task, harmful: Task) -> None:
     Raises:
         UserError: naming both widths.
     """
+    for role, task in (("benign", benign), ("harmful", harmful)):
+        require_task(task, role)
     if benign.width != harmful.width:
         raise UserError(
             f"the benign task has {benign.width} features and the harmful one {harmful.width}. "
@@ -120,14 +139,18 @@ def all_rows(task: Task, scale: Scale) -> tuple[Tensor, Tensor]:
 
 
 def attacked_set(task: Task, scale: Scale, *, intercept: bool = False, seeds: list[int]) -> TaskSet:
-    """One task as attackers get it, in both roles: some rows are held out, drawn by each seed."""
+    """One task as attackers get it, in both roles: some rows are held out, drawn by each seed.
+
+    Of a large task they get as many rows as `MOST_ENTRIES` takes, drawn by the seed too.
+    """
     columns = task.targets.shape[1]
     labels, inputs = all_rows(task, scale)
     index = torch.zeros(len(seeds), columns, 2, dtype=torch.int64)
     rows: list[Rows] = []
+    most = max(FEWEST_ROWS, MOST_ENTRIES // (task.width * columns))
     for s, seed in enumerate(seeds):
-        train, test = _split(task, seed, HELD_OUT)
-        if s == 0 or task.test_features is None:
+        train, test = (_at_most(rows_, most, seed) for rows_ in _split(task, seed, HELD_OUT))
+        if s == 0 or task.test_features is None or len(task) > most:
             first = len(rows)
             rows += _columns(task, labels, train, test, 0)
         index[s] = torch.arange(columns)[:, None] + first
@@ -152,6 +175,14 @@ def class_roles(benign: Task, harmful: Task) -> tuple[str, ...]:
     """Roles of which every pair holds a class (see `TaskSet`)."""
     tasks = (("P", benign), ("H", harmful))
     return tuple(role for role, task in tasks if task.is_multiclass)
+
+
+def _at_most(rows: Tensor, most: int, seed: int) -> Tensor:
+    """All of some rows, or so many of them, drawn by a seed, ascending."""
+    if len(rows) <= most:
+        return rows
+    drawn = torch.randperm(len(rows), generator=seeded("rows of an attacker", seed))[:most]
+    return rows[drawn.sort().values]
 
 
 def coarsest(benign: Task, harmful: Task) -> torch.dtype:
