@@ -34,6 +34,8 @@ def test_what_new_writes_holds_against_its_contract(kind, tmp_path, capsys):
     compile((tmp_path / "plugins" / "test_mine.py").read_text(), "test_mine.py", "exec")
     with pytest.raises(UserError, match="is there already"):
         new.main([kind, "mine", "--into", "plugins"])
+    with pytest.raises(UserError, match="of this name already"):
+        new.write("method", "alg1", tmp_path)
     with pytest.raises(UserError, match="a name starts with a letter"):
         new.write(kind, "not a name", tmp_path)
 
@@ -50,9 +52,13 @@ def immunize(problem, parameters):
     return theta
 '''
 MISTAKES = {
-    "a misspelt PARAMETERS": (
-        ("PARAMETERS", "PARAMETRES"), None,
+    "a misspelt PARAMETERS": (("PARAMETERS", "PARAMETRES"), "did you mean PARAMETERS"),
+    "no default": ((', "default": 2.0', ""), "has no default"),
+    "a misspelt parameter": (
+        ("problem.identity()", "problem.identity() * parameters['strenght']"),
+        r"line \d+: immunize failed \(KeyError: 'strenght'\)",
     ),
+    "zeros": (("return theta", "return 0 * theta"), "θ = 0"),
     "a type that is none": (('"number"', '"nubmer"'), r"\['strength'\] is no JSON schema"),
     "a default against its rule": (("2.0", '"two"'), "its default, 'two', breaks its own rule"),
     "computed parameters": (("{\"strength\"", "dict() or {\"strength\""), "must be a literal"),
@@ -101,6 +107,7 @@ ATTACKS = {
         ("length = (1 / objective", "length = (30 / objective"), "diverges on an easy problem",
     ),
     "no flops": (("def flops", "def flop"), "the function `flops"),
+    "a misspelt name in GRID": (('("decay",)', '("decy",)'), "GRID names 'decy'"),
     "no GRID": (('GRID = ("decay",)', ""), "`GRID` is missing"),
     "nothing": (("return iterate(", "iterate("), "It gave None"),
     "operations that are none": (("20 * passes(rows, dimension), ", ""), "two numbers"),

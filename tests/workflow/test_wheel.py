@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from immunization.tools import new
 from tests.workflow.conftest import MINIATURE, ROOT, plain_environment
 
 
@@ -120,6 +122,40 @@ def test_studies_that_come_along_and_mistakes_are_told_without_a_checkout(instal
     missing = run("run", "own.yaml", "--allow-code", "-n")
     assert missing.returncode == 2
     assert "gone.py: there is no such file" in missing.stderr
+
+
+def test_a_package_beside_the_installed_one_brings_a_method(wheel, tmp_path):
+    """Both in one environment, where the workflow and its jobs find them by different paths."""
+    source = tmp_path / "author"
+    (source / "authors").mkdir(parents=True)
+    (source / "authors" / "__init__.py").write_text('"""Mine."""\n')
+    new.write("method", "stretch", source / "authors")
+    (source / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        '[project]\nname = "authors"\nversion = "1.2"\n'
+        '[project.entry-points."immunization.methods"]\nstretch = "authors.stretch"\n'
+    )
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "v")], check=True)
+    (site,) = (tmp_path / "v" / "lib").glob("python*/site-packages")
+    # All else that is installed here, behind the environment's own.
+    (site / "more.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    for what in (str(wheel), str(source)):
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps",
+             "--no-build-isolation", "--target", str(site), what], check=True, capture_output=True,
+        )  # fmt: skip
+    raw = MINIATURE | {"methods": {"identity": {}, "stretch": {"strength": 5}}, "figures": {}}
+    raw["datasets"] = {"diabetes": {"test_fraction": 0.25}}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(raw))
+    command = [str(tmp_path / "v" / "bin" / "python"), "-m", "immunization", "run", "s.yaml"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=plain_environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "immunize stretch: done" in done.stderr
+    record = (tmp_path / "results/mini/provenance.json").read_text()
+    assert '"authors": "1.2"' in record
+    assert str(tmp_path) not in record
 
 
 @pytest.mark.slow

@@ -249,7 +249,14 @@ def export_network(
         title=f"Immunized network: {network}, {method} against {harmful}",
         what="The whole network with immunized weights, under its author's names.",
         facts=rows(facts),
-        snippet=network_snippet(about, own.head, out.name, check.name, layered=layered),
+        snippet=network_snippet(
+            about,
+            own.head,
+            out.name,
+            check.name,
+            layered=layered,
+            whole=layered or state.keys() == model.state_dict().keys(),
+        ),
         verdicts=network_verdicts(study, method, network, harmful),
         more="- The added layer can be left out by whoever has the weights; it is no protection.\n"
         if layered
@@ -260,7 +267,7 @@ def export_network(
 
 
 def network_snippet(
-    about: dict[str, Any], head: str, name: str, check: str, *, layered: bool
+    about: dict[str, Any], head: str, name: str, check: str, *, layered: bool, whole: bool
 ) -> str:
     """Code that loads the state and reproduces the logits."""
     parameters, use = about["parameters"], about["use"]
@@ -292,7 +299,7 @@ def network_snippet(
         *imports,
         "",
         *lines,
-        f"model.load_state_dict(load_file({name!r}), strict=False)",
+        f"model.load_state_dict(load_file({name!r}){'' if whole else ', strict=False'})",
         "model.eval()",
         f"check = load_file({check!r})",
         "with torch.no_grad():",
@@ -308,5 +315,15 @@ def network_verdicts(study: StudyResults, method: str, network: str, harmful: st
     for column, value in (("network", network), ("harmful", harmful), ("method", method)):
         if column in table:
             table = table[table[column] == value]
-    shown = ["attack", "slowdown", "verdict"]
-    return markdown(table[[name for name in shown if name in table]].fillna("–"))
+    bound = table.get("slowdown_is_lower_bound", pd.Series(False, table.index)).astype(bool)
+    shown = pd.DataFrame(
+        {
+            "attackers": table["attacker_kind"],
+            "slowdown S": [
+                ("≥ " if open_ else "") + format_number(value)
+                for value, open_ in zip(table["slowdown"], bound, strict=True)
+            ],
+            "verdict": table["verdict"].fillna(""),
+        }
+    )
+    return markdown(shown)

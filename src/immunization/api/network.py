@@ -66,7 +66,7 @@ class Network:
         return f"Network {type(self.model).__name__}: tail {tail}, head {self.head}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImmunizedNetwork:
     """What `immunize_network` made.
 
@@ -81,6 +81,12 @@ class ImmunizedNetwork:
     record: dict[str, Any]
     _state: dict[str, Tensor] = field(repr=False)
     _head: str = ""
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.network} immunized by {self.record['method']}: {len(self._state)} tensors, "
+            f"{len(self.trajectory)} recorded steps"
+        )
 
     @property
     def has_layer(self) -> bool:

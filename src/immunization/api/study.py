@@ -54,6 +54,11 @@ class Tables(Mapping[str, "pd.DataFrame"]):
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         _known(name, self._names, "table")
+        if not Path(self._paths.table(name)).is_file():
+            raise UserError(
+                f"{self._paths.results}: the study is not finished; the table '{name}' is not "
+                "there. Run the command that began it again: it goes on where it ended."
+            )
         return read_csv(self._paths.table(name))
 
     def __iter__(self) -> Iterator[str]:

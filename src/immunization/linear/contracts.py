@@ -16,6 +16,7 @@ from immunization.linear.attacks._objective import Attack, AttackPlan, Objective
 from immunization.linear.methods._descent import Immunized
 from immunization.linear.tasks import Problem, TaskSet
 from immunization.reporting.contracts import FigureComponent, TableComponent
+from immunization.runtime.errors import UserError
 from immunization.study import contract
 from immunization.study.components import Component
 
@@ -121,6 +122,11 @@ def check(component: Component, module: Any) -> None:
         UserError: naming the file and what is missing.
     """
     predicts = bool(component.traits.get("PREDICTS"))
-    contract.require(
-        component, module, PredictorComponent if predicts else PROTOCOLS[component.kind]
-    )
+    protocol = PredictorComponent if predicts else PROTOCOLS[component.kind]
+    contract.require(component, module, protocol)
+    for name in getattr(module, "GRID", ()):
+        if name not in component.parameters:
+            raise UserError(
+                f"{component.path}: GRID names {name!r}, which is none of its parameters "
+                f"({', '.join(component.parameters)})."
+            )

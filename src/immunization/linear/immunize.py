@@ -23,7 +23,7 @@ from immunization.linear.contracts import DEPENDS_ON_SEED, MethodComponent
 from immunization.linear.evaluation import reference_condition
 from immunization.linear.files import load_task_set, save_extractors
 from immunization.linear.methods._descent import Immunized
-from immunization.linear.returned import check_theta
+from immunization.linear.returned import call, check_theta
 from immunization.linear.tasks import Problem, TaskSet
 from immunization.runtime.errors import UserError
 from immunization.runtime.files.checksums import content_hash
@@ -68,7 +68,7 @@ def immunize_batch(
     problem = task_set.batch(members, device)
     broken = None
     try:
-        returned = method.immunize(problem, parameters)
+        returned = call(method, "immunize", problem, parameters)
         immunized = check_theta(method, returned, problem.size, problem.primary.factor)
         theta = immunized.theta.cpu()
         lost = (~torch.isfinite(theta).flatten(1).all(1)).nonzero()

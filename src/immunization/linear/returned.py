@@ -6,11 +6,13 @@ The file is named, what is expected, and what was seen.
 from __future__ import annotations
 
 import math
+import traceback
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
+from hessian_spectrum import NotFiniteError
 from immunization.linear.attacks._objective import Attack, AttackPlan
 from immunization.linear.methods._descent import Immunized
 from immunization.runtime.errors import UserError
@@ -38,6 +40,27 @@ def _tensor(
         _refuse(module, function, expected, _seen(value))
     if value.dtype != like.dtype or value.device != like.device:
         _refuse(module, function, expected, _seen(value))
+
+
+def call(module: Any, function: str, *arguments: Any) -> Any:
+    """Call a function of a component; an error in a file that is not ours becomes a message.
+
+    Raises:
+        UserError: naming the file, the line and the error.
+    """
+    called = getattr(module, function)
+    if str(getattr(module, "__name__", "")).startswith("immunization."):
+        return called(*arguments)
+    try:
+        return called(*arguments)
+    except (UserError, NotFiniteError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        file = getattr(module, "__file__", "component")
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == file]
+        where = f"{file}, line {lines[-1]}" if lines else file
+        raise UserError(f"{where}: {function} failed ({type(error).__name__}: {error}).") from error
 
 
 def check_theta(module: Any, returned: Any, pairs: int, factor: Tensor) -> Immunized:

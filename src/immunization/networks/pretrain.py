@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from immunization.networks.activations import spread_rows
 from immunization.networks.augmentation import augmented, centre_crop
-from immunization.networks.backbones._backbone import Backbone, Classifier
+from immunization.networks.backbones._backbone import Backbone, Classifier, described
 from immunization.networks.image_store import ImageSet, Store, in_order
 from immunization.networks.training import (
     Recipe,
@@ -158,6 +158,7 @@ def run(stage: Stage) -> None:
         parameters, images.size
     )
     pretrain = head is None
+    LOG.info("%s: %s", name, described(backbone))
     head = head_for(name, backbone, head, images)
     model = Classifier(Body(backbone), head).to(device)
     asked = {"use": entry["use"], "seed": seed, **parameters}

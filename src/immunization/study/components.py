@@ -13,6 +13,7 @@ path (``use: my_method.py``), which runs that file and therefore wants `environm
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib
 import importlib.util
 import os
@@ -33,6 +34,11 @@ FOLDERS = (
     "networks/datasets", "networks/backbones", "networks/methods", "networks/attacks",
     "networks/figures", "networks/tables",
 )  # fmt: skip
+READ = (
+    "PARAMETERS", "EXTENDS", "CAPTION", "EIGENBASIS", "GRID", "ROWS", "PREDICTS", "REPORT",
+    "IMAGES", "MIRRORS", "CONTROL", "SHIPPED", "NEEDS_HARMFUL_LABELS",
+)  # fmt: skip
+"""Literals of a component that something reads."""
 LITERALS = ("PARAMETERS", "EXTENDS", "CAPTION")
 """What is read without running the file."""
 
@@ -191,6 +197,7 @@ def _read(kind: str, name: str, path: Path, module: str, origin: str = "") -> Co
     summary = (ast.get_docstring(tree) or "").split("\n")[0]
     parameters = literals.pop("PARAMETERS", {})
     if not path.is_relative_to(PACKAGE):  # tests hold ours against it
+        check_spelling(path, [*literals, *(["PARAMETERS"] if parameters else [])])
         check_parameters(path, parameters)
     if "EXTENDS" in literals:
         helper = path.with_name(f"{literals['EXTENDS']}.py")
@@ -203,6 +210,20 @@ def _read(kind: str, name: str, path: Path, module: str, origin: str = "") -> Co
             )
         parameters = _read(kind, helper.stem, helper, helper.stem).parameters | parameters
     return Component(kind, name, path, module, summary, parameters, literals, origin)
+
+
+def check_spelling(path: Path, names: list[str]) -> None:
+    """Refuse a literal that is nearly one that is read; it would be ignored in silence.
+
+    Raises:
+        UserError: naming both.
+    """
+    for name in set(names) - set(READ):
+        near = difflib.get_close_matches(name, READ, n=1, cutoff=0.8)
+        if near:
+            raise UserError(
+                f"{path}: declares {name}, which nothing reads (did you mean {near[0]}?)."
+            )
 
 
 def check_parameters(path: Path, parameters: Any) -> None:
@@ -279,6 +300,6 @@ def needs_permission(name: str) -> str:
     """Why a file that a config names is not run, and what to do."""
     return (
         f"{name}: the config names a file of code, which would run with your rights. Read it; then "
-        f"allow it with `immunization run --allow-code`, or {environment.ALLOW_CODE}=1 in the "
-        "environment."
+        f"allow it with --allow-code (immunization run, export), or {environment.ALLOW_CODE}=1 in "
+        "the environment."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import os
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import torch
 from immunization.runtime import environment
 from immunization.runtime.errors import UserError
 from immunization.runtime.jobs.command import run_command
+from immunization.runtime.log import LOG
 from immunization.study.components import component, import_component
 from immunization.tools._command import command
 from immunization.tools.new import KINDS
@@ -84,6 +86,13 @@ def _tasks() -> Any:
 def _defaults(folder: str, name: str) -> dict[str, Any]:
     from immunization.study.parameters import completed
 
+    found = component(folder, name)
+    lacking = [key for key, rule in found.parameters.items() if "default" not in rule]
+    if lacking:
+        raise UserError(
+            f"{found.path}: PARAMETERS[{lacking[0]!r}] has no default. A config would have to give "
+            "it each time; a check runs with defaults."
+        )
     return completed(folder, "component", name, {})
 
 
@@ -97,6 +106,11 @@ def _method(module: Any, name: str) -> list[str]:
         raise UserError(
             f"{module.__file__}: two runs with one seed give different θ. Draw with "
             "`problem.generators(purpose)`, which depends on the seed and the tasks alone."
+        )
+    if any(bool((theta == 0).flatten(1).all(1).any()) for theta in thetas.values()):
+        raise UserError(
+            f"{module.__file__}: θ = 0, which maps every input to the same features: the benign "
+            "task is destroyed."
         )
     return ["immunize: θ of the right shape, finite, the same in two runs"]
 
@@ -114,7 +128,7 @@ def _attack(module: Any, name: str) -> list[str]:
     if row["diverged, as released"]:
         raise UserError(
             f"{module.__file__}: diverges on an easy problem (κ about 2, squared loss). A step of "
-            "at most 2/L, with L = objective.smoothness, does not."
+            "at most 2/L, with L = objective.smoothness, does not; nor do values that are finite."
         )
     accuracy = row["accuracy, as released"]
     return [f"attack: runs with and without θ, accuracy {100 * accuracy:.0f} % on an easy task"]
@@ -146,6 +160,7 @@ def _figure(module: Any, name: str) -> list[str]:
 
     from immunization.tools._small_study import small_results
 
+    LOG.setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         results = small_results(Path(folder))
         drawn = module.draw(results, "diabetes")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 from pathlib import Path
 
 from immunization.api.study import load_study
+from immunization.runtime import environment
 from immunization.runtime.errors import UserError
 from immunization.runtime.jobs.command import run_command
 from immunization.tools._command import command
@@ -31,6 +33,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, help="default: the first of the study")
     made.add_argument("--dataset", help="label of the data set, in a linear study")
     made.add_argument("--pair", nargs=2, metavar=("D_P", "D_H"), help="default: the first pair")
+    made.add_argument("--allow-code", action="store_true",
+                      help="run the code that the network is built by")  # fmt: skip
     made.add_argument("--network", help="label of the network, in a study of networks")
     made.add_argument("--harmful", help="label of D_H, in a study of networks")
     return made
@@ -47,6 +51,8 @@ def _one(given: str | None, known: list[str], option: str) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     options = parser().parse_args(arguments)
+    if options.allow_code:
+        os.environ[environment.ALLOW_CODE] = "1"
     study = load_study(options.folder)
     if study.kind == "linear":
         dataset = _one(options.dataset, study.datasets, "--dataset")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from immunization.runtime.errors import UserError
 from immunization.runtime.jobs.command import run_command
-from immunization.study.components import group
+from immunization.study.components import components, group
 from immunization.tools._command import command
 
 KINDS = {
@@ -44,6 +44,8 @@ def write(kind: str, name: str, folder: Path) -> list[Path]:
     """
     if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
         raise UserError(f"{name!r}: a name starts with a letter and holds letters, digits and '_'.")
+    if name in components(KINDS[kind][0]):
+        raise UserError(f"{name}: there is a {kind} of this name already. Choose another.")
     written = []
     for template, path in (
         (f"{kind}.py.txt", folder / f"{name}.py"),

@@ -33,7 +33,11 @@ def parser() -> argparse.ArgumentParser:
 def verdicts(study: StudyResults) -> pd.DataFrame:
     """One row a data set (or network) and method: S and the verdict against the best attacker."""
     table = study.tables["resistance"]
-    keys = [k for k in ("dataset", "network", "harmful", "method", "loss") if k in table]
+    keys = [
+        k
+        for k in ("dataset", "network", "harmful", "method", "attacker_kind", "loss")
+        if k in table
+    ]
     shown = table[keys].copy()
     if "slowdown" in table:
         bound = table.get("slowdown_is_lower_bound", pd.Series(False, table.index)).astype(bool)

@@ -13,7 +13,7 @@ from immunization.linear.attacks import _flops
 from immunization.linear.attacks._objective import Attack
 from immunization.linear.attacks._quadratic import convergence_ratio
 from immunization.linear.engines._job import Attacker, AttackTarget, Job
-from immunization.linear.returned import check_flops
+from immunization.linear.returned import call, check_flops
 
 Row = dict[str, Any]
 LARGEST = 1e150
@@ -72,7 +72,8 @@ def frames(
     steps_rows, curve_rows = [], []
     for place, attacker in enumerate(group):
         setup, each = check_flops(
-            attacker.family, attacker.family.flops(count, dimension, attacker.parameters)
+            attacker.family,
+            call(attacker.family, "flops", count, dimension, attacker.parameters),
         )
         setup += _flops.repair(attacker.view.repair, count, dimension)
         keys = _keys(job, target, attacker)

@@ -13,7 +13,7 @@ import pandas as pd
 from immunization.linear.attacker_view import AttackerView, Features, repaired_features
 from immunization.linear.engines._job import Attacker, AttackTarget, Job, target_key, within_memory
 from immunization.linear.engines._rows import Row, nonlinear_frames, table
-from immunization.linear.returned import check_scores
+from immunization.linear.returned import call, check_scores
 from immunization.runtime.jobs.resumable import Frames, WorkUnit
 from immunization.runtime.seeding import seeded
 
@@ -57,9 +57,10 @@ def run(job: Job, targets: list[AttackTarget], attackers: list[Attacker]) -> Fra
         generators = [
             seeded("network", target.owner, *job.task_set.pair_names[pair]) for pair in target.pairs
         ]
-        scores = attacker.family.predict(
-            seen.train, seen.labels, seen.mask, seen.test, attacker.parameters, generators
-        )
+        scores = call(
+            attacker.family, "predict", seen.train, seen.labels, seen.mask, seen.test,
+            attacker.parameters, generators,
+        )  # fmt: skip
         check_scores(attacker.family, scores, seen.test_labels)
         accuracies = job.accuracies(target, scores, seen.test_labels)
         row = nonlinear_frames(job, target, attacker, accuracies)

@@ -31,7 +31,7 @@ from immunization.linear.engines._job import (
     within_memory,
 )
 from immunization.linear.engines._rows import Row, frames, table
-from immunization.linear.returned import check_attack
+from immunization.linear.returned import call, check_attack
 from immunization.linear.tasks import held_out
 from immunization.runtime.jobs.resumable import Frames, WorkUnit
 
@@ -123,9 +123,8 @@ def run(job: Job, targets: list[AttackTarget], attackers: list[Attacker]) -> Fra
             if group[0].restarts:  # normal in any rotated axes
                 drawn = random_starts(job, targets, group, problem.eigenvalues)
                 objective = replace(problem, initial=drawn * (problem.eigenvalues > 0))
-            outcome = group[0].family.attack(
-                objective, grid_parameters(group, problem.energy), plan
-            )
+            given = grid_parameters(group, problem.energy)
+            outcome = call(group[0].family, "attack", objective, given, plan)
             check_attack(group[0].family, outcome, plan, objective.start(plan.attackers))
             outcome = fastest_start(outcome, group[0].restarts)
             offset = 0

@@ -29,7 +29,7 @@ from immunization.linear.engines._job import (
     within_memory,
 )
 from immunization.linear.engines._rows import Row, frames, table
-from immunization.linear.returned import check_attack
+from immunization.linear.returned import call, check_attack
 from immunization.linear.sufficient_statistics import centred_statistics
 from immunization.linear.tasks import Task
 from immunization.runtime.jobs.resumable import Frames, WorkUnit
@@ -85,7 +85,8 @@ def run(job: Job, targets: list[AttackTarget], attackers: list[Attacker]) -> Fra
         if group[0].restarts:
             drawn = random_starts(job, targets, group, problem.start(1))
             objective = replace(problem, initial=drawn)
-        outcome = group[0].family.attack(objective, grid_parameters(group, rows), plan)
+        given = grid_parameters(group, rows)
+        outcome = call(group[0].family, "attack", objective, given, plan)
         check_attack(group[0].family, outcome, plan, objective.start(plan.attackers))
         outcome = fastest_start(outcome, group[0].restarts)
         if labelled:

@@ -155,6 +155,17 @@ class Tail(nn.Module):
         return outputs
 
 
+def described(backbone: Backbone) -> str:
+    """What is trainable, in a line for the log."""
+    trainable = [name for name, _ in backbone.tail.named_parameters()]
+    count = sum(value.numel() for value in backbone.tail.parameters())
+    shown = ", ".join(trainable[:6]) + (", …" if len(trainable) > 6 else "")
+    return (
+        f"{count:,} trainable parameters in {len(trainable)} tensors ({shown}); {backbone.width} "
+        "features"
+    )
+
+
 RESERVED = {
     "pretrained": "`weights` says where weights come from",
     "checkpoint_path": "it loads pickles, which can run code; name a .safetensors in `weights`",

@@ -59,7 +59,10 @@ def resolved_names(model: nn.Module, tail: str | Sequence[str], head: str, what:
         if not any(True for _ in known[name].parameters()):
             raise UserError(f"{what}, key 'tail': '{name}' has no parameters to immunize.")
         if linear == name or linear.startswith(f"{name}."):
-            raise UserError(f"{what}, key 'tail': '{name}' contains the head, '{linear}'.")
+            raise UserError(
+                f"{what}, key 'tail': '{name}' {'is' if linear == name else 'contains'} the head. "
+                "Leave it out: the head is trained along."
+            )
     return Names(tails, linear)
 
 
@@ -233,14 +236,3 @@ def traced_cut(model: nn.Module, names: Names, size: int, what: str) -> tuple[Ba
             f"by {apart:.2g} of their norm."
         )
     return cut_at(model, names, what)
-
-
-def described(backbone: Backbone, head: nn.Linear) -> str:
-    """What is trainable, in a line for the log."""
-    trainable = [name for name, _ in backbone.tail.named_parameters()]
-    count = sum(value.numel() for value in backbone.tail.parameters())
-    shown = ", ".join(trainable[:6]) + (", …" if len(trainable) > 6 else "")
-    return (
-        f"{count:,} trainable parameters in {len(trainable)} tensors ({shown}); "
-        f"{backbone.width} features, {head.out_features} classes"
-    )

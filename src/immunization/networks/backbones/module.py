@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from immunization.networks.backbones._backbone import Backbone, load_weights
-from immunization.networks.backbones._traced import described, resolved_names, traced_cut
+from immunization.networks.backbones._traced import resolved_names, traced_cut
 from immunization.runtime.errors import UserError
-from immunization.runtime.log import LOG
 from immunization.study.components import code_allowed, needs_permission, run_file
 
 EXTENDS = "_backbone"
@@ -23,6 +22,17 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "what builds the network, as package.file:function or file.py:function: a "
         "function or class that gives a torch.nn.Module. It is code, which runs with your rights "
         "(`immunization run --allow-code`). `arguments` are handed to it.",
+    },
+    "weights": {
+        "type": "string",
+        "default": "pretrain",
+        "description": "path of a .safetensors file with the network's own names; or pretrain: "
+        "trained on D_P here.",
+    },
+    "arguments": {
+        "type": "object",
+        "default": {},
+        "description": "handed to what builds the network, such as {classes: 10}.",
     },
     "tail": {
         "oneOf": [
@@ -110,7 +120,6 @@ def parts(model: nn.Module, parameters: dict[str, Any], size: int) -> tuple[Back
     what = f"network {parameters['module']}"
     names = resolved_names(model, parameters["tail"], parameters["head"], what)
     backbone, head = traced_cut(model, names, size, what)
-    LOG.info("%s: %s", what, described(backbone, head))
     return backbone, head
 
 

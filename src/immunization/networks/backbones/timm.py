@@ -13,9 +13,8 @@ from immunization.networks.backbones._backbone import (
     load_weights,
     published,
 )
-from immunization.networks.backbones._traced import described, resolved_names, traced_cut
+from immunization.networks.backbones._traced import resolved_names, traced_cut
 from immunization.runtime.errors import UserError
-from immunization.runtime.log import LOG
 
 EXTENDS = "_backbone"
 PARAMETERS: dict[str, dict[str, Any]] = {
@@ -96,7 +95,6 @@ def parts(model: nn.Module, parameters: dict[str, Any], size: int) -> tuple[Back
         except UserError as error:
             problem = problem or error
             continue
-        LOG.info("%s, tail %s: %s", what, tail, described(backbone, linear))
         return backbone, linear
     raise problem or UserError(f"{what}: has nothing before its head that could be a tail.")
 

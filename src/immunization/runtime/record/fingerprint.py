@@ -142,16 +142,31 @@ def closure(*modules: str) -> list[Path]:
     `hessian_spectrum.range_factor` does not depend on all of that package. A module of another
     package, or the path of a file, brings what it imports of that package and of ours.
     """
-    todo, seen = list(modules), set()
+    return sorted(_closure(*modules).values())
+
+
+def _closure(*modules: str) -> dict[str, Path]:
+    """The same by names that do not depend on where packages lie: of files in ours and in others.
+
+    A workflow and its jobs may find one package by different paths.
+    """
+    todo, seen = list(modules), {}
     others = {m.split(".")[0] for m in modules if not m.endswith(".py")} - set(PACKAGES)
     packages = (*PACKAGES, *sorted(others))
     while todo:
         module = todo.pop()
         path = _file(module)
-        if path is not None and path not in seen and not is_outside(module):
-            seen.add(path)
+        if path is None or is_outside(module):
+            continue
+        if module.endswith(".py"):
+            name = path.name
+        else:
+            inside = "/__init__.py" if path.name == "__init__.py" else ".py"
+            name = module.replace(".", "/") + inside
+        if name not in seen:
+            seen[name] = path
             todo.extend(_imports(path, packages, _package(module, path)))
-    return sorted(seen)
+    return seen
 
 
 def _words(node: Any, quiet: bool = False) -> Iterator[str]:
@@ -209,9 +224,8 @@ def fingerprint(*modules: str) -> str:
         modules: dotted names, in any order.
     """
     digest = hashlib.sha256()
-    for path in closure(*modules):
-        inside = path.is_relative_to(SOURCE)
-        digest.update((path.relative_to(SOURCE).as_posix() if inside else path.name).encode())
+    for name, path in sorted(_closure(*modules).items()):
+        digest.update(name.encode())
         digest.update(_digest(path))
     return digest.hexdigest()[:16]
 
