@@ -13,15 +13,16 @@ STYLE = """
 .im{font:14px/1.5 system-ui,sans-serif;max-width:70rem}
 .im table{border-collapse:collapse;margin:.6em 0;display:block;overflow-x:auto}
 .im caption{text-align:left;font-weight:600;padding:.2em 0}
-.im th,.im td{padding:.2em .7em;text-align:right;border-bottom:1px solid #8884;white-space:nowrap}
+.im th,.im td{padding:.2em .6em;text-align:right;border-bottom:1px solid #8884;vertical-align:top}
+.im td{font-variant-numeric:tabular-nums}
 .im th:first-child,.im td:first-child{text-align:left}
 .im p{margin:.3em 0}
 """
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<style>:root{{color-scheme:light dark}}body{{margin:1.5rem}}</style></head>
-<body>{body}</body></html>
+<style>:root{{color-scheme:light dark}}body{{margin:1.5rem}}h1{{font:600 1.3rem system-ui,sans-serif}}</style></head>
+<body><h1>{title}</h1>{body}</body></html>
 """
 
 
@@ -84,8 +85,13 @@ def markup(title: str, table: pd.DataFrame) -> str:
     """A table as HTML, in which no text is markup."""
     head = "".join(f"<th>{html.escape(str(name))}</th>" for name in table.columns)
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>"
+        "<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>"
         for row in table.itertuples(index=False)
     )
     caption = f"<caption>{html.escape(title)}</caption>" if title else ""
     return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(value: object) -> str:
+    """A cell as HTML; a bound stays beside its number."""
+    return html.escape(str(value)).replace("≥ ", "≥&nbsp;")

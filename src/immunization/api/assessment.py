@@ -65,7 +65,7 @@ class Assessment(Shown):
     sentences: list[str]
     given: bool
     record: Mapping[str, Any] = field(default_factory=dict)
-    title = "Assessment"
+    title = "Is it immunized?"
 
     def to_frame(self) -> pd.DataFrame:
         """Every number in one long table: ``part``, ``item``, ``quantity``, ``value``."""
@@ -123,7 +123,8 @@ class Assessment(Shown):
                 ("Best attacker of each class on the harmful task", _shown_best(self.best))
             )
         if self.benign_attacks is not None:
-            parts.append(("Attackers on the benign task", shown(self.benign_attacks.to_frame())))
+            table = shown(self.benign_attacks.to_frame()).drop(columns="class")
+            parts.append(("Attackers on the benign task", table))
         return parts
 
 
