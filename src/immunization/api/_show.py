@@ -21,7 +21,8 @@ STYLE = """
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<style>:root{{color-scheme:light dark}}body{{margin:1.5rem}}h1{{font:600 1.3rem system-ui,sans-serif}}</style></head>
+<style>:root{{color-scheme:light dark}}body{{margin:1.5rem}}
+h1{{font:600 1.3rem system-ui,sans-serif}}</style></head>
 <body><h1>{title}</h1>{body}</body></html>
 """
 
