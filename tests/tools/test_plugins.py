@@ -14,7 +14,7 @@ from immunization.runtime.record.fingerprint import closure, fingerprint
 from immunization.study import components as registry
 from immunization.study.components import component, import_component
 from immunization.study.resolve import resolve
-from immunization.tools import check_plugin, new
+from immunization.tools import check, check_plugin, new
 from tests.studies import run_stage, write_study
 from tests.workflow.conftest import Workflow, plain_environment
 
@@ -151,7 +151,7 @@ def config(**methods):
     }
 
 
-def test_code_that_a_config_names_runs_only_where_that_is_allowed(tmp_path, monkeypatch):
+def test_code_that_a_config_names_runs_only_where_that_is_allowed(tmp_path, monkeypatch, capsys):
     (tmp_path / "evil.py").write_text(METHOD + "\n__import__('pathlib').Path('ran').touch()\n")
     monkeypatch.delenv(environment.ALLOW_CODE)
     with pytest.raises(UserError, match="would run with your rights"):
@@ -160,6 +160,14 @@ def test_code_that_a_config_names_runs_only_where_that_is_allowed(tmp_path, monk
         import_component("linear/methods", "evil.py")
     monkeypatch.setenv(environment.ALLOW_CODE, "1")
     study = write_study(tmp_path / "r", config(evil={"use": "evil.py"}))  # reads, runs nothing
+    (tmp_path / "c.yaml").write_text(
+        yaml.safe_dump(config(evil={"use": "evil.py"}) | {"datasets": {"d": {"source": "data.py"}}})
+    )
+    (tmp_path / "data.py").write_text("__import__('pathlib').Path('ran').touch()\n")
+    check.main(["c.yaml"])  # tells of both, and runs neither
+    told = capsys.readouterr().out
+    assert "evil.py: is code" in told
+    assert "data.py: is code" in told
     assert not (tmp_path / "ran").exists()
     monkeypatch.delenv(environment.ALLOW_CODE)  # somebody else's study.json, by hand
     run_stage("prepare", study, "diabetes")

@@ -10,11 +10,21 @@ from immunization.networks.datasets._tree import has_parts
 from immunization.networks.optional_packages import require
 from immunization.runtime.errors import UserError
 from immunization.runtime.spelling import near_spelling
+from immunization.study.components import import_component
+from immunization.study.derived import code_of
 
 
-def problems(study: dict[str, Any]) -> list[str]:
-    """Names that timm does not know, and folders that hold no classes, a line each."""
+def problems(study: dict[str, Any], *, run_code: bool) -> list[str]:
+    """Names that timm does not know, folders that hold no classes, and networks of the user's that
+    cannot be built and cut, where `run_code` says so; a line each."""
     found = []
+    for label, entry in study["networks"].items():
+        if run_code and code_of(entry["parameters"]):
+            family = import_component("networks/backbones", entry["use"])
+            try:
+                family.build(entry["parameters"], study["size"])
+            except UserError as error:
+                found.append(f"  networks.{label}: {error}")
     names = {
         label: entry["parameters"]["name"]
         for label, entry in study["networks"].items()

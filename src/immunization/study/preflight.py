@@ -17,10 +17,15 @@ WORDS = (None, "pretrain", "timm")
 """Values of these keys that name no file."""
 
 
-def check_inputs(study: dict[str, Any]) -> None:
+def check_inputs(study: dict[str, Any], *, run_code: bool) -> None:
     """Check the files that a resolved study names, and what they hold.
 
     Reads the user's own data, and loads what that needs; see `missing_inputs` for the quick part.
+
+    Args:
+        study: resolved.
+        run_code: whether code that the study names may be run: own data sets and networks are then
+            built too.
 
     Raises:
         UserError: naming every entry that cannot work.
@@ -29,7 +34,9 @@ def check_inputs(study: dict[str, Any]) -> None:
     if not problems:
         wing = "networks" if is_of_networks(study) else "linear"
         # By name, since wings know this package and not the other way round.
-        problems = importlib.import_module(f"immunization.{wing}.preflight").problems(study)
+        problems = importlib.import_module(f"immunization.{wing}.preflight").problems(
+            study, run_code=run_code
+        )
     if problems:
         raise UserError("the study cannot run:\n" + "\n".join(problems))
 

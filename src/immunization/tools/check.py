@@ -21,7 +21,7 @@ from typing import Any
 from immunization.runtime import environment
 from immunization.runtime.errors import UserError
 from immunization.runtime.jobs.command import run_command
-from immunization.study.components import is_path
+from immunization.study.components import code_allowed, is_path
 from immunization.study.kinds import kind_of
 from immunization.study.load import Plain, load, merged
 from immunization.study.preflight import check_inputs
@@ -112,14 +112,14 @@ def main(arguments: list[str] | None = None) -> None:
             load(path)
         return
     if options.inputs == "-":
-        check_inputs(json.load(sys.stdin))
+        check_inputs(json.load(sys.stdin), run_code=code_allowed())
         return
     if others:
         parser().error(f"unknown argument {others[0]}")
     # Components are read as text here, and none is run.
     os.environ[environment.ALLOW_CODE] = "1"
     study = resolve(merged([Path(word) for word in options.config] or named_by([])))
-    check_inputs(study)
+    check_inputs(study, run_code=False)
     if options.json:
         print_json(study)
         return

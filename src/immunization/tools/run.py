@@ -13,6 +13,7 @@ from immunization.runtime.errors import UserError
 from immunization.runtime.jobs.command import run_command
 from immunization.runtime.record.fingerprint import SOURCE
 from immunization.runtime.spelling import near_spelling
+from immunization.study.components import code_allowed
 from immunization.study.load import load, merged
 from immunization.study.preflight import check_inputs
 from immunization.study.resolve import resolve
@@ -145,7 +146,7 @@ def main(arguments: list[str] | None = None) -> None:
     for path in configs:
         load(path)
     study = resolve(merged(configs))
-    check_inputs(study)
+    check_inputs(study, run_code=code_allowed())
     os.environ[environment.REPORT] = f"results/{study['study']}/report.html"
     os.environ[environment.CHECKED] = "1"
     line = command_line(configs, words, verbose="--verbose" in given)
