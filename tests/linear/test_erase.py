@@ -139,7 +139,7 @@ def test_a_label_in_the_difference_of_two_columns_is_erased_to_round_off(
     y = torch.sign(b + 0.5 * a + 0.3 * torch.randn(300, generator=generator))
     batch = select_tasks(stack_statistics([task_statistics(x, y)]), torch.tensor([0]))
     problem = SimpleNamespace(harmful=batch)
-    theta = erase.immunize(problem, defaults("methods", "erase")).theta[0]
+    theta = erase.erase_one(problem, defaults("methods", "erase")).theta[0]
     assert explained(x, y)[0] > 0.4
     share, rank = explained(x @ theta, y)
     assert rank == 4
@@ -163,7 +163,7 @@ def test_two_faint_directions_of_different_size_leave_no_trace_either(faint, off
     x = torch.stack([a, a + faint * d, b, b + faint / 100 * e, c], dim=1)
     y = a + 0.5 * d + 0.3 * e + offset
     batch = select_tasks(stack_statistics([task_statistics(x, y)]), torch.tensor([0]))
-    theta = erase.immunize(SimpleNamespace(harmful=batch), defaults("methods", "erase")).theta[0]
+    theta = erase.erase_one(SimpleNamespace(harmful=batch), defaults("methods", "erase")).theta[0]
     assert explained(x, y)[0] > 0.9
     share, rank = explained(x @ theta, y)
     assert rank == 4
