@@ -3,6 +3,7 @@
 # make lint      set up and run the linters and the type checker
 # make verify    check every result against the sums that were taken when it was written
 # make archive   a finished study in one file, STUDY=results/NAME
+# make wheel     dist/immunization-VERSION-py3-none-any.whl, which carries the workflow
 # make audit     known faults of the packages
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,7 +14,7 @@ AT_ONCE ?= 3
 ARGS ?=
 
 .DELETE_ON_ERROR:
-.PHONY: results report verify archive test lint audit format clean
+.PHONY: results report verify archive wheel test lint audit format clean
 
 results: $(VENV)/.ready
 	$(BIN)/immunization run $(ARGS)
@@ -26,6 +27,9 @@ verify: $(VENV)/.ready
 # A finished study in one file, to be regenerated elsewhere: make archive STUDY=results/default
 archive: $(VENV)/.ready
 	$(BIN)/python -m immunization archive $(STUDY)
+
+wheel: $(VENV)/.ready
+	$(BIN)/python -m hatchling build -t wheel
 
 # Snakemake's own report of the study, with captions and run times, as one zip.
 report: results

@@ -22,7 +22,7 @@ SRC = next(
 if SRC is None:  # as a module of another workflow (snakedeploy), beside an installed package
     installed = importlib.util.find_spec("immunization")
     if installed is None:
-        raise WorkflowError("immunization is not installed: pip install 'immunization[workflow]'.")
+        raise WorkflowError("The package immunization is not installed beside Snakemake.")
     SRC = Path(installed.origin).parents[1]
 sys.path.insert(0, str(SRC))  # before whatever else lies on the path
 # A disk that is full would keep half a file, and trip every later run.

@@ -138,7 +138,8 @@ def main(arguments: list[str] | None = None) -> None:
     configs = [config_file(word) for word in named]
     if importlib.util.find_spec("snakemake") is None:
         raise UserError(
-            "Snakemake is not installed. Install it: pip install 'immunization[workflow]'."
+            "Snakemake is not installed. It comes with the extra `workflow` of this package: "
+            "pip install '.[workflow]' in a checkout, or 'FILE.whl[workflow]'."
         )
     if "--allow-code" in given:
         os.environ[environment.ALLOW_CODE] = "1"
