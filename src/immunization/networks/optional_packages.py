@@ -48,5 +48,5 @@ def require(name: str) -> ModuleType:
     except ImportError as error:
         raise UserError(
             f"{name} is not installed ({error}). Studies of networks need the extra `networks`: "
-            "pip install 'immunization[networks]', or `make results`, which brings it."
+            "pip install '.[networks]' in a checkout, or `make results`, which brings it."
         ) from error
