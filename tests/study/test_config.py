@@ -355,3 +355,10 @@ def test_labels_that_name_files_badly_and_dates_are_refused(changes, words):
         resolve(changed(**changes))
     for word in words:
         assert word in str(error.value), str(error.value)
+
+
+@pytest.mark.parametrize("source", ["digits", "mnist"])
+def test_a_class_that_a_public_data_set_has_not_is_found_before_a_download(source):
+    raw = changed() | {"datasets": {"d": {"source": source, "pairs": [[0, 1], [0, 12]]}}}
+    with pytest.raises(UserError, match=r"d\.pairs: \[0, 12\] names a class that .* 0 to 9"):
+        resolve(raw)

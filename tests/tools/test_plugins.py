@@ -280,3 +280,24 @@ def test_a_real_package_outside_runs_in_the_workflow(tmp_path):
 
     ratios = pd.read_parquet(workflow.folder / "results" / "mini" / "spectrum" / "ratios.parquet")
     assert set(ratios["method"]) == {"identity", "stretch"}
+
+
+def test_an_archive_takes_a_file_of_code_along_and_names_it_anew(tmp_path):
+    from immunization.tools.archive import contents
+    from tests.studies import run_study
+    from tests.workflow.conftest import ROOT
+
+    (path, _) = new.write("method", "mine", tmp_path / "plugins")
+    raw = config(mine={"use": "plugins/mine.py"}) | {"figures": {}, "attack": {"budget": 20}}
+    folder = run_study(tmp_path / "results" / "s", raw)
+    files, texts, _ = contents(folder, ROOT, [])
+    packed = yaml.safe_load(texts["config/archived.yaml"])["methods"]["mine"]["use"]
+    assert packed == "own/0/mine.py"
+    assert files[packed].resolve() == path.resolve()
+    path.write_text(path.read_text().replace("identity() +", "identity() * 2 +"))
+    from immunization.runtime.record import fingerprint as module
+
+    for cached in (module._tree, module._digest, module._imports, module.fingerprint):
+        cached.cache_clear()
+    with pytest.raises(UserError, match=r"mine\.py: has changed"):
+        contents(folder, ROOT, [])

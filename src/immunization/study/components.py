@@ -36,7 +36,7 @@ FOLDERS = (
 )  # fmt: skip
 READ = (
     "PARAMETERS", "EXTENDS", "CAPTION", "EIGENBASIS", "GRID", "ROWS", "PREDICTS", "REPORT",
-    "IMAGES", "MIRRORS", "CONTROL", "SHIPPED", "NEEDS_HARMFUL_LABELS",
+    "IMAGES", "MIRRORS", "CONTROL", "SHIPPED", "CLASSES", "NEEDS_HARMFUL_LABELS",
 )  # fmt: skip
 """Literals of a component that something reads."""
 LITERALS = ("PARAMETERS", "EXTENDS", "CAPTION")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from immunization.runtime.spelling import near_spelling
+from immunization.study.components import component
 from immunization.study.derived import sweep_members
 
 
@@ -28,6 +29,15 @@ def linear_semantics(study: dict[str, Any]) -> Iterator[str]:
     """What a schema can't say."""
     if study["methods"].get("identity", {}).get("use") != "identity":
         yield "  methods: `identity: {}` is missing; every slowdown is taken against it."
+    for label, entry in study["datasets"].items():
+        count = int(component("linear/datasets", entry["source"]).traits.get("CLASSES") or 0)
+        pairs = entry["parameters"].get("pairs")
+        for pair in pairs if count and isinstance(pairs, list) else ():
+            if any(not isinstance(c, int) or c >= count for c in pair):
+                yield (
+                    f"  datasets.{label}.pairs: {pair} names a class that {entry['source']} has "
+                    f"not; it has 0 to {count - 1}."
+                )
     for label, figure in study["figures"].items():
         if isinstance(figure["datasets"], list):
             for name in figure["datasets"]:

@@ -10,6 +10,7 @@ from immunization.data.download import Place
 from immunization.linear.datasets._labelled import Labelled
 
 EXTENDS = "_labelled"
+CLASSES = 10
 SHIPPED = True
 PARAMETERS: dict[str, Any] = {}
 

@@ -11,6 +11,7 @@ from immunization.data.mnist_files import FILES, read_idx
 from immunization.linear.datasets._labelled import Labelled
 
 EXTENDS = "_labelled"
+CLASSES = 10
 PARAMETERS = {
     "pixels": {
         "enum": ["normalised", "unit"],
