@@ -40,7 +40,9 @@ def read_task(options: argparse.Namespace, role: str) -> Task:
     """
     path: Path = getattr(options, role)
     labels = getattr(options, f"{role}_labels")
-    file, _, column = (labels or "").rpartition(":") if ":" in (labels or "") else (labels, "", "")
+    file, column = labels, ""
+    if labels is not None and not Path(labels).is_file():  # a colon may be a part of a name
+        file, _, column = labels.rpartition(":") if ":" in labels else (labels, "", "")
     inside = labels is not None and not file
     without = [column] if inside and path.suffix == ".parquet" else []
     features = read_features(path, getattr(options, f"{role}_array"), without=without)
