@@ -99,6 +99,28 @@ def test_an_immunized_network_is_loaded_under_its_own_names(images, method):
     assert all(name.startswith(("last.", "out.")) for name in moved)
 
 
+@pytest.mark.parametrize("method", ["imma", "optimum"])
+def test_features_of_a_network_are_assessed_before_and_after(images, method):
+    torch.manual_seed(0)
+    network = im.Network(Gated(), "last", "out")
+    other = (images[0].flip(0).roll(3, 2), images[1])
+    given = {"steps": 3} if method == "imma" else {}
+    done = im.immunize_network(network, images, other, method=method, **given)
+    kappas = []
+    for which in (network, done):
+        benign, harmful = which.features(images[0]), which.features(other[0])
+        assert benign.shape == (60, 12)
+        found = im.assess(im.Task(benign), im.Task(harmful)).kappas
+        kappas.append(found.loc[found["state"] == "as released", "kappa"].to_numpy())
+    x = (images[0][:1].float() / 255 - 0.5) / 0.25
+    model = done.module()
+    with torch.no_grad():
+        linear = model.get_submodule("out.1.head" if done.has_layer else "out.1")
+        logits = linear(done.features(images[0][:1]).to(linear.weight.dtype))
+        assert torch.allclose(logits, model(x).to(logits), atol=1e-6)
+    assert not np.allclose(kappas[0], kappas[1], rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("make", "tail", "head", "told"),
     [

@@ -61,6 +61,32 @@ class Network:
     def __post_init__(self) -> None:
         resolved_names(self.model, self.tail, self.head, "network")
 
+    def features(self, images: Any, batch: int = 256) -> Tensor:
+        """What enters the head, shape (N, D), on the CPU: for `Task`, and so for `assess`.
+
+        A network that was exported is read back so: load the state dict into the model, and assess
+        the features of both tasks before and after.
+
+        Args:
+            images: uint8 (N, 3, S, S), before any normalisation.
+            batch: images at a time.
+        """
+        pixels = pixels_of(images, "the")
+        model = self.model.eval()
+        head = model.get_submodule(resolved_names(model, self.tail, self.head, "network").head)
+        mean, std = (torch.as_tensor(v, dtype=torch.float32) for v in self.normalise)
+        device = next(model.parameters()).device
+        kept: list[Tensor] = []
+        hook = head.register_forward_pre_hook(lambda _, given: kept.append(given[0].cpu()))
+        try:
+            with torch.no_grad():
+                for part in pixels.split(batch):
+                    scaled = (part.float() / 255 - mean.reshape(-1, 1, 1)) / std.reshape(-1, 1, 1)
+                    model(scaled.to(device))
+        finally:
+            hook.remove()
+        return torch.cat(kept)
+
     def __repr__(self) -> str:
         tail = self.tail if isinstance(self.tail, str) else ", ".join(self.tail)
         return f"Network {type(self.model).__name__}: tail {tail}, head {self.head}"
@@ -92,6 +118,11 @@ class ImmunizedNetwork:
     def has_layer(self) -> bool:
         """Whether the method put a linear layer before the head."""
         return f"{self._head}.layer.weight" in self._state
+
+    def features(self, images: Any, batch: int = 256) -> Tensor:
+        """`Network.features` of the immunized network."""
+        network = Network(self.module(), self.network.tail, self._head, self.network.normalise)
+        return network.features(images, batch)
 
     def state_dict(self) -> dict[str, Tensor]:
         """All tensors under the model's own names.
@@ -226,13 +257,12 @@ def load_released(tail: Tail, head: nn.Linear, tensors: dict[str, Tensor]) -> No
         )
 
 
-def images_of(task: tuple[Any, Any], what: str) -> tuple[Tensor, Tensor]:
-    """Images and labels as tensors, checked.
+def pixels_of(images: Any, what: str) -> Tensor:
+    """Images as a tensor, checked.
 
     Raises:
         UserError: for another dtype or shape.
     """
-    images, labels = task
     pixels = (
         images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
     )
@@ -243,6 +273,17 @@ def images_of(task: tuple[Any, Any], what: str) -> tuple[Tensor, Tensor]:
         )
     if pixels.shape[2] != pixels.shape[3]:
         raise UserError(f"{what} images are {tuple(pixels.shape[2:])}; square ones are needed.")
+    return pixels
+
+
+def images_of(task: tuple[Any, Any], what: str) -> tuple[Tensor, Tensor]:
+    """Images and labels as tensors, checked.
+
+    Raises:
+        UserError: for another dtype or shape.
+    """
+    images, labels = task
+    pixels = pixels_of(images, what)
     values = as_array(labels)
     if values.shape != (len(pixels),) or values.dtype.kind not in "iu" or values.min() < 0:
         raise UserError(
