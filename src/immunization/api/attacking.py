@@ -217,10 +217,10 @@ def run(
     for name, members in engines.items():
         job = Job(tasks, files, members, settings, "cpu")  # type: ignore[arg-type]
         work += importlib.import_module(f"immunization.linear.engines.{name}").units(job)
-    before = torch.get_num_threads()
+    before, threads = torch.get_num_threads(), _threads()
     try:
         torch.set_num_threads(1)
-        parts = map_threads(lambda unit: unit.run()[0], work, _threads())
+        parts = map_threads(lambda unit: unit.run()[0], work, threads)
     finally:
         torch.set_num_threads(before)
     rows = [part for part in parts if len(part)]
@@ -235,8 +235,10 @@ def nonlinear_rows(task: Task) -> int:
 
 
 def _threads() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use; no more than torch was given threads."""
+    allowed = getattr(os, "sched_getaffinity", None)  # not on macOS
+    cores = len(allowed(0)) if allowed else os.cpu_count() or 1
+    return max(1, min(cores, torch.get_num_threads()))
 
 
 def together(frame: pd.DataFrame, classes: dict[str, str]) -> pd.DataFrame:
