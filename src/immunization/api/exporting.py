@@ -51,7 +51,8 @@ import immunization as im
 
 layer = im.Extractor.load({name!r})
 check = np.load({check!r})
-assert np.allclose(layer.transform(check["inputs"]{role}), check["outputs"], rtol=1e-9, atol=1e-9)
+outputs = layer.transform(check["inputs"]{role})
+assert np.abs(outputs - check["outputs"]).max() <= 1e-9 * np.abs(check["outputs"]).max()
 module = layer.to_module({module_role})   # torch.nn.Linear, scaling included"""
 
 
