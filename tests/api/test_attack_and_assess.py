@@ -134,9 +134,40 @@ def test_results_show_themselves_and_text_is_no_markup(tasks, tmp_path):
 def test_arrays_and_numbers_that_mean_nothing_are_refused(raw, tasks):
     with pytest.raises(im.UserError, match=r"make a task of it: im\.Task"):
         im.assess(raw[0], raw[2])
-    for given in ({"budget": -5}, {"budget": 0}, {"threshold": 2.0}, {"seeds": []}):
-        with pytest.raises(im.UserError, match=r"needed|at least one"):
+    for given in ({"budget": -5}, {"budget": 0}, {"threshold": 2.0}, {"seeds": []},
+                  {"seeds": [0, 0]}, {"seeds": [0.5]}, {"attackers": []}):  # fmt: skip
+        with pytest.raises(im.UserError, match=r"needed|at least one|is empty"):
             im.assess(*tasks, **given)
+
+
+def test_attackers_of_a_users_own_compete_by_what_they_have_and_not_by_their_class(tasks):
+    """With a tenth of the rows one solve says nothing about probes on all of them."""
+    few = {"few": {"use": "least_squares", "fraction": 0.1}}
+    found = im.assess(*tasks, attackers=few, seeds=np.arange(2))
+    assert found.verdict == "no verdict"
+    assert "no linear probe with a squared loss on all rows was run" in found.sentences[1]
+    both = im.assess(*tasks, attackers=few | {"all": {"use": "least_squares"}}, seeds=[0, 1])
+    assert both.verdict == "broken"
+    assert "(all)" in both.sentences[1]
+
+
+def test_no_sentence_has_a_number_that_nobody_computed(raw, tasks):
+    kernel = im.assess(*tasks, attackers=["kernel_ridge"], seeds=[0, 1])
+    assert "nan" not in " ".join(kernel.sentences)
+    assert "best non-linear probe" in kernel.sentences[2]
+    x, y, z, c = raw
+    wider = np.c_[z, np.random.default_rng(0).normal(size=len(z))]
+    endless = im.assess(im.Task(np.c_[x, np.zeros(len(x))], y), im.Task(wider, c), seeds=[0, 1])
+    assert "RIR has no limit" in endless.sentences[0]
+    assert "which reaches that limit" not in endless.sentences[1]
+    with pytest.raises(im.UserError, match="works on a regression"):
+        im.attack(im.Task(z, z[:, 0] * 1.5 + 0.1), attackers=["logistic_lbfgs"])
+
+
+@pytest.mark.parametrize("factor", [1e160, 1e-160])
+def test_features_whose_squares_float64_does_not_hold_are_refused(raw, factor):
+    with pytest.raises(im.UserError, match="loses digits in float64"):
+        im.Task(raw[0].astype(float) * factor)
 
 
 def test_too_few_rows_of_a_class_ask_for_test_rows():

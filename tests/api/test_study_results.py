@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import immunization as im
+from immunization.linear.files import load_task_set
 from immunization.tools import export, report
 from tests.studies import run_study
 
@@ -51,36 +52,37 @@ def study(raw, tmp_path_factory):
     return im.load_study(folder / "results")
 
 
-def kappa(features):
-    values = np.linalg.svd(features, compute_uv=False)
-    return (values[0] / values[-1]) ** 2
+def raw_rows(study, dataset, raw):
+    """A user's rows of D_P and D_H under the first seed, as the arrays have them."""
+    x, _, z, _ = raw
+    if dataset in ("joint", "within"):
+        return x.astype(float), z.astype(float)
+    whole = z.astype(float)
+    if dataset == "digits":
+        from sklearn.datasets import load_digits
+
+        whole = load_digits().data
+    tasks = load_task_set(study.tasks_file(dataset))
+    return [whole[tasks.tasks[k].train_rows.numpy()] for k in tasks.task_index[0, 0].tolist()]
 
 
 @pytest.mark.parametrize("dataset", ["joint", "within", "classes", "digits"])
 def test_an_extractor_of_a_study_gives_its_kappa_from_raw_inputs(study, raw, dataset):
     """Scaling included, recomputed by numpy from the user's own arrays."""
-    x, _, z, _ = raw
-    layer = study.extractor("optimum", dataset)
-    if dataset == "digits":
-        from sklearn.datasets import load_digits
+    layer = study.extractor("optimum", dataset, seed=0)
+    spectra = study_frame(study, "spectra")
+    said = ("benign", "harmful") if dataset == "within" else (None, None)
+    for role, rows, name in zip("PH", raw_rows(study, dataset, raw), said, strict=True):
+        row = spectra[
+            (spectra["dataset"] == dataset) & (spectra["method"] == "optimum")
+            & (spectra["seed"] == 0) & (spectra["pair"] == 0) & (spectra["role"] == role)
+        ].iloc[0]  # fmt: skip
+        values = np.linalg.svd(layer.transform(rows, name), compute_uv=False)[: row["rank"]]
+        assert (values[0] / values[-1]) ** 2 == pytest.approx(row["kappa"], rel=1e-5)
 
-        x = z = load_digits().data
-        rows = None
-    elif dataset == "classes":
-        rows = None
-    else:
-        rows = (x, z)
-    ratios = study.tables["ratios"].set_index(["dataset", "method"]).loc[(dataset, "optimum")]
-    if dataset != "digits":  # whose limit is infinite
-        assert ratios["optimality_mean"] == pytest.approx(1, abs=1e-6)
-    if rows is not None:
-        said = ("benign", "harmful") if dataset == "within" else (None, None)
-        after = [kappa(layer.transform(r, s)) for r, s in zip(rows, said, strict=True)]
-        before = [kappa(layer.scale(r, s)) for r, s in zip(rows, said, strict=True)]
-        rir = after[1] / before[1] / (after[0] / before[0])
-        assert rir == pytest.approx(ratios["rir_mean"], rel=1e-6)
-    else:
-        assert np.isfinite(layer.transform(x if dataset == "digits" else z)).all()
+
+def study_frame(study, name):
+    return pd.read_parquet(study.folder / "spectrum" / f"{name}.parquet")
 
 
 def test_several_classes_share_one_theta_and_an_accuracy_of_the_largest_score(study):
@@ -94,9 +96,20 @@ def test_several_classes_share_one_theta_and_an_accuracy_of_the_largest_score(st
     erased = frame[(frame["method"] == "erase") & (frame["seed"] == 0)]
     assert erased["accuracy_end"].iloc[0] < 0.4
     assert [h.split(": ")[1] for _, h in study.pairs("two")] == ["blue", "green", "grey", "red"]
+    best = study_frame(study, "ratios")
+    best = best[(best["dataset"] == "two") & (best["seed"] == 0)].set_index("method")["accuracy_h"]
+    assert best["erase"].max() < 0.4  # and not the share of the rest, which guessing gets
+    exact = one["accuracy_end"].iloc[0]
+    assert np.allclose(best["identity"], exact)
     thetas = [study.theta("optimum", "two", pair=k) for k in range(4)]
     assert all((theta == thetas[0]).all() for theta in thetas)
     assert study.pairs("classes") == [("red", "blue"), ("blue", "red")]
+
+
+def test_the_report_says_what_a_task_is(study):
+    page = study.report.read_text()
+    assert page.count("Each task is a file") == 3  # two, joint, within
+    assert page.count("A task is the inputs of one class") == 2  # classes, digits
 
 
 def test_tables_and_figures_are_read_and_misspelt_names_have_near_ones(study):

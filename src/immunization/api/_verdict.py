@@ -7,17 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from immunization.api.attacking import IMMUNIZED, PLAIN, AttackResults
+from immunization.api.attacking import IMMUNIZED, PLAIN, AttackResults, geometric
 from immunization.linear.own_tasks.task import Task
+from immunization.linear.slowdowns import full_data_linear_attackers
 from immunization.reporting.intervals_and_verdicts import interval, verdict
 from immunization.reporting.text import display_label, format_number
 
-ALL_ROWS = ("gradient descent", "momentum and adaptive steps", "one solve", "repaired features",
-            "others")  # fmt: skip
-"""Classes whose attackers train a linear probe on all rows alike, and compete for S."""
 HIDDEN = 0.02
 """A loss of accuracy of less than two points is not told."""
-LINEAR = (*ALL_ROWS, "another loss", "few or unequal rows")
 
 
 def best_of_classes(steps: pd.DataFrame) -> pd.DataFrame:
@@ -34,7 +31,7 @@ def best_of_classes(steps: pd.DataFrame) -> pd.DataFrame:
         for when, kind in (("before", PLAIN), ("after", IMMUNIZED)):
             part = group[group["extractor"] == kind]
             known = part.groupby("attacker", sort=False).agg(
-                steps=("steps", _geometric),
+                steps=("steps", geometric),
                 bound=("censored", "any"),
                 accuracy=("accuracy", "mean"),
             )
@@ -49,10 +46,6 @@ def best_of_classes(steps: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _geometric(steps: pd.Series) -> float:
-    return float(np.exp(np.log(steps.clip(lower=1)).mean())) if steps.notna().all() else np.nan
-
-
 def chance(task: Task) -> float:
     """Accuracy without looking: the share of the largest class."""
     if task.is_multiclass:
@@ -61,30 +54,23 @@ def chance(task: Task) -> float:
     return max(share, 1 - share)
 
 
-def best_accuracy(
-    steps: pd.DataFrame, kind: str, classes: tuple[str, ...] | None = None
-) -> tuple[str, float]:
-    """The attacker with the largest mean accuracy, and that; NaN where none is known."""
+def best_accuracy(steps: pd.DataFrame, kind: str) -> float:
+    """The largest mean accuracy of an attacker; NaN where none is known."""
     part = steps[steps["extractor"] == kind]
-    if classes is not None:
-        part = part[part["class"].isin(classes)]
-    means = part.groupby("attacker", sort=False)["accuracy"].mean().dropna()
-    return ("", float("nan")) if means.empty else (str(means.idxmax()), float(means.max()))
+    return float(part.groupby("attacker")["accuracy"].mean().max())
 
 
 def of_all(steps: pd.DataFrame) -> tuple[np.ndarray, bool, list[float]]:
     """Of attackers with a squared loss on all rows, the best after over the best before, by seed;
     whether that is a lower bound; and by seed whether nobody was done."""
-    part = steps[steps["class"].isin(ALL_ROWS) & (steps["loss"] == "squared")]
+    part = full_data_linear_attackers(steps)
     values, bound, never = [], False, []
-    for _, group in part.groupby("seed", sort=False):
+    for _, group in part[part["loss"] == "squared"].groupby("seed", sort=False):
         best = {}
         for kind, some in group.groupby("extractor", sort=False):
             some = some.dropna(subset=["steps"]).sort_values(["steps", "censored"])
             best[kind] = (np.nan, True) if some.empty else tuple(
                 some.iloc[0][["steps", "censored"]])  # fmt: skip
-        if IMMUNIZED not in best:
-            continue
         (before, unknown), (after, open_) = best[PLAIN], best[IMMUNIZED]
         values.append(np.nan if unknown else max(after, 1) / max(before, 1))
         bound |= bool(open_)
@@ -95,29 +81,30 @@ def of_all(steps: pd.DataFrame) -> tuple[np.ndarray, bool, list[float]]:
 def word(attacked: AttackResults, harmful: Task, lost: float) -> str:
     """The verdict, by the rule of the studies' tables (`immunization.reporting`)."""
     values, bound, never = of_all(attacked.steps)
-    if not len(values) or len(values) < 2:
+    if len(values) < 2:
         return "no verdict"
     known = bool(np.isfinite(values).all())
     slowdown, low, _ = interval(values) if known else (float("nan"),) * 3
     back = 0.0
     if harmful.kind == "classification":
         guess = chance(harmful)
-        before = best_accuracy(attacked.steps, PLAIN, LINEAR)[1]
-        after = best_accuracy(attacked.steps, IMMUNIZED, LINEAR)[1]
+        linear = full_data_linear_attackers(attacked.steps)
+        before, after = best_accuracy(linear, PLAIN), best_accuracy(linear, IMMUNIZED)
         back = (after - guess) / (before - guess) if before > guess else 0.0
     gone = 0.0 if lost != lost else lost
     return verdict(slowdown, low, never, bound=bound, lost=gone, back=back)
 
 
 MEANING = {
-    "broken": "it does not hold against them",
-    "slowed": "it slows them down",
+    "broken": "the best such probe needs no more steps than before",
+    "slowed": "the best such probe needs more steps than before",
     "not shown": "no slowdown can be told from the spread over draws of the rows",
-    "withstood": "none of them solved the task within the budget",
+    "withstood": "no such probe solved the task within the budget",
     "destroyed": "the benign task is lost, and so no other verdict is given",
-    "unknown": "no attacker solved the task without immunization either",
-    "no verdict": "one seed tells nothing of the spread",
+    "unknown": "no such probe solved the task before immunization either",
+    "no verdict": "at least two seeds with such attackers are needed",
 }
+"""Of linear probes with a squared loss on all rows, which the verdict is about."""
 
 
 def sentences(
@@ -138,8 +125,8 @@ def sentences(
     return [
         _of_kappa(kappas, ratios, given=given, singular=singular, resolved=resolved,
                   intercept=intercept),
-        _of_attackers(attacked, best, word, given=given),
-        _of_accuracy(ratios, attacked, benign, harmful, given=given),
+        _of_attackers(attacked, best, ratios, word, given=given, intercept=intercept),
+        _of_accuracy(ratios, attacked, benign, harmful),
     ]  # fmt: skip
 
 
@@ -175,41 +162,49 @@ def _of_kappa(
 
 
 def _of_attackers(
-    attacked: AttackResults | None, best: pd.DataFrame, word: str, *, given: bool
+    attacked: AttackResults | None,
+    best: pd.DataFrame,
+    ratios: dict[str, float],
+    word: str,
+    *,
+    given: bool,
+    intercept: bool,
 ) -> str:
     if attacked is None:
         return "No attacker was run, since the harmful task has no labels."
     descent = best[best["class"] == "gradient descent"]
-    slow = ""
+    parts = []
     if len(descent):
         row = descent.iloc[0]
         if row["slowdown"] == row["slowdown"]:
             sign = "at least " if row["bound_after"] else ""
-            slow = (
-                f"gradient descent needs {sign}{format_number(row['slowdown'])} times as many "
-                "steps, and "
+            parts.append(
+                f"gradient descent needs {sign}{format_number(row['slowdown'])} times as many steps"
             )
-        elif row["bound_after"]:
-            slow = f"gradient descent is not done after {attacked.budget} steps either way, and "
-    steps = attacked.steps
-    part = steps[
-        (steps["extractor"] == IMMUNIZED) & steps["class"].isin(ALL_ROWS)
-        & (steps["loss"] == "squared")
-    ]  # fmt: skip
+        elif row["bound_before"] and row["bound_after"]:
+            parts.append(f"gradient descent is not done after {attacked.budget} steps either way")
+    part = full_data_linear_attackers(attacked.steps)
+    part = part[(part["extractor"] == IMMUNIZED) & (part["loss"] == "squared")]
     middle = part.groupby("attacker", sort=False).agg(
-        steps=("steps", _geometric), bound=("censored", "any")
+        steps=("steps", geometric), bound=("censored", "any")
     )
     middle = middle.dropna().sort_values(["bound", "steps"], kind="stable")
-    subject = "Against the layer" if given else "Against the layer of `immunize`, which reaches it"
     if middle.empty:
-        return f"{subject}, {slow}no attacker with a squared loss was run: {word}."
-    name, first = display_label(str(middle.index[0])), middle.iloc[0]
-    if bool(first["bound"]):
-        done = f"no linear probe on all rows is done within {attacked.budget} steps"
+        parts.append("no linear probe with a squared loss on all rows was run, or all diverged")
+    elif bool(middle.iloc[0]["bound"]):
+        parts.append(f"no linear probe on all rows is done within {attacked.budget} steps")
     else:
-        count = f"{first['steps']:.0f}"
-        done = f"the best linear probe ({name}) is done after {count} step{'s' * (count != '1')}"
-    return f"{subject}, {slow}{done}: {word} ({MEANING[word]})."
+        count = f"{middle.iloc[0]['steps']:.0f}"
+        name = display_label(str(middle.index[0]))
+        parts.append(
+            f"the best linear probe on all rows ({name}) is done after {count} "
+            f"step{'s' * (count != '1')}"
+        )
+    subject = "Against the layer" if given else "Against the layer that `immunize` would make"
+    limit = ratios["limit_intercept" if intercept else "limit"]
+    if not given and np.isfinite(limit) and ratios["rir"] > 0.99 * limit:
+        subject += ", which reaches that limit"
+    return f"{subject}, {', and '.join(parts)}: {word} ({MEANING[word]})."
 
 
 def _benign_descent(benign: AttackResults | None) -> str:
@@ -232,25 +227,28 @@ def _of_accuracy(
     attacked: AttackResults | None,
     benign: AttackResults | None,
     harmful: Task,
-    *,
-    given: bool,
 ) -> str:
     parts = []
     if attacked is not None and harmful.kind == "classification":
-        before, after = (best_accuracy(attacked.steps, kind, LINEAR) for kind in (PLAIN, IMMUNIZED))
-        other = best_accuracy(attacked.steps, IMMUNIZED, ("non-linear probes",))
-        text = (
-            f"on held-out harmful rows the best linear probe gets {100 * after[1]:.1f} % "
-            f"({100 * before[1]:.1f} % before, {100 * chance(harmful):.1f} % by guessing)"
-        )
-        if other[1] == other[1]:
-            text += f" and the best non-linear one {100 * other[1]:.1f} %"
-        parts.append(text)
+        steps = attacked.steps
+        guess = f"{100 * chance(harmful):.1f} %"
+        told = []
+        for name, some in (
+            ("linear", steps[steps["loss"] != "none"]),
+            ("non-linear", steps[steps["loss"] == "none"]),
+        ):
+            after, before = best_accuracy(some, IMMUNIZED), best_accuracy(some, PLAIN)
+            if after == after:
+                told.append(
+                    f"the best {name} probe {100 * after:.1f} % ({100 * before:.1f} % before)"
+                )
+        parts.append(f"on held-out harmful rows guessing gets {guess}, {', '.join(told)}")
     lost = ratios["benign_loss_share"]
     if lost == lost:
-        text = f"the best benign probe loses {format_number(100 * lost)} % of what it explained"
+        share = format_number(100 * lost)
+        text = f"the best linear benign probe loses {share} % of what it explained"
         if lost < 1e-6:
-            text = "the best benign probe explains as much as before"
+            text = "the best linear benign probe explains as much as before"
         parts.append(text + _benign_descent(benign))
     if not parts:
         return "Give labels to see what each task keeps."

@@ -28,7 +28,7 @@ from immunization.linear.own_tasks.pairs import check_pair, pair_set
 from immunization.linear.own_tasks.task import Task
 from immunization.linear.spectra import evaluate_identity, result_rows
 from immunization.linear.tasks import TaskSet
-from immunization.reporting.text import format_number
+from immunization.reporting.text import display_label, format_number
 from immunization.runtime.errors import UserError
 from immunization.study.kinds import schema
 
@@ -141,6 +141,26 @@ def plain_numbers(value: Any) -> Any:
     return value
 
 
+def _layer_of(
+    benign: Task, harmful: Task, extractor: Any, scale: str, intercept: bool | None
+) -> tuple[Extractor, bool]:
+    """The layer that was given, or the one that `immunize` would make; and whether κ is centred."""
+    if extractor is None:
+        layer = immunize(benign, harmful, scale=scale, intercept=bool(intercept))
+        return layer, bool(intercept)
+    layer = Extractor.of(extractor)
+    if layer.width != benign.width:
+        raise UserError(
+            f"the extractor takes {layer.width} features and the tasks have {benign.width}."
+        )
+    if scale not in ("none", layer.scaler.kind):
+        raise UserError(
+            f"scale is {scale!r}, and the extractor was made with {layer.scaler.kind!r}. Scaling "
+            "is a part of the layer; leave the argument out."
+        )
+    return layer, layer.intercept if intercept is None else intercept
+
+
 def assess(
     benign: Task,
     harmful: Task,
@@ -186,26 +206,13 @@ def assess(
 
     κ, ranks and the limit are of all rows. Attackers train on three quarters of the harmful rows
     and are tested on the rest, with a draw for each seed, unless the task has test rows of its own.
-    The verdict holds for linear probes behind the layer; the table names other classes.
+    The verdict holds for linear probes with a squared loss on all rows, behind the layer; the table
+    names other classes.
     """
     check_pair(benign, harmful)
-    check_numbers(budget, threshold, seeds)
+    whole = check_numbers(budget, threshold, seeds)
     given = extractor is not None
-    if given:
-        layer = Extractor.of(extractor)
-        if layer.width != benign.width:
-            raise UserError(
-                f"the extractor takes {layer.width} features and the tasks have {benign.width}."
-            )
-        if scale not in ("none", layer.scaler.kind):
-            raise UserError(
-                f"scale is {scale!r}, and the extractor was made with {layer.scaler.kind!r}. "
-                "Scaling is a part of the layer; leave the argument out."
-            )
-        centred = layer.intercept if intercept is None else intercept
-    else:
-        centred = bool(intercept)
-        layer = immunize(benign, harmful, scale=scale, intercept=centred)
+    layer, centred = _layer_of(benign, harmful, extractor, scale, intercept)
     state = "immunized" if given else "if immunized"
     parameters = {
         key: rule["default"]
@@ -222,11 +229,11 @@ def assess(
     options = named(attackers)
     attacked = attacked_benign = None
     if harmful.kind != "none":
-        attacked = run(harmful, layer, options, budget, threshold, centred, list(seeds),
+        attacked = run(harmful, layer, options, budget, threshold, centred, whole,
                        scale=layer.scaler.of(1))  # fmt: skip
     if benign.kind != "none":
         attacked_benign = run(benign, layer, named(BENIGN), budget, threshold, centred,
-                              list(seeds), scale=layer.scaler.of(0))  # fmt: skip
+                              whole, scale=layer.scaler.of(0))  # fmt: skip
     row = {str(name): value for name, value in ratios.iloc[0].items()}
     numbers = {name: float(row[name]) for name in RATIOS} | {"benign_loss_share": lost}
     kappas = _kappas(pd.concat([spectra, after]))
@@ -238,7 +245,7 @@ def assess(
     )  # fmt: skip
     record = record_of(
         "assess", {"budget": budget, "threshold": threshold, "ridge": ridge},
-        intercept=centred, scale=layer.scaler.kind, seeds=list(seeds),
+        intercept=centred, scale=layer.scaler.kind, seeds=whole,
         extractor=dict(layer.record), tasks={"benign": repr(benign), "harmful": repr(harmful)},
         kappa="non-zero spectrum; rank decided from the data by a relative tolerance",
     )  # fmt: skip
@@ -316,8 +323,6 @@ def _shown_ratios(ratios: dict[str, float]) -> pd.DataFrame:
 
 
 def _shown_best(best: pd.DataFrame) -> pd.DataFrame:
-    from immunization.reporting.text import display_label
-
     table = best[["class"]].copy()
     for when in ("before", "after"):
         table[f"{when}: attacker"] = best[f"attacker_{when}"].map(display_label)

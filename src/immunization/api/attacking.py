@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,8 +62,9 @@ class AttackResults(Shown):
 
     Attributes:
         steps: one row an extractor, attacker and seed: ``extractor``, ``attacker``, ``class``,
-            ``loss``, ``seed``, ``steps`` (NaN where it diverged or takes none), ``censored``,
-            ``diverged``, ``accuracy`` on held-out rows (NaN for a regression), ``flops``.
+            ``loss``, ``fraction`` of the rows, ``unseen_rows``, ``seed``, ``steps`` (NaN where it
+            diverged or takes none), ``censored``, ``diverged``, ``accuracy`` on held-out rows (NaN
+            for a regression), ``flops``.
         budget: steps after which an attacker gave up.
         threshold: share of the loss gap at which one is done.
     """
@@ -125,7 +127,7 @@ def attack(
     extractor; whoever can change the extractor itself is not among them.
     """
     require_task(harmful, "harmful")
-    check_numbers(budget, threshold, seeds)
+    whole = check_numbers(budget, threshold, seeds)
     if harmful.kind == "none":
         raise UserError("attackers learn labels, and this task has none.")
     layer = None if extractor is None else Extractor.of(extractor)
@@ -136,11 +138,11 @@ def attack(
     given = named(attackers)
     centred = intercept if intercept is not None else bool(layer and layer.intercept)
     scale = layer.scaler.of(1) if layer else None
-    return run(harmful, layer, given, budget, threshold, centred, list(seeds), scale=scale)
+    return run(harmful, layer, given, budget, threshold, centred, whole, scale=scale)
 
 
-def check_numbers(budget: int, threshold: float, seeds: Sequence[int]) -> None:
-    """Refuse a budget, threshold or seeds that mean nothing.
+def check_numbers(budget: int, threshold: float, seeds: Sequence[int]) -> list[int]:
+    """The seeds as whole numbers, where they, the budget and the threshold mean something.
 
     Raises:
         UserError: naming the number and what is allowed.
@@ -149,8 +151,15 @@ def check_numbers(budget: int, threshold: float, seeds: Sequence[int]) -> None:
         raise UserError(f"budget is {budget!r}; a whole number of at least 1 step is needed.")
     if not 0 < threshold < 1:
         raise UserError(f"threshold is {threshold!r}; a share between 0 and 1 is needed.")
-    if not len(seeds) or any(not isinstance(s, int) or s < 0 for s in seeds):
-        raise UserError(f"seeds are {list(seeds)!r}; whole numbers from 0, at least one.")
+    try:
+        whole = [operator.index(seed) for seed in seeds]  # numpy's too
+    except TypeError:
+        whole = []
+    if not whole or min(whole) < 0 or len(set(whole)) < len(whole):
+        raise UserError(
+            f"seeds are {list(seeds)!r}; different whole numbers from 0, at least one, are needed."
+        )
+    return whole
 
 
 def named(
@@ -159,13 +168,15 @@ def named(
     """Entries of attackers by label, as in a config.
 
     Raises:
-        UserError: for a single string, which would be read letter by letter.
+        UserError: for none, and for a single string, which would be read letter by letter.
     """
     known = standard()
     if attackers is None:
         return known
     if isinstance(attackers, str):
         raise UserError(f"attackers: give a list, such as [{attackers!r}].")
+    if not len(attackers):
+        raise UserError("attackers: the list is empty; None takes the standard ones.")
     if isinstance(attackers, Mapping):
         return {label: dict(entry) for label, entry in attackers.items()}
     return {label: known.get(label, {}) for label in attackers}
@@ -224,8 +235,12 @@ def run(
     finally:
         torch.set_num_threads(before)
     rows = [part for part in parts if len(part)]
-    frame = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
-    return AttackResults(together(frame, classes), budget, threshold)
+    if not rows:
+        raise UserError(
+            f"none of the attackers {', '.join(attackers)} works on a {task.kind}: probes with "
+            "another loss than the squared one, and those that predict, need classes."
+        )
+    return AttackResults(together(pd.concat(rows, ignore_index=True), classes), budget, threshold)
 
 
 def nonlinear_rows(task: Task) -> int:
@@ -243,17 +258,19 @@ def _threads() -> int:
 
 def together(frame: pd.DataFrame, classes: dict[str, str]) -> pd.DataFrame:
     """One row an extractor, attacker and seed: an attacker is done when it is with every class."""
-    columns = ["extractor", "attacker", "class", "loss", "seed", "steps", "censored", "diverged",
-               "accuracy", "flops"]  # fmt: skip
-    if frame.empty:
-        return pd.DataFrame(columns=columns)
+    columns = [
+        "extractor", "attacker", "class", "loss", "fraction", "unseen_rows", "seed", "steps",
+        "censored", "diverged", "accuracy", "flops",
+    ]  # fmt: skip
     for name in ("steps", "flops", "accuracy_end"):
         if name not in frame:
             frame[name] = float("nan")
     for name in ("censored", "diverged"):
         known = frame[name] if name in frame else pd.Series(False, frame.index)
         frame[name] = known.eq(True)
-    groups = frame.groupby(["method", "attack", "loss", "seed"], sort=False)
+    groups = frame.groupby(
+        ["method", "attack", "loss", "fraction", "unseen_rows", "seed"], sort=False
+    )
     made = pd.DataFrame(
         {
             "steps": groups["steps"].max(),
@@ -271,6 +288,11 @@ def together(frame: pd.DataFrame, classes: dict[str, str]) -> pd.DataFrame:
     return made[columns].reset_index(drop=True)
 
 
+def geometric(steps: pd.Series) -> float:
+    """Geometric mean of steps over seeds; NaN where one is not known."""
+    return float(np.exp(np.log(steps.clip(lower=1)).mean())) if steps.notna().all() else np.nan
+
+
 def summary(steps: pd.DataFrame) -> pd.DataFrame:
     """See `AttackResults.to_frame`."""
     rows = []
@@ -278,8 +300,7 @@ def summary(steps: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, Any] = {"attacker": label, "class": group["class"].iloc[0]}
         counts = {}
         for kind, part in group.groupby("extractor", sort=False):
-            logs = np.log(part["steps"].clip(lower=1))
-            counts[kind] = float(np.exp(logs.mean())) if part["steps"].notna().all() else np.nan
+            counts[kind] = geometric(part["steps"])
             row |= {
                 f"steps, {kind}": counts[kind],
                 f"bound, {kind}": bool(part["censored"].any()),

@@ -8,18 +8,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from safetensors.torch import save_file
 
+from immunization import __version__
 from immunization.api.extractor import Extractor
 from immunization.api.study import StudyResults
 from immunization.linear.files import load_task_set
+from immunization.networks.files import Immunized, Pretrained, read_pretrained
+from immunization.networks.image_store import ImageSet
+from immunization.networks.own_names import OwnNames, names_of
 from immunization.reporting.text import format_number, markdown
 from immunization.runtime.errors import UserError
 from immunization.runtime.files.atomic import atomic
+from immunization.study.components import component, import_component
 
 CHECKED = 16
 """Inputs that are stored with what the layer makes of them."""
 
-LAYER_CARD = """# {title}
+CARD = """# {title}
 
 {what}
 
@@ -36,15 +42,10 @@ LAYER_CARD = """# {title}
 ## What it withstands
 
 {verdicts}
-
 ## Limits
 
-- The condition numbers hold for a squared-loss probe behind this layer, on features of the same
-  model at the same place.
-- An attacker who can remove the layer, or invert it, has the original features back: an
-  invertible layer hides nothing, and one solve in double precision undoes it.
-- In single precision the layer loses what it changed beyond a κ of some 1e7.
-{more}"""
+{limits}
+"""
 
 LAYER_SNIPPET = """import numpy as np
 import immunization as im
@@ -90,18 +91,45 @@ def export_layer(
     snippet = LAYER_SNIPPET.format(
         name=out.name, check=check.name, role=f", {said}" if said else "", module_role=said
     )
-    text = LAYER_CARD.format(
-        title=f"Immunized linear layer: {method} on {dataset}",
-        what="A linear layer to be put behind the features of a model before it is released, so "
-        "that a probe for the harmful task is badly conditioned and one for the benign task is "
-        "not.",
-        facts=rows(facts),
+    if layer.singular:
+        undone = "The layer has lost directions on purpose; who can leave it out has them back."
+    else:
+        undone = (
+            "The layer is invertible: who leaves it out, inverts it, or solves for a probe in "
+            "double precision is not held up."
+        )
+    write_card(
+        card,
+        title=f"Linear layer: {method} on {dataset}",
+        what="To be put behind the features of a model before it is released. What it does to both "
+        "condition numbers, and to attackers, stands below.",
+        facts=facts,
         snippet=snippet,
         verdicts=verdicts(study, method, dataset),
-        more="- The layer has lost directions on purpose.\n" if layer.singular else "",
+        limits=[
+            "Condition numbers are those of a squared-loss probe behind this layer, on features of "
+            "the same model at the same place.",
+            undone,
+        ],
     )
-    write_text(card, text)
     return [out, card, check]
+
+
+def write_card(
+    path: Path, *, title: str, what: str, facts: dict[str, str], snippet: str, verdicts: str,
+    limits: list[str],
+) -> None:  # fmt: skip
+    """A model card in Markdown, without a seal, for a folder of the user's."""
+    text = CARD.format(
+        title=title,
+        what=what,
+        facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
+        snippet=snippet,
+        verdicts=verdicts,
+        limits="\n".join(f"- {limit}" for limit in limits),
+    )
+    with atomic(path, sealed=False) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def raw_inputs(study: StudyResults, dataset: str, layer: Extractor) -> np.ndarray:
@@ -113,11 +141,6 @@ def raw_inputs(study: StudyResults, dataset: str, layer: Extractor) -> np.ndarra
     if scaled and scale.mean is not None and scale.deviation is not None:
         kept = kept * scale.deviation + scale.mean
     return kept.numpy()
-
-
-def rows(facts: dict[str, str]) -> str:
-    """Facts as lines of a Markdown table."""
-    return "\n".join(f"| {name} | {value} |" for name, value in facts.items())
 
 
 def verdicts(study: StudyResults, method: str, dataset: str) -> str:
@@ -146,38 +169,6 @@ def verdicts(study: StudyResults, method: str, dataset: str) -> str:
     return text + markdown(table)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Text without a seal, for a folder of the user's."""
-    with atomic(path, sealed=False) as draft:
-        draft.write_text(text, encoding="utf-8")
-
-
-NETWORK_CARD = """# {title}
-
-{what}
-
-| | |
-| --- | --- |
-{facts}
-
-## Load it
-
-```python
-{snippet}
-```
-
-## What it withstands
-
-{verdicts}
-
-## Limits
-
-- Verdicts hold for the attackers of the study, which fine-tuned this network on the images of the
-  harmful task, and for their budgets.
-- Whoever has other weights of the same model, or more data and steps, is not bound by them.
-{more}"""
-
-
 def export_network(
     study: StudyResults, method: str, network: str, harmful: str, seed: int | None, out: Path
 ) -> list[Path]:
@@ -190,22 +181,58 @@ def export_network(
     Raises:
         UserError: for what the study has not, or another suffix.
     """
-    import importlib
-
-    from safetensors.torch import save_file
-
-    from immunization.networks.files import Immunized, read_pretrained
-    from immunization.networks.image_store import ImageSet
-    from immunization.networks.own_names import OwnNames, names_of
-    from immunization.study.components import component, import_component
-
     if out.suffix != ".safetensors":
         raise UserError(f"{out}: the suffix is .safetensors.")
     paths = study.network_files(method, network, harmful)
     seed = study.config["seeds"][0] if seed is None else seed
     pretrained = read_pretrained(paths["pretrained"], "cpu")
     about = pretrained.metadata
-    parameters = about["parameters"]
+    own, names = own_names(about)
+    tail, new_head = Immunized.open(paths["immunized"]).of_seed(seed, pretrained, "cpu")
+    state = own.state(pretrained.backbone, tail, new_head)
+    images = ImageSet(paths["images"]).test
+    first = next(iter(images.batches([torch.arange(min(CHECKED, len(images)))])))
+    inputs = pretrained.backbone.normalised(first[..., : about["size"], : about["size"]])
+    with torch.no_grad():
+        features = tail(pretrained.backbone.trunk(inputs))
+        logits = new_head(features.to(new_head.weight.dtype))
+    check, card = (out.with_name(f"{out.stem}{end}") for end in (".check.safetensors", ".md"))
+    checked = {"inputs": inputs.contiguous(), "logits": logits.contiguous()}
+    for path, tensors in ((out, state), (check, checked)):
+        with atomic(path, sealed=False) as draft:
+            save_file(tensors, draft)
+    layered = f"{own.head}.layer.weight" in state
+    limits = [
+        "Verdicts hold for the attackers of the study, which fine-tuned this network on the images "
+        "of the harmful task, and for their budgets.",
+        "They do not bind whoever has other weights of the same model, or more data and steps.",
+    ]
+    if layered:
+        limits.append("Whoever has the weights can leave the added layer out; it is no protection.")
+    write_card(
+        card,
+        title=f"Network: {network}, {method} against {harmful}",
+        what="The whole network under its author's names, with the weights that the method gave.",
+        facts=network_facts(study, pretrained, method, harmful) | {"seed": str(seed)},
+        snippet=network_snippet(
+            about, own.head, out.name, check.name, layered=layered,
+            whole=layered or state.keys() == names,
+        ),
+        verdicts=network_verdicts(study, method, network, harmful),
+        limits=limits,
+    )  # fmt: skip
+    return [out, card, check]
+
+
+def own_names(about: dict[str, Any]) -> tuple[OwnNames, set[str]]:
+    """Names of a network's parts in the whole, and all names that the whole has.
+
+    Args:
+        about: what a file of the stage pretrain says of itself.
+
+    Raises:
+        UserError: for a family that does not say what its networks were before they were cut.
+    """
     family = import_component("networks/backbones", about["use"])
     for name in ("original", "parts"):
         if not hasattr(family, name):
@@ -213,58 +240,30 @@ def export_network(
                 f"{component('networks/backbones', about['use']).path}: has no `{name}`, which "
                 "says what the network was before it was cut; `module.py` shows both."
             )
-    model = family.original(parameters | {"weights": "pretrain"}, about["size"])
-    before = names_of(model)
-    backbone, head = family.parts(model, parameters, about["size"])
-    own = OwnNames.of(before, backbone, head)
-    tail, new_head = Immunized.open(paths["immunized"]).of_seed(seed, pretrained, "cpu")
-    state = own.state(pretrained.backbone, tail, new_head)
-    images = ImageSet(paths["images"]).test
-    rows_ = torch.arange(min(CHECKED, len(images)))
-    inputs = pretrained.backbone.normalised(next(iter(images.batches([rows_]))))
-    inputs = inputs[..., : about["size"], : about["size"]].contiguous()
-    with torch.no_grad():
-        features = tail(pretrained.backbone.trunk(inputs))
-        logits = new_head(features.to(new_head.weight.dtype))
-    check, card = (out.with_name(f"{out.stem}{end}") for end in (".check.safetensors", ".md"))
-    with atomic(out, sealed=False) as draft:
-        save_file(state, draft)
-    with atomic(check, sealed=False) as draft:
-        save_file({"inputs": inputs, "logits": logits.contiguous()}, draft)
-    layered = f"{own.head}.layer.weight" in state
-    made = importlib.import_module("immunization").__version__
+    parameters, size = about["parameters"] | {"weights": "pretrain"}, about["size"]
+    model = family.original(parameters, size)
+    before, names = names_of(model), set(model.state_dict())  # some families take it apart
+    return OwnNames.of(before, *family.parts(model, parameters, size)), names
+
+
+def network_facts(
+    study: StudyResults, pretrained: Pretrained, method: str, harmful: str
+) -> dict[str, str]:
+    """What a card says of how a network came about."""
+    about, entry = pretrained.metadata, study.config["methods"][method]
     mean, std = (
         ", ".join(f"{v:.6g}" for v in values.flatten().tolist())
         for values in (pretrained.backbone.mean, pretrained.backbone.std)
     )
-    entry = study.config["methods"][method]
-    facts = {
-        "made by": f"method `{method}` ({entry['use']}), immunization {made}",
-        "parameters": ", ".join(f"{k}: {v}" for k, v in entry["parameters"][network].items()),
+    parameters = entry["parameters"][about["network"]]
+    return {
+        "made by": f"method `{method}` ({entry['use']}), immunization {__version__}",
+        "parameters": ", ".join(f"{k}: {v}" for k, v in parameters.items()),
         "benign task, harmful task": f"{study.config['primary']} and {harmful}",
-        "network, seed": f"{network} ({about['use']}), {seed}",
+        "network": f"{about['network']} ({about['use']})",
         "images": f"{about['size']} pixels a side; (x/255 − mean)/std, mean {mean}, std {std}",
         "accuracy before, on held-out benign images": f"{100 * about['accuracy']:.1f} %",
     }
-    text = NETWORK_CARD.format(
-        title=f"Immunized network: {network}, {method} against {harmful}",
-        what="The whole network with immunized weights, under its author's names.",
-        facts=rows(facts),
-        snippet=network_snippet(
-            about,
-            own.head,
-            out.name,
-            check.name,
-            layered=layered,
-            whole=layered or state.keys() == model.state_dict().keys(),
-        ),
-        verdicts=network_verdicts(study, method, network, harmful),
-        more="- The added layer can be left out by whoever has the weights; it is no protection.\n"
-        if layered
-        else "",
-    )
-    write_text(card, text)
-    return [out, card, check]
 
 
 def network_snippet(

@@ -136,8 +136,8 @@ class Extractor:
         """The layer as `torch.nn.Linear`, scaling included.
 
         Args:
-            dtype: of its weights. In float32 a κ of more than some 1e7 is lost to rounding, and
-                with it the immunization; float64 is therefore the default.
+            dtype: of its weights. float64 gives κ as `assess` states it. float32 rounds it: a κ of
+                2.0e13 became 1.7e13, one of 1e12 moved by 0.05 %.
             role: as in `transform`.
 
         Raises:

@@ -251,13 +251,17 @@ def correct_class(scores: Tensor, labels: Tensor) -> Tensor:
     return share.expand(len(scores), *share.shape)
 
 
-def accuracy(problem: Problem, task: TaskBatch, weights: Tensor) -> Tensor:
+def accuracy(
+    problem: Problem, task: TaskBatch, weights: Tensor, *, several: bool = False
+) -> Tensor:
     """Held-out accuracy of sign(X_test·β), shape (B, m).
 
     Args:
         problem: for the source of the rows.
         task: the role.
         weights: β = θω, shape (B, D, m), m probes a pair.
+        several: whether the B pairs are the classes of one task (see `TaskSet.class_roles`); the
+            accuracy is then that of the class with the largest score.
     """
     tasks = [problem.source.tasks[number] for number in task.tasks]
     features, labels = held_out(problem.source, tasks, weights)
@@ -265,4 +269,4 @@ def accuracy(problem: Problem, task: TaskBatch, weights: Tensor) -> Tensor:
     if problem.source.intercept:
         constant = (task.target_sum / task.rows)[:, None, None]
         scores = scores + (constant - task.mean[:, None] @ weights)
-    return correct(scores.mT, labels[:, None])
+    return (correct_class if several else correct)(scores.mT, labels[:, None])

@@ -15,6 +15,12 @@ from immunization.runtime.jobs.stage import Stage
 from immunization.runtime.record.provenance import KAPPA_DEFINITION
 from immunization.study.components import component
 
+TASKS = {
+    "digit": " A task is the inputs of one class.",
+    "one_vs_rest": " A task is one class against others, balanced.",
+    "two files": " Each task is a file; the classes of a task are so many pairs, with one θ.",
+}
+"""What a task is, behind what is said of the data set."""
 TEXT = ["method", "attack", "loss", "verdict", "dataset", "quantity", "published in"]
 
 
@@ -46,12 +52,7 @@ def page(
             if path.name.split(".")[1] == name
         ]
         about = component("linear/datasets", source).summary
-        if task in ("digit", "one_vs_rest"):
-            about += (
-                " A task is the inputs of one class."
-                if task == "digit"
-                else " A task is one class against others, balanced."
-            )
+        about += TASKS.get(task, "")
         datasets.append(
             {
                 "name": name,

@@ -95,8 +95,8 @@ def result_rows(
     ]  # fmt: skip
     columns = _ratio_columns(before, primary, harmful, parameters["much_larger"], singular)
     if problem.source.accuracy:
-        columns["accuracy_p"] = _best_accuracy(problem, problem.primary, primary, theta)
-        columns["accuracy_h"] = _best_accuracy(problem, problem.harmful, harmful, theta)
+        columns["accuracy_p"] = _best_accuracy(problem, "P", primary, theta)
+        columns["accuracy_h"] = _best_accuracy(problem, "H", harmful, theta)
         columns["chance_h"] = _chance(problem)
     ratios = pd.DataFrame(keys | {name: values.numpy() for name, values in columns.items()})
     return pd.concat(spectra), ratios
@@ -191,10 +191,12 @@ def _chance(problem: Problem) -> Tensor:
     return torch.maximum(positive, 1 - positive)
 
 
-def _best_accuracy(problem: Problem, task: TaskBatch, report: RoleReport, theta: Tensor) -> Tensor:
+def _best_accuracy(problem: Problem, role: str, report: RoleReport, theta: Tensor) -> Tensor:
     """Held-out accuracy of the best probe of each pair, shape (B,)."""
+    task = problem.primary if role == "P" else problem.harmful
     probe = report.spectrum.vectors @ report.spectrum.coefficients.to(theta)[..., None]
-    return accuracy(problem, task, theta @ probe).squeeze(-1).cpu()
+    several = role in problem.source.class_roles
+    return accuracy(problem, task, theta @ probe, several=several).squeeze(-1).cpu()
 
 
 def run(stage: Stage) -> None:
@@ -236,7 +238,7 @@ class References:
     def _split(self, task_set: TaskSet) -> list[list[int]]:
         """Pairs that go together: on a CPU all, on a GPU as many as its memory takes."""
         pairs = list(range(len(task_set.pair_names)))
-        if self.device == "cpu":
+        if self.device == "cpu" or task_set.class_roles:  # classes of one task stay together
             return [pairs]
         members = [(task_set.seeds[0], pair) for pair in pairs]
         parts = split(members, task_set.inputs.shape[1], self.device)

@@ -197,7 +197,7 @@ def _read(kind: str, name: str, path: Path, module: str, origin: str = "") -> Co
     summary = (ast.get_docstring(tree) or "").split("\n")[0]
     parameters = literals.pop("PARAMETERS", {})
     if not path.is_relative_to(PACKAGE):  # tests hold ours against it
-        check_spelling(path, [*literals, *(["PARAMETERS"] if parameters else [])])
+        check_spelling(path, list(literals))
         check_parameters(path, parameters)
     if "EXTENDS" in literals:
         helper = path.with_name(f"{literals['EXTENDS']}.py")

@@ -43,11 +43,22 @@ def uses(config: dict[str, Any], key: str) -> dict[str, str]:
     return {label: entry["use"] for label, entry in config[key].items()}
 
 
+def task_of(parameters: dict[str, Any]) -> str:
+    """What a task of a data set is, by its parameters.
+
+    >>> task_of({"task": "digit"}), task_of({"task": "digit", "harmful_path": "h.npy"}), task_of({})
+    ('digit', 'two files', 'regression')
+    """
+    if parameters.get("harmful_path") is not None:
+        return "two files"
+    return str(parameters.get("task", "regression"))
+
+
 def linear_order(config: dict[str, Any]) -> dict[str, Any]:
     """Labels of a linear study in the order of the config, and their components."""
     return {
         "datasets": {
-            label: [entry["source"], entry["parameters"].get("task", "regression")]
+            label: [entry["source"], task_of(entry["parameters"])]
             for label, entry in config["datasets"].items()
         },
         "methods": uses(config, "methods"),

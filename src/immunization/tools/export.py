@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 from pathlib import Path
 
+from immunization.api.exporting import export_layer, export_network
 from immunization.api.study import load_study
 from immunization.runtime import environment
 from immunization.runtime.errors import UserError
@@ -57,16 +57,11 @@ def main(arguments: list[str] | None = None) -> None:
     if study.kind == "linear":
         dataset = _one(options.dataset, study.datasets, "--dataset")
         pair = tuple(options.pair) if options.pair else 0
-        from immunization.api.exporting import export_layer
-
         written = export_layer(study, options.method, dataset, pair, options.seed, options.out)
     else:
         network = _one(options.network, list(study.config["networks"]), "--network")
         harmful = _one(options.harmful, list(study.config["harmful"]), "--harmful")
-        module = importlib.import_module("immunization.api.exporting")
-        written = module.export_network(
-            study, options.method, network, harmful, options.seed, options.out
-        )
+        written = export_network(study, options.method, network, harmful, options.seed, options.out)
     for path in written:
         print(path)
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from immunization.runtime.errors import UserError
 
 KINDS = ("classification", "regression", "none")
+LEAST, MOST = 1e-100, 1e100
+"""Between which features have their largest entry: eigenvalues are squares, and κ their ratio."""
 MOST_CLASSES = 1000
 """Whole numbers with more values than this are not taken for classes unasked."""
 
@@ -190,6 +192,12 @@ def matrix(features: Any, where: str) -> Tensor:
         raise UserError(
             f"{where}: the feature in row {row}, column {place} is {float(tensor[row, place])}. "
             "Remove or fill such values first."
+        )
+    largest = float(tensor.abs().max())
+    if largest and not LEAST < largest < MOST:
+        raise UserError(
+            f"{where}: the largest feature is {largest:.3g}, whose square loses digits in float64. "
+            "Multiply all features of both tasks by one number first; κ does not see it."
         )
     return tensor
 

@@ -331,3 +331,25 @@ def published(model: nn.Module) -> tuple[Tensor, Tensor]:
         torch.tensor(config.get("mean", (0.5,) * 3)).reshape(shape),
         torch.tensor(config.get("std", (0.25,) * 3)).reshape(shape),
     )
+
+
+def of_timm(
+    family: Any, parameters: dict[str, Any], size: int
+) -> tuple[Backbone, nn.Linear | None]:
+    """A network of timm in three parts, and the head where its weights were not drawn here.
+
+    Args:
+        family: has ``original(parameters, size)``, the whole network, and ``parts(model,
+            parameters, size)``, which cuts it.
+        parameters: of the network.
+        size: side of its images, in pixels.
+    """
+    weights = parameters["weights"]
+    model = family.original(parameters, size)
+    if weights not in ("timm", "pretrain"):
+        load_weights(model, weights)
+    backbone, head = family.parts(model, parameters, size)
+    if weights == "pretrain":
+        return backbone, None
+    backbone.mean, backbone.std = published(model)
+    return backbone, head

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import Any
 
@@ -11,8 +12,7 @@ from immunization.networks.backbones._backbone import (
     Backbone,
     check_arguments,
     create,
-    load_weights,
-    published,
+    of_timm,
 )
 from immunization.networks.backbones._cut import checked_cut
 from immunization.runtime.errors import UserError
@@ -71,15 +71,7 @@ class PooledTail(nn.Module):
 
 def build(parameters: dict[str, Any], size: int) -> tuple[Backbone, nn.Linear | None]:
     """The network, and the head of published weights."""
-    weights = parameters["weights"]
-    model: Any = original(parameters, size)
-    if weights not in ("timm", "pretrain"):
-        load_weights(model, weights)
-    backbone, head = parts(model, parameters, size)
-    if weights == "pretrain":
-        return backbone, None
-    backbone.mean, backbone.std = published(model)
-    return backbone, head
+    return of_timm(sys.modules[__name__], parameters, size)
 
 
 def original(parameters: dict[str, Any], size: int) -> nn.Module:

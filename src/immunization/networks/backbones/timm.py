@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from torch import nn
@@ -10,8 +11,7 @@ from immunization.networks.backbones._backbone import (
     Backbone,
     check_arguments,
     create,
-    load_weights,
-    published,
+    of_timm,
 )
 from immunization.networks.backbones._traced import resolved_names, traced_cut
 from immunization.runtime.errors import UserError
@@ -66,15 +66,7 @@ def classifier(model: Any) -> str:
 
 def build(parameters: dict[str, Any], size: int) -> tuple[Backbone, nn.Linear | None]:
     """The network, and the head of published weights."""
-    weights = parameters["weights"]
-    model = original(parameters, size)
-    if weights not in ("timm", "pretrain"):
-        load_weights(model, weights)
-    backbone, head = parts(model, parameters, size)
-    if weights == "pretrain":
-        return backbone, None
-    backbone.mean, backbone.std = published(model)
-    return backbone, head
+    return of_timm(sys.modules[__name__], parameters, size)
 
 
 def parts(model: nn.Module, parameters: dict[str, Any], size: int) -> tuple[Backbone, nn.Linear]:
